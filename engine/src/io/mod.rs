@@ -1,0 +1,157 @@
+//! What does the engine need from the machine, so that a simulator can stand in for it?
+//!
+//! Three things: blocking file operations ([`Disk`], at start-up and on the background lane),
+//! durable log writes that complete later ([`LogOp`] → [`LogDone`]), and buffers that direct I/O
+//! accepts ([`AlignedBuf`]). Time is always passed in as nanoseconds; sockets live in `server`.
+
+use std::io;
+
+mod aligned;
+
+pub use aligned::AlignedBuf;
+
+/// Direct I/O unit in bytes: offsets, lengths and addresses of log writes are multiples of it.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// One directory of files, by name. Blocking: used by recovery before a server serves, by the
+/// offline tools, and on the background lane. Production: [`dir::Dir`]; in memory: [`mem::MemDisk`].
+pub trait Disk {
+    /// Names and lengths of all files, in name order.
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// Reads exactly `buf.len()` bytes at `offset`; `UnexpectedEof` past the end.
+    fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, creating the file if need be. Not yet durable.
+    fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes everything written to the file durable.
+    fn sync(&self, name: &str) -> io::Result<()>;
+    /// Renames over an existing file and makes the directory durable.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file and makes the directory durable; no error when it does not exist.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes the directory's entries durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// Number of a log segment file, from 1; never used again within a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentNo(pub u64);
+
+impl SegmentNo {
+    /// Name of its file in the log's directory.
+    pub fn file_name(self) -> String {
+        format!("{:016x}.segment", self.0)
+    }
+}
+
+/// What the log asks of its device. Every op is answered by exactly one [`LogDone`], in any order.
+#[derive(Debug)]
+pub enum LogOp {
+    /// Writes `buf[..length]` and makes it durable. The buffer comes back in the answer.
+    Write {
+        /// The segment file.
+        segment: SegmentNo,
+        /// Where in it; a multiple of [`BLOCK_BYTES`].
+        offset: u64,
+        /// What; `length` bytes of it, a multiple of [`BLOCK_BYTES`].
+        buf: AlignedBuf,
+        /// How much of `buf`.
+        length: usize,
+        /// Returned in the answer.
+        token: u64,
+    },
+    /// Reads `length` bytes into `buf`.
+    Read {
+        /// The segment file.
+        segment: SegmentNo,
+        /// Where; a multiple of [`BLOCK_BYTES`].
+        offset: u64,
+        /// Into what.
+        buf: AlignedBuf,
+        /// How much; a multiple of [`BLOCK_BYTES`].
+        length: usize,
+        /// Returned in the answer.
+        token: u64,
+    },
+    /// Background lane: makes segment `segment` exist at full length, zero-filled or recycled
+    /// from `recycle`, durable, under its name (see [`prepare_segment`]).
+    Prepare {
+        /// The segment to be.
+        segment: SegmentNo,
+        /// A freed segment whose file becomes it.
+        recycle: Option<SegmentNo>,
+        /// Its length, bytes.
+        bytes: u64,
+        /// Returned in the answer.
+        token: u64,
+    },
+    /// Background lane: removes a freed segment that is not needed for recycling.
+    Remove {
+        /// The freed segment.
+        segment: SegmentNo,
+        /// Returned in the answer.
+        token: u64,
+    },
+}
+
+/// Answer to a [`LogOp`].
+#[derive(Debug)]
+pub struct LogDone {
+    /// The op's token.
+    pub token: u64,
+    /// The op's buffer, for reuse; for a read, what was read.
+    pub buf: Option<AlignedBuf>,
+    /// Whether all of it happened. A short write is an error.
+    pub result: io::Result<()>,
+}
+
+/// Background file work outside the log: images. Run in order, each answered by one [`FileDone`].
+#[derive(Debug)]
+pub enum FileOp {
+    /// Writes bytes into a file, creating it.
+    Write {
+        /// File name in the data directory's `images` folder.
+        name: String,
+        /// Where.
+        offset: u64,
+        /// What.
+        bytes: bytes::Bytes,
+        /// Returned in the answer.
+        token: u64,
+    },
+    /// Makes `from` durable, renames it to `to`, makes the directory durable.
+    Publish {
+        /// Temporary name.
+        from: String,
+        /// Final name.
+        to: String,
+        /// Returned in the answer.
+        token: u64,
+    },
+    /// Reads a piece.
+    Read {
+        /// File name.
+        name: String,
+        /// Where.
+        offset: u64,
+        /// How much; less is returned at the end of the file.
+        length: usize,
+        /// Returned in the answer.
+        token: u64,
+    },
+    /// Removes a file.
+    Remove {
+        /// File name.
+        name: String,
+        /// Returned in the answer.
+        token: u64,
+    },
+}
+
+/// Answer to a [`FileOp`].
+#[derive(Debug)]
+pub struct FileDone {
+    /// The op's token.
+    pub token: u64,
+    /// What was read; empty for other ops.
+    pub result: io::Result<bytes::Bytes>,
+}
