@@ -506,9 +506,24 @@ impl Replica {
         Index(self.node.raft.raft_log.committed)
     }
 
+    /// Applied index.
+    pub fn applied_index(&self) -> Index {
+        Index(self.node.raft.raft_log.applied)
+    }
+
     /// Last index of the log, durable or not.
     pub fn last_index(&self) -> Index {
         Index(self.node.raft.raft_log.last_index())
+    }
+
+    /// Term, vote and commit index as raft-rs has them; not necessarily durable.
+    pub fn hard_state(&self) -> HardState {
+        hard_state(&self.node.raft.hard_state())
+    }
+
+    /// Whether raft-rs accepted an image that the next drain will hand out.
+    pub fn has_pending_image(&self) -> bool {
+        self.node.snap().is_some_and(|snapshot| !snapshot.is_empty())
     }
 
     /// The peer set.
@@ -557,7 +572,7 @@ fn acceptable(kind: MessageType) -> bool {
 }
 
 /// raft-rs's hard state as the log keeps it.
-pub fn hard_state(state: &RaftHardState) -> HardState {
+fn hard_state(state: &RaftHardState) -> HardState {
     HardState { term: Term(state.term), vote: state.vote, commit: Index(state.commit) }
 }
 
