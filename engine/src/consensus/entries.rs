@@ -53,6 +53,8 @@ pub struct EntryStore {
     initial: RaftState,
     /// First index that can still be had, from memory or disk.
     first: u64,
+    /// First index that is on disk.
+    disk_first: u64,
     /// (first index, term) of each run, ascending; the first run may start below `first`.
     runs: Vec<(u64, u64)>,
     last: u64,
@@ -79,6 +81,7 @@ impl EntryStore {
         Self {
             initial: RaftState { hard_state, conf_state },
             first: snapshot_index.0 + 1,
+            disk_first: snapshot_index.0 + 1,
             runs: vec![(snapshot_index.0, snapshot_term.0)],
             last: snapshot_index.0,
             cache: VecDeque::new(),
@@ -131,6 +134,7 @@ impl EntryStore {
             self.cache_bytes -= entry.data.len() + ENTRY_OVERHEAD_BYTES;
             self.cache_first = entry.index + 1;
         }
+        self.forget_before(self.disk_first.min(self.cache_first));
     }
 
     /// Bytes of entries in memory.
@@ -138,23 +142,24 @@ impl EntryStore {
         self.cache_bytes
     }
 
-    /// The log now begins at `first`: what lies before is freed.
+    /// The log on disk now begins at `first`. What the cache still holds from before it stays
+    /// available, so that a follower only a little behind needs no image.
     pub fn compact(&mut self, first: Index) {
-        let first = first.0;
+        if first.0 > self.disk_first {
+            assert!(first.0 <= self.last + 1, "compaction to {first} beyond the last index {}", self.last);
+            self.disk_first = first.0;
+            self.forget_before(self.disk_first.min(self.cache_first));
+        }
+    }
+
+    fn forget_before(&mut self, first: u64) {
         if first <= self.first {
             return;
         }
-        assert!(first <= self.last + 1, "compaction to {first} beyond the last index {}", self.last);
-        let term = self.term_of(first - 1).expect("compacted within the log");
-        while self.runs.len() > 1 && self.runs[1].0 < first {
-            self.runs.remove(0);
-        }
+        let term = self.term_of(first - 1).expect("forgotten within the log");
+        let gone = self.runs.partition_point(|run| run.0 < first).saturating_sub(1);
+        self.runs.drain(..gone);
         self.runs[0] = (first - 1, term);
-        while self.cache.front().is_some_and(|entry| entry.index < first) {
-            let entry = self.cache.pop_front().expect("it was there");
-            self.cache_bytes -= entry.data.len() + ENTRY_OVERHEAD_BYTES;
-        }
-        self.cache_first = self.cache_first.max(first);
         self.first = first;
     }
 
@@ -162,6 +167,7 @@ impl EntryStore {
     pub fn install(&mut self, index: Index, term: Term, conf_state: ConfState) {
         self.initial.conf_state = conf_state;
         self.first = index.0 + 1;
+        self.disk_first = self.first;
         self.last = index.0;
         self.runs = vec![(index.0, term.0)];
         self.cache.clear();
@@ -330,6 +336,9 @@ mod tests {
         assert_eq!(store.term_of(8), Some(8));
         assert_eq!(store.last_index().unwrap(), 8);
         store.compact(Index(8));
+        assert_eq!(store.first_index().unwrap(), 6, "the cache still has them");
+        store.cache_bytes_max = 0;
+        store.shrink_cache(7);
         assert_eq!(store.term_of(7), Some(3));
         assert_eq!(store.term_of(6), None);
         assert_eq!(store.first_index().unwrap(), 8);

@@ -404,6 +404,19 @@ impl Replica {
         self.held = still;
     }
 
+    /// What the last ready promises is durable only with this batch (a checkpoint that goes with
+    /// an installed image).
+    pub fn also_requires(&mut self, lsn: Lsn) {
+        self.entries_lsn = self.entries_lsn.max(lsn);
+        self.hard_state_lsn = self.hard_state_lsn.max(lsn);
+        if let Some(last) = self.unpersisted.back_mut() {
+            last.lsn = last.lsn.max(lsn);
+        }
+        for held in &mut self.held {
+            held.requires = held.requires.max(lsn);
+        }
+    }
+
     /// Whether a drain would find anything.
     pub fn has_ready(&self) -> bool {
         self.node.has_ready()

@@ -84,15 +84,6 @@ pub enum Event {
         /// Which.
         fetch: EntriesFetch,
     },
-    /// Lost entries arrived.
-    EntriesChunk {
-        /// From whom.
-        from: ServerId,
-        /// Of which shard.
-        shard: ShardId,
-        /// The entries.
-        chunk: EntriesChunk,
-    },
     /// Time may have passed. (Every turn looks at the clock; this only makes one happen.)
     Wake,
     /// The server is stopping: answer what waits, mark the log's tail durable.
@@ -197,8 +188,6 @@ pub enum Transfer {
     ImageFetch(ImageFetch),
     /// A piece of an image.
     ImageChunk(ImageChunk, Bytes),
-    /// Asks for lost entries.
-    EntriesFetch(EntriesFetch),
     /// Lost entries.
     EntriesChunk(EntriesChunk),
 }

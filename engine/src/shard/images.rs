@@ -89,7 +89,6 @@ struct Receiving {
 /// A follower that pulls an image.
 #[derive(Debug)]
 struct Serving {
-    index: Index,
     active_ns: u64,
 }
 
@@ -167,14 +166,16 @@ impl Images {
         self.applied_bytes += bytes;
     }
 
-    /// Whether an image should be begun. `wanted`: someone needs one whatever the size of the log.
-    pub fn is_due(&self, now_ns: u64, wanted: bool) -> bool {
+    /// Whether an image should be begun. `wanted`: a follower needs one whatever the size of the
+    /// log. `pinned`: the log cannot keep to its bound without one. Otherwise none is begun while
+    /// a follower pulls one, because the log behind that one is what it will catch up from.
+    pub fn is_due(&self, now_ns: u64, wanted: bool, pinned: bool) -> bool {
         let threshold = self.config.threshold_bytes.max(self.image_bytes / 2);
         self.writing.is_none()
             && self.receiving.is_none()
             && self.loaded.is_none()
             && now_ns >= self.retry_ns
-            && (self.applied_bytes >= threshold || wanted)
+            && (wanted || pinned || self.applied_bytes >= threshold && self.serving.is_empty())
     }
 
     /// Begins an image of `view`.
@@ -269,9 +270,9 @@ impl Images {
 
     // ------------------------------------------------------------------ sending
 
-    /// A follower was sent a snapshot message for this image.
-    pub fn offered(&mut self, now_ns: u64, to: ServerId, index: Index) {
-        self.serving.insert(to, Serving { index, active_ns: now_ns });
+    /// A follower was sent a snapshot message.
+    pub fn offered(&mut self, now_ns: u64, to: ServerId) {
+        self.serving.insert(to, Serving { active_ns: now_ns });
     }
 
     /// A peer asks for a piece.
@@ -310,11 +311,6 @@ impl Images {
             self.serving.remove(server);
         }
         idle
-    }
-
-    /// The first index that a follower pulling an image will need afterwards.
-    pub fn pinned(&self) -> Option<Index> {
-        self.serving.values().map(|serving| Index(serving.index.0 + 1)).min()
     }
 
     // ------------------------------------------------------------------ receiving

@@ -2,19 +2,20 @@
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, MessageType};
-use wire::{Command, FailureKind, Index, RaftEnvelope, ServerId, ShardId, Term};
+use wire::{Command, EntriesFetch, FailureKind, Index, RaftEnvelope, ServerId, ShardId, Term};
 
 use super::{
     event::{Effects, Notice, Request, Ticket, failure},
     images::{ImageEvent, Images, Loaded},
     reads::{Reads, not_leader},
+    repair::Repairs,
     tickets::{Applied, Tickets},
 };
 use crate::{
     consensus::{Configuration, Output, ProposeError, Replica, RoleChange, WantedEntries},
     fsm::{Fsm, Outcome},
     io::FileDone,
-    log::{Checkpoint, Log},
+    log::{Checkpoint, Log, LogError},
 };
 
 /// One shard of this server.
@@ -25,6 +26,7 @@ pub struct Member {
     tickets: Tickets,
     reads: Reads,
     images: Images,
+    repairs: Repairs,
     commands: Vec<Bytes>,
     askers: Vec<Option<Ticket>>,
     output: Output,
@@ -47,6 +49,7 @@ impl Member {
             tickets: Tickets::default(),
             reads: Reads::default(),
             images,
+            repairs: Repairs::default(),
             commands: Vec::new(),
             askers: Vec::new(),
             output: Output::default(),
@@ -200,8 +203,7 @@ impl Member {
         }
         for outgoing in output.send.drain(..) {
             if outgoing.envelope.message.get_msg_type() == MessageType::MsgSnapshot {
-                let index = outgoing.envelope.message.get_snapshot().get_metadata().index;
-                self.images.offered(now_ns, outgoing.to, Index(index));
+                self.images.offered(now_ns, outgoing.to);
             }
             effects.send(self.shard, outgoing, log.durable_lsn());
         }
@@ -256,7 +258,8 @@ impl Member {
                 return;
             }
         };
-        log.reset(self.shard, self.checkpoint(name.index, name.term, meta.configuration.clone()));
+        log.put_checkpoint(self.shard, self.checkpoint(name.index, name.term, meta.configuration.clone()));
+        self.replica.also_requires(log.open_lsn());
         self.fsm.replace(fsm);
         self.replica.set_configuration(configuration.clone());
         self.replica.applied(name.index);
@@ -283,8 +286,8 @@ impl Member {
         for server in self.images.take_idle(now_ns) {
             self.replica.report_image(server, false);
         }
-        let wanted = pinned || self.replica.store().take_image_wanted();
-        if self.images.is_due(now_ns, wanted) {
+        let wanted = self.replica.store().take_image_wanted();
+        if self.images.is_due(now_ns, wanted, pinned) {
             let configuration = self.replica.configuration().encode();
             self.images.begin(self.fsm.view(), configuration, effects);
         }
@@ -321,11 +324,6 @@ impl Member {
         self.replica.store_mut().compact(first);
     }
 
-    /// Oldest index that must stay in the log for a follower that is pulling an image.
-    pub fn pinned(&self) -> Option<Index> {
-        self.images.pinned()
-    }
-
     /// Images of this shard.
     pub fn images(&mut self) -> &mut Images {
         &mut self.images
@@ -340,26 +338,38 @@ impl Member {
                 continue;
             }
             let bytes_max = wire::limits::APPEND_BYTES_MAX;
-            let token = log.start_read(self.shard, wanted.first, wanted.last, bytes_max, &mut effects.log);
-            self.fetching.push((token, wanted));
+            match log.start_read(self.shard, wanted.first, wanted.last, bytes_max, &mut effects.log) {
+                Ok(token) => self.fetching.push((token, wanted)),
+                Err(error) => effects.notices.push(unreadable(self.shard, &wanted, &error)),
+            }
         }
     }
 
     /// A log read ended; true if it was this shard's.
     pub fn entries_read(&mut self, token: u64, log: &mut Log, effects: &mut Effects) -> bool {
-        let Some(at) = self.fetching.iter().position(|(mine, _)| *mine == token) else { return false };
+        let Some(at) = self.fetching.iter().position(|(mine, _)| *mine == token) else {
+            return self.repairs.read(self.shard, token, log, effects);
+        };
         let (_, wanted) = self.fetching.swap_remove(at);
         match log.finish_read(token) {
             Ok(entries) => {
                 let entries = entries.into_iter().map(raft_entry).collect();
                 self.replica.entries_fetched(wanted, entries);
             }
-            Err(error) => effects.notices.push(Notice::Warn(format!(
-                "shard {}: entries {} to {} cannot be read for a follower: {error}",
-                self.shard, wanted.first, wanted.last
-            ))),
+            Err(error) => effects.notices.push(unreadable(self.shard, &wanted, &error)),
         }
         true
+    }
+
+    /// A peer lost entries and asks for them.
+    pub fn serve_entries(
+        &mut self,
+        from: ServerId,
+        fetch: &EntriesFetch,
+        log: &mut Log,
+        effects: &mut Effects,
+    ) {
+        self.repairs.serve(self.shard, from, fetch, &self.replica, log, effects);
     }
 
     /// A peer's connection broke.
@@ -377,6 +387,11 @@ impl Member {
         }
         self.commands.clear();
     }
+}
+
+fn unreadable(shard: ShardId, wanted: &WantedEntries, error: &LogError) -> Notice {
+    let (first, last) = (wanted.first, wanted.last);
+    Notice::Warn(format!("shard {shard}: entries {first} to {last} cannot be read for a follower: {error}"))
 }
 
 /// Rows of dropped views and replaced states freed in each turn: bounds the time it takes.

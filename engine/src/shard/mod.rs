@@ -15,11 +15,15 @@ mod images;
 mod member;
 mod open;
 mod reads;
+mod repair;
 pub mod tickets;
 
 pub use self::core::{Core, CoreConfig};
 pub use event::{
-    Answered, Effects, Event, Notice, ReadAnswer, ReadBody, Reply, Request, Ticket,
+    Answered, Effects, Event, Notice, ReadAnswer, ReadBody, Reply, Request, Ticket, Transfer,
+    failure,
 };
 pub use images::ImageConfig;
-pub use open::{OpenError, OpenedShard, bootstrap_log, open_shards};
+pub use member::Member;
+pub use open::{OpenError, OpenedShard, ShardSettings, bootstrap_log, open_shards};
+pub use reads::status;
