@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Rows or children per node: some room is left, or the first random inserts would split every leaf.
-const FILL: usize = 56;
+const FILL: usize = LEAF_ROWS_MAX * 7 / 8;
 
 /// Builds a tree from rows in ascending key order.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::{
     Keyed, Tree, View,
     node::{Fence, Inner, Link, fences},
     prefix_successor,
-    remove::{Edge, mend, widen},
+    remove::{Edge, mend, merge_if_thin, remove_if_empty, widen},
 };
 
 impl<T: Keyed> Tree<T> {
@@ -64,8 +64,11 @@ fn cut_below<T: Keyed>(inner: &mut Inner<T>, from: Fence<'_>, to: Fence<'_>, low
         inner.drain(first + 1, last);
         widen(inner, first, Edge::Right, low, high);
     }
-    mend(inner, first + 1, low, high);
-    mend(inner, first, low, high);
+    // Both ends may have become empty, and an empty node must not be merged with.
+    remove_if_empty(inner, first + 1, low, high);
+    remove_if_empty(inner, first, low, high);
+    merge_if_thin(inner, first + 1, low, high);
+    merge_if_thin(inner, first, low, high);
 }
 
 fn cut_child<T: Keyed>(

@@ -20,14 +20,14 @@ use arrayvec::ArrayVec;
 
 use super::{Keyed, common_prefix};
 
-/// Most rows of a leaf.
-pub(super) const LEAF_ROWS_MAX: usize = 64;
+/// Most rows of a leaf. Tests use small nodes: trees of many levels with few rows.
+pub(super) const LEAF_ROWS_MAX: usize = if cfg!(test) { 8 } else { 64 };
 /// Most children of an inner node.
-pub(super) const CHILDREN_MAX: usize = 64;
+pub(super) const CHILDREN_MAX: usize = LEAF_ROWS_MAX;
 /// A node with fewer rows or children looks for a neighbour to merge with…
-pub(super) const NODE_FILL_MIN: usize = 16;
+pub(super) const NODE_FILL_MIN: usize = LEAF_ROWS_MAX / 4;
 /// …and merges if the result has at most so many, so that the next insert does not split it again.
-pub(super) const NODE_MERGED_MAX: usize = 48;
+pub(super) const NODE_MERGED_MAX: usize = LEAF_ROWS_MAX * 3 / 4;
 
 /// A boundary inherited from an ancestor; `None` at the outer edges of the tree.
 pub(super) type Fence<'a> = Option<&'a [u8]>;

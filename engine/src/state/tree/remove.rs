@@ -58,21 +58,16 @@ fn take<T: Keyed>(link: &mut Link<T>, key: &[u8], low: Fence<'_>, high: Fence<'_
 
 /// Restores the shape of a node whose child `at` lost rows. The node may end up without children.
 pub(super) fn mend<T: Keyed>(inner: &mut Inner<T>, at: usize, low: Fence<'_>, high: Fence<'_>) {
-    let fill = inner.children[at].fill();
-    if fill == 0 {
-        remove_empty(inner, at, low, high);
-    } else if fill < NODE_FILL_MIN {
-        let fits = |left: usize| {
-            let both = inner.children.get(left)?.fill() + inner.children.get(left + 1)?.fill();
-            (both <= NODE_MERGED_MAX).then_some(left)
-        };
-        if let Some(left) = fits(at).or_else(|| fits(at.checked_sub(1)?)) {
-            merge(inner, left, low, high);
-        }
+    if !remove_if_empty(inner, at, low, high) {
+        merge_if_thin(inner, at, low, high);
     }
 }
 
-fn remove_empty<T: Keyed>(inner: &mut Inner<T>, at: usize, low: Fence<'_>, high: Fence<'_>) {
+/// Takes child `at` out if it is empty.
+pub(super) fn remove_if_empty<T: Keyed>(inner: &mut Inner<T>, at: usize, low: Fence<'_>, high: Fence<'_>) -> bool {
+    if inner.children[at].fill() > 0 {
+        return false;
+    }
     if inner.children.len() == 1 {
         inner.children.clear();
         inner.stamps.clear();
@@ -82,6 +77,21 @@ fn remove_empty<T: Keyed>(inner: &mut Inner<T>, at: usize, low: Fence<'_>, high:
     } else {
         inner.remove(at, at - 1);
         widen(inner, at - 1, Edge::Right, low, high);
+    }
+    true
+}
+
+/// Merges child `at` with a neighbour if it holds little and both fit into one. None of them may be empty.
+pub(super) fn merge_if_thin<T: Keyed>(inner: &mut Inner<T>, at: usize, low: Fence<'_>, high: Fence<'_>) {
+    if inner.children.get(at).is_none_or(|child| child.fill() >= NODE_FILL_MIN) {
+        return;
+    }
+    let fits = |left: usize| {
+        let both = inner.children.get(left)?.fill() + inner.children.get(left + 1)?.fill();
+        (both <= NODE_MERGED_MAX).then_some(left)
+    };
+    if let Some(left) = fits(at).or_else(|| fits(at.checked_sub(1)?)) {
+        merge(inner, left, low, high);
     }
 }
 
