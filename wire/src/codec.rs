@@ -16,6 +16,13 @@ use crate::{Index, Term, Uuid, WireError, limits};
 /// Deepest nesting of our schema is 3 (frame table, union member, row).
 const TABLE_DEPTH_MAX: usize = 8;
 
+/// The verifier adds up what it visits, and tables may share what they point to: a small frame
+/// could describe a huge tree. Shared table layouts, which are honest, make no message of ours
+/// look more than three times as long as it is.
+const APPARENT_RATIO_MAX: usize = 4;
+/// Room for the layouts of a very short message, bytes.
+const APPARENT_BYTES_BASE: usize = 1024;
+
 /// An encoding scratch buffer larger than this is not kept for the next message, bytes.
 const SCRATCH_BYTES_KEPT_MAX: usize = 256 * 1024;
 
@@ -28,10 +35,33 @@ where
     let options = VerifierOptions {
         max_depth: TABLE_DEPTH_MAX,
         max_tables: limits::TABLES_PER_FRAME_MAX,
-        max_apparent_size: 2 * limits::FRAME_BYTES_MAX,
+        max_apparent_size: APPARENT_BYTES_BASE + APPARENT_RATIO_MAX * bytes.len(),
         ignore_missing_null_terminator: false,
     };
     flatbuffers::root_with_opts::<T>(&options, bytes).map_err(|error| malformed(what, error))
+}
+
+/// A vector of tables, each of which takes at least `element_bytes` of `bytes` if it is honest.
+///
+/// Elements may point to one shared table; without this check the decoded list could be many
+/// times longer than what came.
+pub(crate) fn elements<'a, T>(
+    what: &'static str,
+    bytes: &[u8],
+    elements: Option<Vector<'a, ForwardsUOffset<T>>>,
+    element_bytes: usize,
+) -> Result<impl ExactSizeIterator<Item = T::Inner> + use<'a, T>, WireError>
+where
+    T: Follow<'a> + 'a,
+    ForwardsUOffset<T>: Follow<'a, Inner = T::Inner>,
+{
+    let elements = elements.unwrap_or_default();
+    if elements.len() > bytes.len() / element_bytes {
+        let (count, length) = (elements.len(), bytes.len());
+        let why = format_args!("{count} elements do not fit {length} bytes");
+        return Err(malformed(what, why));
+    }
+    Ok(elements.into_iter())
 }
 
 /// The error for a table that the verifier accepts and that still makes no sense.

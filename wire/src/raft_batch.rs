@@ -16,6 +16,9 @@ use crate::generated::wire as fb;
 use crate::raft_checks::{self, WHAT};
 use crate::{RequestId, ShardId, WireError, limits};
 
+/// A message has at least a type, a sender and a receiver, and the offset to it.
+const MESSAGE_BYTES_MIN: usize = 28;
+
 /// A raft message with the stamps that the leader's lease is measured from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RaftEnvelope {
@@ -168,16 +171,13 @@ fn build_snapshot(
 /// its end, a conflict with a committed entry) stays with the driver.
 pub fn decode_raft_frame(payload: &Bytes, blob: &Bytes) -> Result<Vec<RaftEnvelope>, WireError> {
     let batch = codec::root::<fb::RaftBatch>(WHAT, payload)?;
-    let Some(messages) = batch.messages() else {
-        return Ok(Vec::new());
-    };
+    let messages = codec::elements(WHAT, payload, batch.messages(), MESSAGE_BYTES_MIN)?;
     if messages.len() > limits::RAFT_MESSAGES_PER_FRAME_MAX {
         let (count, max) = (messages.len(), limits::RAFT_MESSAGES_PER_FRAME_MAX);
         let why = format_args!("{count} messages are over the limit of {max}");
         return Err(codec::malformed(WHAT, why));
     }
     messages
-        .into_iter()
         .map(|message| {
             Ok(RaftEnvelope {
                 message: read_message(payload, blob, &message)?,

@@ -13,6 +13,10 @@ use crate::generated::wire as fb;
 use crate::{Index, NodeId, RequestId, ServerId, ShardId, Term, WireError, limits};
 
 const WHAT: &str = "reply";
+/// A row is a table with two vectors at least, and the offset to it.
+const ROW_BYTES_MIN: usize = 24;
+/// A key name is a table with a vector, and the offset to it.
+const KEY_NAME_BYTES_MIN: usize = 16;
 
 /// Why a request was not carried out, as a client must understand it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,12 +342,12 @@ impl ReplyBody {
             });
         }
         if let Some(rows) = reply.body_as_rows() {
-            let rows = rows.rows().into_iter().flatten();
+            let rows = codec::elements(WHAT, bytes, rows.rows(), ROW_BYTES_MIN)?;
             let rows: Result<_, _> = rows.map(|row| KvRow::read(bytes, &row)).collect();
             return rows.map(Self::Rows);
         }
         if let Some(keys) = reply.body_as_keys() {
-            let keys = keys.keys().into_iter().flatten();
+            let keys = codec::elements(WHAT, bytes, keys.keys(), KEY_NAME_BYTES_MIN)?;
             let keys = keys.map(|name| codec::shared(bytes, name.key()));
             return Ok(Self::Keys(keys.collect()));
         }

@@ -1,4 +1,6 @@
 //! What does the cluster know? (API first; bodies follow.)
+pub mod tree;
+
 use bytes::Bytes;
 use wire::{Index, KvRowRef};
 
