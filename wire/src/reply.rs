@@ -529,7 +529,7 @@ mod tests {
         let shared = |rows: usize| {
             codec::encoded(|builder| {
                 let args = fb::KvRowArgs {
-                    value: Some(codec::put(builder, &vec![0; 20 * rows])),
+                    value: Some(codec::put(builder, &vec![0; 8 * rows])),
                     ..fb::KvRowArgs::default()
                 };
                 let long = fb::KvRow::create(builder, &args);

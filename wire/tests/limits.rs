@@ -135,7 +135,7 @@ fn commands() {
     let session = |n| kv(b"k", b"", &bytes[..n]).encode();
     reached(limits::SESSION_BYTES_MAX, session, decode);
 
-    let overhead = kv(b"k", &bytes[..1024], b"").encode().len() - 1024;
+    let overhead = kv(b"k", &bytes[..1023], b"").encode().len() - 1023;
     let largest = kv(b"k", &bytes[..limits::COMMAND_BYTES_MAX - overhead], b"").encode();
     assert_eq!(largest.len(), limits::COMMAND_BYTES_MAX);
     assert_eq!(decode(&largest), Ok(()));
