@@ -180,9 +180,9 @@ impl<'a> KvCommand<'a> {
     }
 
     fn build(&self, builder: &mut Builder) -> flatbuffers::WIPOffset<flatbuffers::UnionWIPOffset> {
-        let session = (!self.session.is_empty()).then(|| builder.create_vector(self.session));
-        let value = (!self.value.is_empty()).then(|| builder.create_vector(self.value));
-        let key = (!self.key.is_empty()).then(|| builder.create_vector(self.key));
+        let session = codec::put_some(builder, self.session);
+        let value = codec::put_some(builder, self.value);
+        let key = codec::put_some(builder, self.key);
         let args = fb::KvCommandArgs {
             verb: self.verb as u8,
             key,

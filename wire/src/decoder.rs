@@ -66,13 +66,15 @@ impl FrameDecoder {
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.buffer.len() < self.receive_bytes {
-                self.buffer = vec![0; self.receive_bytes];
-            }
+        }
+        if self.buffer.len() < self.receive_bytes {
+            let mut larger = vec![0; self.receive_bytes];
+            larger[..self.end - self.start].copy_from_slice(&self.buffer[self.start..self.end]);
+            self.buffer = larger;
+            (self.start, self.end) = (0, self.end - self.start);
         } else if self.start > 0 && self.buffer.len() - self.end < self.buffer.len() / 4 {
             self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
+            (self.start, self.end) = (0, self.end - self.start);
         }
         if self.end == self.buffer.len() {
             self.grow();

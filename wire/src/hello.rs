@@ -123,12 +123,12 @@ impl Hello {
             let args = fb::HelloArgs {
                 protocol: self.protocol,
                 role: self.role as u8,
-                node_id: Some(builder.create_vector(&self.node_id.0)),
+                node_id: Some(codec::put(builder, &self.node_id.0)),
                 raft_id: self.raft_id.0,
                 name: Some(builder.create_string(&self.name)),
                 address: Some(builder.create_string(&self.address)),
                 datacenter: Some(builder.create_string(&self.datacenter)),
-                cluster_id: Some(builder.create_vector(&self.cluster_id.0)),
+                cluster_id: Some(codec::put(builder, &self.cluster_id.0)),
                 lane: self.lane,
                 lanes: self.lanes,
                 shards: self.shards,
@@ -175,7 +175,7 @@ impl Bootstrap {
     pub fn encode(&self) -> Bytes {
         codec::encoded(|builder| {
             let args = fb::BootstrapArgs {
-                cluster_id: Some(builder.create_vector(&self.cluster_id.0)),
+                cluster_id: Some(codec::put(builder, &self.cluster_id.0)),
                 shards: self.shards,
                 members: Some(Member::build_all(builder, &self.members)),
             };

@@ -142,7 +142,7 @@ impl QueryBody {
     ) {
         match self {
             Self::KvGet { key } => {
-                let key = Some(builder.create_vector(key));
+                let key = Some(codec::put(builder, key));
                 let get = fb::KvGet::create(builder, &fb::KvGetArgs { key });
                 (fb::QueryBody::KvGet, get.as_union_value())
             }
@@ -152,8 +152,8 @@ impl QueryBody {
                 limit,
             } => {
                 let args = fb::KvListArgs {
-                    prefix: Some(builder.create_vector(prefix)),
-                    start_after: Some(builder.create_vector(start_after)),
+                    prefix: Some(codec::put(builder, prefix)),
+                    start_after: Some(codec::put(builder, start_after)),
                     limit: *limit,
                 };
                 let list = fb::KvList::create(builder, &args);
@@ -161,8 +161,8 @@ impl QueryBody {
             }
             Self::KvKeys { prefix, separator } => {
                 let args = fb::KvKeysArgs {
-                    prefix: Some(builder.create_vector(prefix)),
-                    separator: Some(builder.create_vector(separator)),
+                    prefix: Some(codec::put(builder, prefix)),
+                    separator: Some(codec::put(builder, separator)),
                 };
                 let keys = fb::KvKeys::create(builder, &args);
                 (fb::QueryBody::KvKeys, keys.as_union_value())

@@ -111,8 +111,7 @@ fn build_message(
             build_entry(entry, stop)
         }))
     });
-    let context =
-        (!message.context.is_empty()).then(|| builder.create_vector(&message.context[..]));
+    let context = codec::put_some(builder, &message.context);
     let snapshot = (message.get_msg_type() == MessageType::MsgSnapshot)
         .then(|| build_snapshot(builder, message.get_snapshot()));
     let args = fb::RaftMessageArgs {
@@ -157,7 +156,7 @@ fn build_snapshot(
         voters_outgoing: Some(builder.create_vector(&conf.voters_outgoing)),
         learners_next: Some(builder.create_vector(&conf.learners_next)),
         auto_leave: conf.auto_leave,
-        image: Some(builder.create_vector(&snapshot.data[..])),
+        image: Some(codec::put(builder, &snapshot.data)),
     };
     fb::SnapshotDescriptor::create(builder, &args)
 }
@@ -177,15 +176,15 @@ pub fn decode_raft_frame(payload: &Bytes, blob: &Bytes) -> Result<Vec<RaftEnvelo
         let why = format_args!("{count} messages are over the limit of {max}");
         return Err(codec::malformed(WHAT, why));
     }
-    messages
-        .map(|message| {
-            Ok(RaftEnvelope {
-                message: read_message(payload, blob, &message)?,
-                sent_at: message.sent_at(),
-                echo: message.echo(),
-            })
-        })
-        .collect()
+    let mut envelopes = Vec::with_capacity(messages.len());
+    for message in messages {
+        envelopes.push(RaftEnvelope {
+            message: read_message(payload, blob, &message)?,
+            sent_at: message.sent_at(),
+            echo: message.echo(),
+        });
+    }
+    Ok(envelopes)
 }
 
 fn read_message(
@@ -215,8 +214,11 @@ fn read_message(
             let why = format_args!("{count} entries are over the limit of {max}");
             return Err(codec::malformed(WHAT, why));
         }
-        let entries: Result<Vec<_>, _> = headers.iter().map(|h| read_entry(h, blob)).collect();
-        message.entries = entries?.into();
+        let mut entries = Vec::with_capacity(headers.len());
+        for header in headers {
+            entries.push(read_entry(header, blob)?);
+        }
+        message.set_entries(entries.into());
     }
     if let Some(snapshot) = wire.snapshot() {
         message.set_snapshot(read_snapshot(payload, &snapshot));

@@ -315,10 +315,10 @@ fn build_rows<'r>(builder: &mut Builder, rows: impl IntoIterator<Item = KvRowRef
     let rows: Vec<_> = rows
         .into_iter()
         .map(|row| {
-            let session = (!row.session.is_empty()).then(|| builder.create_vector(row.session));
+            let session = codec::put_some(builder, row.session);
             let args = fb::KvRowArgs {
-                key: Some(builder.create_vector(row.key)),
-                value: Some(builder.create_vector(row.value)),
+                key: Some(codec::put(builder, row.key)),
+                value: Some(codec::put(builder, row.value)),
                 flags: row.flags,
                 create_index: row.create_index.0,
                 modify_index: row.modify_index.0,
@@ -376,7 +376,7 @@ impl ReplyBody {
                 let names: Vec<_> = keys
                     .iter()
                     .map(|key| {
-                        let key = Some(builder.create_vector(key));
+                        let key = Some(codec::put(builder, key));
                         fb::KeyName::create(builder, &fb::KeyNameArgs { key })
                     })
                     .collect();
@@ -508,12 +508,42 @@ impl Member {
     fn build(&self, builder: &mut Builder) -> WIPOffset<fb::Member<'static>> {
         let args = fb::MemberArgs {
             raft_id: self.raft_id.0,
-            node_id: Some(builder.create_vector(&self.node_id.0)),
+            node_id: Some(codec::put(builder, &self.node_id.0)),
             name: Some(builder.create_string(&self.name)),
             address: Some(builder.create_string(&self.address)),
             voter: self.voter,
             leader: self.leader,
         };
         fb::Member::create(builder, &args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A list of offsets to one shared row is a valid flatbuffer: four bytes on the wire would
+    /// become a row of over a hundred in memory. One long row beside it keeps the verifier calm.
+    #[test]
+    fn rows_that_share_one_table_are_refused() {
+        let shared = |rows: usize| {
+            codec::encoded(|builder| {
+                let args = fb::KvRowArgs {
+                    value: Some(codec::put(builder, &vec![0; 8 * rows])),
+                    ..fb::KvRowArgs::default()
+                };
+                let long = fb::KvRow::create(builder, &args);
+                let empty = fb::KvRow::create(builder, &fb::KvRowArgs::default());
+                let mut list = vec![empty; rows];
+                list.push(long);
+                let rows = Some(builder.create_vector(&list));
+                let rows = fb::Rows::create(builder, &fb::RowsArgs { rows });
+                let body = (fb::ReplyBody::Rows, rows.as_union_value());
+                finish(builder, &ReplyMeta::default(), body);
+            })
+        };
+        assert!(Reply::decode(&shared(1)).is_ok());
+        let error = Reply::decode(&shared(10_000)).unwrap_err().to_string();
+        assert!(error.contains("10001 elements do not fit"), "{error}");
     }
 }
