@@ -1,2 +1,5 @@
 //! (being built)
+pub mod config;
 pub mod gateway;
+pub mod http;
+pub mod nearest;
