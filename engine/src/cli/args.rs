@@ -46,7 +46,7 @@ pub(super) fn normalise(
             None => (name_value, None),
         };
         if matches!(name, "h" | "help") {
-            out.push("--help".into());
+            out.push(if name == "h" { "-h" } else { "--help" }.into());
             continue;
         }
         if command.get_name() == "curia" && matches!(name, "v" | "V" | "version") {

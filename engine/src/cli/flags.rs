@@ -23,6 +23,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
     version = env!("CARGO_PKG_VERSION"),
     max_term_width = 100,
     verbatim_doc_comment,
+    next_line_help = true,
     subcommand_required = true,
     arg_required_else_help = true,
     disable_help_subcommand = true
@@ -34,7 +35,6 @@ pub(super) struct Curia {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Runs a server.
     Agent(Box<AgentFlags>),
     /// Reads and writes keys of a running cluster.
     #[command(subcommand)]
@@ -67,14 +67,14 @@ pub(super) enum Command {
 pub(super) struct AgentFlags {
     /// One server for trying things out: ready at once, data in a temporary directory that goes
     /// with it, on 127.0.0.1.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "BOOL")]
     pub(super) dev: Option<bool>,
     /// Runs as a server. Required, except with -dev: curia has no client agents.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "BOOL")]
     pub(super) server: Option<bool>,
     /// Forms a cluster of this one server if it has no data yet. Start at most one server of a
     /// cluster with it.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "BOOL")]
     pub(super) bootstrap: Option<bool>,
     /// Forms a cluster as soon as N servers without data have found each other, all with the
     /// same N. Excludes -bootstrap.
@@ -165,17 +165,14 @@ pub(super) struct ClientFlags {
     #[arg(long, value_name = "NAME")]
     pub(super) datacenter: Option<String>,
     /// Any server may answer, from what it has, also without a leader
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) stale: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KvCommand {
-    /// Reads a key, or the keys below a prefix.
     Get(KvGet),
-    /// Writes a key.
     Put(KvPut),
-    /// Deletes a key, or the keys below a prefix.
     Delete(KvDelete),
 }
 
@@ -188,16 +185,16 @@ pub(super) enum KvCommand {
 #[command(verbatim_doc_comment)]
 pub(super) struct KvGet {
     /// Prints the value in Base64
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) base64: bool,
     /// Prints indexes, flags and session as well
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) detailed: bool,
     /// Prints the names of the keys that start with KEY
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) keys: bool,
     /// Prints all keys that start with KEY
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) recurse: bool,
     /// With -keys: cuts names after the first separator behind KEY
     #[arg(long, value_name = "TEXT", default_value = "/")]
@@ -218,10 +215,10 @@ pub(super) struct KvGet {
 #[command(verbatim_doc_comment)]
 pub(super) struct KvPut {
     /// The data is Base64 and is written decoded
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) base64: bool,
     /// Writes only if the key's modify index is -modify-index (0: only if there is no such key)
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) cas: bool,
     /// See -cas
     #[arg(long, value_name = "INDEX", default_value = "0")]
@@ -230,10 +227,10 @@ pub(super) struct KvPut {
     #[arg(long, value_name = "N", default_value = "0")]
     pub(super) flags: String,
     /// Acquires the key as a lock for -session
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) acquire: bool,
     /// Releases the lock that -session holds on the key
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) release: bool,
     /// Id of the session for -acquire and -release
     #[arg(long, value_name = "ID")]
@@ -253,13 +250,13 @@ pub(super) struct KvPut {
 #[command(verbatim_doc_comment)]
 pub(super) struct KvDelete {
     /// Deletes only if the key's modify index is -modify-index
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) cas: bool,
     /// See -cas
     #[arg(long, value_name = "INDEX")]
     pub(super) modify_index: Option<String>,
     /// Deletes all keys that start with KEY
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) recurse: bool,
     #[command(flatten)]
     pub(super) client: ClientFlags,
@@ -307,7 +304,7 @@ pub(super) struct LogInspect {
 pub(super) struct LogRepair {
     /// Cuts the log where it cannot be decided. Entries that were acknowledged may be lost; the
     /// bytes that are cut are kept beside the log.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(super) cut_tail: bool,
     /// Directory of the log, in the server's data directory
     #[arg(value_name = "DIR")]
