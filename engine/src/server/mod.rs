@@ -6,9 +6,12 @@
 pub mod admission;
 mod answer;
 mod board;
+pub mod config;
 mod dial;
 pub mod gateway;
+pub mod http;
 mod links;
+pub mod nearest;
 mod pipe;
 mod port;
 mod router;

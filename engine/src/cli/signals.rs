@@ -1,0 +1,102 @@
+//! How does a server learn that it is to stop?
+//!
+//! Signals are blocked in every thread before any is started, because one that arrives while an
+//! executor sleeps can panic it. One plain thread waits for them with `sigwait` and adds to an
+//! eventfd, which an executor awaits like any file.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+    thread,
+};
+
+/// The signals that are taken.
+const TAKEN: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
+/// The process's signals, as a file descriptor that becomes readable.
+///
+/// Made once, on the main thread, before any other thread is started: threads inherit what is
+/// blocked. Reading 8 bytes from the descriptor takes the signals so far; [`SignalFd::last`] says
+/// which came last.
+#[derive(Debug)]
+pub struct SignalFd {
+    eventfd: OwnedFd,
+    last: Arc<AtomicI32>,
+}
+
+impl SignalFd {
+    /// Blocks SIGINT, SIGTERM and SIGHUP in this thread and those it starts, and takes them from
+    /// now on.
+    pub fn new() -> io::Result<Self> {
+        let set = signal_set();
+        // SAFETY: `set` is initialised; a null pointer asks for no previous mask.
+        let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) };
+        if blocked != 0 {
+            return Err(io::Error::from_raw_os_error(blocked));
+        }
+        // SAFETY: no pointers are passed.
+        let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `raw` was just opened and has no other owner.
+        let eventfd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let last = Arc::new(AtomicI32::new(0));
+        let (writer, noted) = (eventfd.try_clone()?, last.clone());
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || wait(&writer, &noted))?;
+        Ok(Self { eventfd, last })
+    }
+
+    /// A descriptor of its own for one reader: 8 bytes, blocking until a signal has come. For
+    /// glommio: `BufferedFile::from_raw_fd(fd.into_raw_fd())` and `read_at(0, 8)`.
+    pub fn reader(&self) -> io::Result<OwnedFd> {
+        self.eventfd.try_clone()
+    }
+
+    /// The last signal that was taken: `libc::SIGINT`, `SIGTERM` or `SIGHUP`; `None` before the
+    /// first.
+    pub fn last(&self) -> Option<i32> {
+        Some(self.last.load(Ordering::Acquire)).filter(|signal| *signal != 0)
+    }
+}
+
+impl AsRawFd for SignalFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.eventfd.as_raw_fd()
+    }
+}
+
+fn signal_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` initialises the set; the signals are valid ones.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in TAKEN {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        set.assume_init()
+    }
+}
+
+fn wait(eventfd: &OwnedFd, last: &AtomicI32) {
+    let set = signal_set();
+    loop {
+        let mut signal = 0;
+        // SAFETY: both point to valid values of their types.
+        if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
+            continue;
+        }
+        last.store(signal, Ordering::Release);
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: 8 bytes from a valid buffer, as an eventfd takes them.
+        unsafe { libc::write(eventfd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+}

@@ -1,0 +1,119 @@
+//! What was a server told to be?
+//!
+//! The command line and the configuration files, checked and complete: whoever holds an
+//! [`AgentConfig`] need not validate anything again. It lies here, below `cli`, because the server
+//! runs on it; only `cli` makes one.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use wire::NodeId;
+
+use super::http::HttpLimits;
+
+/// How a server without data comes to be part of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootstrapMode {
+    /// It waits to be added, or was part of one before (neither `-bootstrap` nor `-bootstrap-expect`).
+    None,
+    /// It forms a cluster of its own (`-bootstrap`, `-bootstrap-expect=1`, `-dev`).
+    Alone,
+    /// It forms one with others as soon as so many know each other; 2 to `limits::MEMBERS_MAX`.
+    Expect(u16),
+}
+
+/// Where a server keeps its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    /// In a directory made for this run and removed at its end (`-dev`).
+    Temporary,
+    /// `-data-dir`; created if it does not exist.
+    At(PathBuf),
+}
+
+/// How an executor learns that a durable write has completed (`log.completion`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogCompletion {
+    /// It is woken; costs about 50 µs more and no processor time.
+    #[default]
+    Eventfd,
+    /// It polls while a write is in flight: for processors that are truly its own.
+    Poll,
+}
+
+/// Options of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// `log.completion`.
+    pub completion: LogCompletion,
+    /// `log.require_direct`: refuse to start without direct I/O and `RWF_DSYNC` instead of falling
+    /// back with a warning.
+    pub require_direct: bool,
+    /// `log.segment_mb`, in bytes: 1 to 1024 MiB, a multiple of 1 MiB.
+    pub segment_bytes: u64,
+}
+
+/// Options of consensus and compaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftOptions {
+    /// `performance.raft_multiplier`, 1 to 10: scales heartbeat and election timeout.
+    pub multiplier: u8,
+    /// `raft_snapshot_threshold`: entries since the last image before the next is written; from 1.
+    pub snapshot_threshold: u64,
+    /// `raft_snapshot_interval`: how often that is looked at; from 10 ms.
+    pub snapshot_interval: Duration,
+    /// `raft_trailing_logs`: entries kept behind an image for followers that are a little behind.
+    pub trailing_logs: u64,
+}
+
+/// A checked and complete configuration of `curia agent`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// `-dev`: one server for trying things out; also indents HTTP answers.
+    pub dev: bool,
+    /// `-bootstrap`, `-bootstrap-expect`.
+    pub bootstrap: BootstrapMode,
+    /// `-retry-join`: `host:port` of servers to find the cluster by, in the order given, each once.
+    /// The host may be a name and is not resolved here.
+    pub retry_join: Vec<String>,
+    /// `retry_interval`: between two attempts to reach them.
+    pub retry_interval: Duration,
+    /// `-node`: not empty, printable.
+    pub node_name: String,
+    /// `-node-id`: replaces the one that is made at the first start. Never nil.
+    pub node_id: Option<NodeId>,
+    /// `-datacenter`: lower-case letters, digits, `-` and `_`.
+    pub datacenter: String,
+    /// `-bind`, `-server-port`: where to listen for servers and native clients. Outgoing
+    /// connections leave from its IP unless that is unspecified (0.0.0.0).
+    pub server_bind: SocketAddr,
+    /// `-advertise`: where other servers reach this one; never unspecified.
+    pub server_advertise: SocketAddr,
+    /// `-client`, `-http-port`: where to listen for HTTP; `None` with `-http-port=-1`.
+    pub http_address: Option<SocketAddr>,
+    /// `-data-dir`.
+    pub data_dir: DataDir,
+    /// `-executors`: 1 to [`EXECUTORS_MAX`]; without the flag one per processor.
+    pub executors: u16,
+    /// Whether `-executors` was given: executors are pinned to processors only if it was not.
+    pub executors_chosen: bool,
+    /// `-shards`: 1 to `limits::SHARDS_MAX`, counts only when a cluster is formed. `None`: not
+    /// given, so 1 for a new cluster, and whatever an existing one has.
+    pub shards: Option<u16>,
+    /// `log.*`.
+    pub log: LogOptions,
+    /// `raft_*`, `performance.raft_multiplier`.
+    pub raft: RaftOptions,
+    /// `performance.rpc_hold_timeout`: how long a request waits for a leader.
+    pub rpc_hold_timeout: Duration,
+    /// Bounds of each executor's HTTP service; `limits.kv_max_value_size` among them.
+    pub http: HttpLimits,
+    /// `-pid-file`.
+    pub pid_file: Option<PathBuf>,
+    /// `-log-level`.
+    pub log_level: log::LevelFilter,
+    /// What was accepted and deserves a word: to be logged as warnings once logging works.
+    pub warnings: Vec<String>,
+}
+
+/// Most executors of a server.
+pub const EXECUTORS_MAX: u16 = 256;

@@ -1,0 +1,222 @@
+//! One client's socket: how do hyper and glommio meet, and when is a slow client cut off?
+//!
+//! hyper polls [`HyperIo`], a thin adapter. Behind it, [`Link`] knows in which phase the
+//! connection is and since when; one sweeper per executor looks at all links a few times a second
+//! and shuts down the sockets of those that are late, which wakes their tasks with an
+//! end-of-stream. No request ever starts a timer or reads a clock.
+//!
+//! Answers go out with `sendmsg`: header and body in one system call, without copying the body.
+
+use std::{
+    cell::{Cell, RefCell},
+    io::{self, IoSlice},
+    net::Shutdown,
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use futures_lite::{AsyncRead, AsyncWrite, future::poll_fn};
+use glommio::net::TcpStream;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use socket2::SockRef;
+
+/// Coarse time: ticks of the sweeper since the service started.
+pub(super) type Tick = u64;
+
+/// What the connection is doing, as far as deadlines are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between requests.
+    Idle,
+    /// Some bytes of a request's header have arrived.
+    Header,
+    /// The header is complete, the body is not.
+    Body,
+    /// The request is complete and being carried out; the cluster's own deadlines apply.
+    Serving,
+    /// Refused; what the client still sends is thrown away.
+    Linger,
+}
+
+/// One client's socket.
+pub(super) struct Link {
+    stream: RefCell<TcpStream>,
+    fd: RawFd,
+    clock: Rc<Cell<Tick>>,
+    phase: Cell<Phase>,
+    since: Cell<Tick>,
+    write_blocked_since: Cell<Option<Tick>>,
+    late_in: Cell<Option<Phase>>,
+    ended: Cell<bool>,
+}
+
+impl Link {
+    pub(super) fn new(stream: TcpStream, clock: Rc<Cell<Tick>>) -> Self {
+        // Answers are small and whole; Nagle's delay would only hold them back.
+        let _ = stream.set_nodelay(true);
+        Self {
+            fd: stream.as_raw_fd(),
+            stream: RefCell::new(stream),
+            since: Cell::new(clock.get()),
+            clock,
+            phase: Cell::new(Phase::Idle),
+            write_blocked_since: Cell::new(None),
+            late_in: Cell::new(None),
+            ended: Cell::new(false),
+        }
+    }
+
+    /// Enters a phase now.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(self.clock.get());
+    }
+
+    /// What the connection is doing.
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Since when.
+    pub(super) fn since(&self) -> Tick {
+        self.since.get()
+    }
+
+    /// Since when the client has taken nothing of an answer that waits for it.
+    pub(super) fn write_blocked_since(&self) -> Option<Tick> {
+        self.write_blocked_since.get()
+    }
+
+    /// The phase in which the client was too slow and was cut off.
+    pub(super) fn late_in(&self) -> Option<Phase> {
+        self.late_in.get()
+    }
+
+    /// Cuts off a late client's sending side; its task wakes and reads an end-of-stream.
+    pub(super) fn cut_reading(&self) {
+        self.late_in.set(Some(self.phase.get()));
+        let _ = self.socket(|socket| socket.shutdown(Shutdown::Read));
+    }
+
+    /// Cuts off a client that does not take its answer.
+    pub(super) fn cut(&self) {
+        let _ = self.socket(|socket| socket.shutdown(Shutdown::Both));
+    }
+
+    fn socket<T>(&self, act: impl FnOnce(SockRef<'_>) -> T) -> T {
+        // SAFETY: `self.stream` owns the descriptor and lives as long as `self`.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        act(SockRef::from(&fd))
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buf))?;
+        if read == 0 {
+            self.ended.set(true);
+        } else if self.phase.get() == Phase::Idle {
+            self.enter(Phase::Header);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let sent = match self.socket(|socket| socket.send_vectored_with_flags(bufs, flags)) {
+            // glommio can wait for room, but only by trying once more itself.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                let first = bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b);
+                match Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, first) {
+                    Poll::Ready(sent) => sent,
+                    Poll::Pending => {
+                        if self.write_blocked_since.get().is_none() {
+                            self.write_blocked_since.set(Some(self.clock.get()));
+                        }
+                        return Poll::Pending;
+                    }
+                }
+            }
+            sent => sent,
+        };
+        self.write_blocked_since.set(None);
+        Poll::Ready(sent)
+    }
+
+    /// Sends all of `bytes`.
+    pub(super) async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = poll_fn(|cx| self.poll_write(cx, &[IoSlice::new(bytes)])).await?;
+            bytes = &bytes[sent..];
+        }
+        Ok(())
+    }
+
+    /// Ends the connection so that the client gets to read its last answer: our side is closed,
+    /// then at most `bytes_max` of what it still sends are thrown away. Closing a socket with
+    /// unread input would reset it, and the answer would be lost.
+    pub(super) async fn close(&self, bytes_max: usize) {
+        let _ = self.socket(|socket| socket.shutdown(Shutdown::Write));
+        self.enter(Phase::Linger);
+        let mut dropped = 0;
+        while !self.ended.get() && dropped < bytes_max {
+            // The scratch space lives on the stack, not in the connection's task.
+            match poll_fn(|cx| self.poll_read(cx, &mut [0; 4096])).await {
+                Ok(read) => dropped += read,
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+/// What hyper reads from and writes to.
+pub(super) struct HyperIo(pub(super) Rc<Link>);
+
+impl Read for HyperIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(self.0.poll_read(cx, cursor.initialize_unfilled()))?;
+        // SAFETY: the whole rest of the buffer is initialised, and `read` is at most its length.
+        unsafe { cursor.advance(read) };
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for HyperIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// The connection's owner closes it, see [`Link::close`].
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, bufs)
+    }
+}

@@ -1,0 +1,43 @@
+//! How does a server speak Consul's HTTP API?
+//!
+//! hyper's HTTP/1.1 on glommio's sockets, one service per executor, one task per connection.
+//! The layer is generic over [`Gateway`](super::gateway::Gateway), which is all it knows of the
+//! cluster; tests put a map in its place.
+//!
+//! ```text
+//! listen    a port that nobody else can take
+//! serve     connection -> requests -> answers
+//!   link      the socket under hyper; phases      sweep     cuts off who is late
+//!   path      which endpoint, which key           params    what the query string asks
+//!   admission is there room                       body      the request's body
+//!   kv, agent the endpoints
+//!   reply     headers and body                    rows      listings, a piece at a time
+//!   json      rows as Consul writes them          failure   statuses and texts
+//! ```
+//!
+//! Invariants: a request is admitted before its body is read; nothing of a request outlives its
+//! answer; a slow or broken client costs others nothing but its bounded memory.
+
+mod admission;
+mod agent;
+mod body;
+mod failure;
+pub mod go_text;
+mod json;
+mod kv;
+mod limits;
+mod link;
+mod listen;
+mod params;
+mod path;
+mod reply;
+mod rows;
+mod serve;
+mod sweep;
+
+pub use limits::{
+    ANSWER_PIECE_BYTES, BODY_BYTES_IN_FLIGHT_MAX, BUFFER_BYTES_MAX, CONNECTIONS_MAX,
+    HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX, REQUESTS_MAX,
+};
+pub use listen::{ListenError, bind_exclusive, into_glommio};
+pub use serve::HttpService;

@@ -1,0 +1,360 @@
+//! One executor's HTTP service: how does a connection become requests, and requests answers?
+//!
+//! hyper parses and frames; [`answer`] is the walk of one request: route, admit, parse, read the
+//! body, ask the gateway. Nothing about a request outlives its answer.
+
+use std::{cell::Cell, convert::Infallible, future::Future, rc::Rc};
+
+use glommio::net::TcpStream;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use wire::QueryBody;
+
+use super::{
+    admission::{Admitted, Load},
+    agent, body,
+    failure::Refusal,
+    json::Style,
+    kv,
+    limits::{BUFFER_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX},
+    link::{HyperIo, Link, Phase},
+    params::{Freshness, Params},
+    path::{self, Endpoint, Route},
+    reply::{Content, Reply, ReplyBody},
+    sweep::Links,
+};
+use crate::server::gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo};
+
+/// One executor's HTTP service. Cheap to clone.
+pub struct HttpService<G: Gateway>(Rc<Inner<G>>);
+
+impl<G: Gateway> Clone for HttpService<G> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// What the handlers of one executor share.
+pub(super) struct Inner<G: Gateway> {
+    pub(super) gateway: G,
+    pub(super) info: ServerInfo,
+    pub(super) limits: HttpLimits,
+    load: Rc<Load>,
+    links: Rc<Links>,
+    stopping: Cell<bool>,
+}
+
+impl<G: Gateway> HttpService<G> {
+    /// A service that asks `gateway`, within `limits`. Call it on the executor it is for.
+    pub fn new(gateway: G, limits: HttpLimits) -> Self {
+        let load = Rc::new(Load::default());
+        Self(Rc::new(Inner {
+            info: gateway.info(),
+            gateway,
+            links: Links::new(&limits, load.clone()),
+            limits,
+            load,
+            stopping: Cell::new(false),
+        }))
+    }
+
+    /// Serves one connection to its end: spawn it as a task of its own.
+    pub fn serve_connection(&self, stream: TcpStream) -> impl Future<Output = ()> + 'static {
+        connection(self.0.clone(), stream)
+    }
+
+    /// Number of open connections.
+    pub fn connections(&self) -> usize {
+        self.0.load.connections.get()
+    }
+
+    /// Ends idle connections now and the others after the answer they wait for.
+    pub fn stop(&self) {
+        self.0.stopping.set(true);
+        self.0.links.cut_idle();
+    }
+
+    /// Counters and gauges of this executor's service by name.
+    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
+        self.0.metrics()
+    }
+}
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\nConnection: close\r\n\
+    Content-Length: 63\r\n\r\n\
+    Too many connections to this server, try again or elsewhere now";
+
+const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\
+    Content-Length: 40\r\n\r\n\
+    Request header was not received in time.";
+
+async fn connection<G: Gateway>(inner: Rc<Inner<G>>, stream: TcpStream) {
+    let link = Rc::new(Link::new(stream, inner.links.clock()));
+    let Some(_registered) = inner.links.register(&link) else {
+        return;
+    };
+    if inner.load.connections.get() > inner.limits.connections_max {
+        let refused = &inner.load.connections_refused;
+        refused.set(refused.get() + 1);
+        if link.send(FULL).await.is_ok() {
+            link.close(LINGER_BYTES_MAX).await;
+        }
+        return;
+    }
+    let service = service_fn(|request| {
+        let (inner, link) = (inner.clone(), link.clone());
+        async move { Ok::<_, Infallible>(respond(inner, link, request).await) }
+    });
+    let ended = http1::Builder::new()
+        .title_case_headers(true)
+        // A client that has sent its request may close its sending side and still get its answer.
+        .half_close(true)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .max_header_size(HEADER_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .header_read_timeout(None)
+        .serve_connection(HyperIo(link.clone()), service)
+        .await;
+    if let Err(error) = ended {
+        log::debug!(target: "agent.http", "connection ended: error={error}");
+    }
+    if link.late_in() == Some(Phase::Header) && link.send(LATE).await.is_err() {
+        return;
+    }
+    link.close(LINGER_BYTES_MAX).await;
+}
+
+/// Marks the connection as serving a request until the answer's body has been taken.
+pub(super) struct Serving(Rc<Link>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Idle);
+    }
+}
+
+async fn respond<G: Gateway>(
+    inner: Rc<Inner<G>>,
+    link: Rc<Link>,
+    request: Request<Incoming>,
+) -> Response<ReplyBody<G::Rows>> {
+    link.enter(Phase::Serving);
+    let serving = Serving(link.clone());
+    let (parts, body) = request.into_parts();
+    let mut admitted = None;
+    let mut reply = match answer(&inner, &link, &parts, body, &mut admitted).await {
+        Ok(reply) => reply,
+        Err(refusal) => Reply::refusal(refusal),
+    };
+    if inner.stopping.get() {
+        reply = reply.header(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply.into_response((serving, admitted))
+}
+
+async fn answer<G: Gateway>(
+    inner: &Inner<G>,
+    link: &Link,
+    parts: &Parts,
+    body: Incoming,
+    admitted: &mut Option<Admitted>,
+) -> Result<Reply<G::Rows>, Refusal> {
+    let route = path::parse(parts.uri.path());
+    let method = &parts.method;
+    match route {
+        Route::Kv(key) => {
+            if let Some(reply) = not_allowed(method, &[Method::GET, Method::PUT, Method::DELETE]) {
+                return Ok(reply);
+            }
+            let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+            match *method {
+                Method::PUT => {
+                    let put = kv::Put::parse(&key, &params)?;
+                    let max = inner.limits.value_bytes_max;
+                    let announced = body::announced(&body, max)?;
+                    *admitted = Some(Admitted::new(&inner.load, &inner.limits, announced)?);
+                    link.enter(Phase::Body);
+                    let value = body::read(body, link, max).await?;
+                    link.enter(Phase::Serving);
+                    kv::put(inner, &key, &params, put, &value).await
+                }
+                Method::DELETE => {
+                    *admitted = Some(Admitted::new(&inner.load, &inner.limits, 0)?);
+                    kv::delete(inner, &key, &params).await
+                }
+                _ => {
+                    *admitted = Some(Admitted::new(&inner.load, &inner.limits, 0)?);
+                    kv::get(inner, key, &params).await
+                }
+            }
+        }
+        Route::Fixed(endpoint) => {
+            if let Some(reply) = not_allowed(method, &[Method::GET]) {
+                return Ok(reply);
+            }
+            let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+            *admitted = Some(Admitted::new(&inner.load, &inner.limits, 0)?);
+            fixed(inner, endpoint, &params).await
+        }
+        route => other(method, route, parts.uri.query()),
+    }
+}
+
+async fn fixed<G: Gateway>(
+    inner: &Inner<G>,
+    endpoint: Endpoint,
+    params: &Params<'_>,
+) -> Result<Reply<G::Rows>, Refusal> {
+    let style = inner.style(params.pretty);
+    let document = match endpoint {
+        Endpoint::StatusLeader => agent::leader(&inner.gateway.status(), style),
+        Endpoint::StatusPeers => agent::peers(&inner.gateway.status(), style),
+        Endpoint::RaftConfiguration => {
+            let status = inner.status(params.freshness()?).await?;
+            agent::raft_configuration(&status, style)
+        }
+        Endpoint::AgentSelf => agent::this(&inner.info, &inner.gateway.status(), style),
+        Endpoint::AgentVersion => agent::version(&inner.info, style),
+        Endpoint::AgentMetrics => {
+            let mut metrics = inner.gateway.metrics();
+            for (name, value) in inner.metrics() {
+                metrics.entry(name.to_string()).or_insert(value);
+            }
+            agent::metrics(&metrics, std::time::SystemTime::now(), style)
+        }
+    };
+    Ok(Reply::json(Content::Whole(document)))
+}
+
+fn other<R: RowStream>(
+    method: &Method,
+    route: Route<'_>,
+    query: Option<&str>,
+) -> Result<Reply<R>, Refusal> {
+    Err(match route {
+        Route::Moved(path) => {
+            let location = match query {
+                Some(query) => format!("{path}?{query}"),
+                None => path,
+            };
+            let location = HeaderValue::try_from(location)
+                .map_err(|_| Refusal::bad("Request path cannot be redirected"))?;
+            return Ok(Reply::new(StatusCode::MOVED_PERMANENTLY, Content::Empty)
+                .header(header::LOCATION, location));
+        }
+        Route::Unprintable => Refusal::bad(""),
+        Route::BadEscape(text) => Refusal::bad(format!("Invalid URL escape {text:?} in the path")),
+        Route::Root if *method == Method::GET => Refusal::new(StatusCode::OK, "curia agent\n"),
+        Route::Unknown { v1: true } => Refusal::new(
+            StatusCode::NOT_FOUND,
+            "Invalid URL path: not a recognized HTTP API endpoint\n",
+        ),
+        _ => Refusal::new(
+            StatusCode::NOT_FOUND,
+            "Invalid URL path: if attempting to target the HTTP API, ensure the path starts with '/v1/'\n",
+        ),
+    })
+}
+
+/// Answers OPTIONS, and methods that the endpoint does not know; HEAD is one of them, as in Consul.
+fn not_allowed<R: RowStream>(method: &Method, allowed: &[Method]) -> Option<Reply<R>> {
+    if allowed.contains(method) {
+        return None;
+    }
+    let reply = match *method {
+        Method::OPTIONS => Reply::new(StatusCode::OK, Content::Empty),
+        _ => {
+            let text = format!("method {method} not allowed");
+            Reply::refusal(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text))
+        }
+    };
+    let names = allowed.iter().fold("OPTIONS".to_string(), |names, method| {
+        names + "," + method.as_str()
+    });
+    let names = HeaderValue::try_from(names).expect("method names are header text");
+    Some(reply.header(header::ALLOW, names))
+}
+
+impl<G: Gateway> Inner<G> {
+    /// Indented when asked for, and always with `-dev`.
+    pub(super) fn style(&self, pretty: bool) -> Style {
+        match pretty || self.info.dev_mode {
+            true => Style::Pretty,
+            false => Style::Compact,
+        }
+    }
+
+    /// Reads, and once more from the leader when a stale answer is older than the client bears.
+    pub(super) async fn read(
+        &self,
+        freshness: Freshness,
+        body: QueryBody,
+    ) -> Result<Answer<G::Rows>, Refusal> {
+        let query = |mode, body| wire::Query {
+            mode,
+            min_index: wire::Index(0),
+            body,
+        };
+        let Some(max_stale_ms) = freshness.max_stale_ms else {
+            return Ok(self.gateway.read(query(freshness.mode, body)).await?);
+        };
+        let answer = self
+            .gateway
+            .read(query(freshness.mode, body.clone()))
+            .await?;
+        if answer.last_contact_ms <= max_stale_ms {
+            return Ok(answer);
+        }
+        Ok(self
+            .gateway
+            .read(query(wire::ReadMode::Default, body))
+            .await?)
+    }
+
+    async fn status(&self, freshness: Freshness) -> Result<wire::ClusterStatus, Refusal> {
+        match self.read(freshness, QueryBody::Status).await?.body {
+            AnswerBody::Status(status) => Ok(status),
+            _ => Err(Refusal::internal("internal error: rows for a status")),
+        }
+    }
+
+    /// A prefix names keys of one shard only if it contains a whole first segment.
+    pub(super) fn within_one_shard(&self, prefix: &[u8]) -> Result<(), Refusal> {
+        let first = prefix
+            .iter()
+            .position(|b| *b != b'/')
+            .unwrap_or(prefix.len());
+        if self.info.shards <= 1 || prefix[first..].contains(&b'/') {
+            return Ok(());
+        }
+        Err(Refusal::bad(format!(
+            "Recursive delete spans shards: with {} shards the prefix must contain a whole first \
+             segment, such as \"app/\"",
+            self.info.shards
+        )))
+    }
+
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
+        let load = &self.load;
+        vec![
+            ("curia.http.connections", load.connections.get() as f64),
+            (
+                "curia.http.connections_refused",
+                load.connections_refused.get() as f64,
+            ),
+            ("curia.http.requests", load.requests_total.get() as f64),
+            ("curia.http.requests_in_flight", load.requests.get() as f64),
+            (
+                "curia.http.requests_refused",
+                load.requests_refused.get() as f64,
+            ),
+            (
+                "curia.http.body_bytes_in_flight",
+                load.body_bytes.get() as f64,
+            ),
+            ("curia.http.clients_late", load.late.get() as f64),
+        ]
+    }
+}
