@@ -119,7 +119,12 @@ mod tests {
         let text = "0191f3ab-00ff-4c2d-9e7a-0123456789ab";
         assert_eq!(Uuid::parse(text).unwrap().to_string(), text);
         assert_eq!(Uuid::parse(&text.to_uppercase()).unwrap().to_string(), text);
-        for bad in ["", "0191f3ab", "0191f3ab-00ff-4c2d-9e7a-0123456789ag", "0191f3ab000ff-4c2d-9e7a-0123456789ab"] {
+        for bad in [
+            "",
+            "0191f3ab",
+            "0191f3ab-00ff-4c2d-9e7a-0123456789ag",
+            "0191f3ab000ff-4c2d-9e7a-0123456789ab",
+        ] {
             assert!(Uuid::parse(bad).is_none(), "{bad}");
         }
     }

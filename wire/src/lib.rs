@@ -3,23 +3,40 @@
 //! Frames carry flatbuffers; bytes become types once, at the socket, and are trusted inside.
 //! The lowest step of the staircase: it knows no socket, clock, file or thread.
 
+mod codec;
 mod command;
+mod decoder;
+mod entries;
 mod error;
 mod frame;
+#[rustfmt::skip]
+#[allow(warnings, clippy::all, missing_docs)]
+mod generated;
 mod hello;
 mod ids;
 pub mod limits;
+mod placement;
 mod query;
 mod raft_batch;
+mod raft_checks;
 mod reply;
+#[cfg(test)]
+mod schema;
 mod transfer;
 
-pub use command::{Command, KvCommand, KvVerb};
+pub use command::{Command, KvCommand, KvVerb, encode_propose_frame};
+pub use decoder::FrameDecoder;
 pub use error::WireError;
-pub use frame::{FLAG_NO_FORWARD, Frame, FrameDecoder, FrameKind};
+pub use frame::{FLAG_NO_FORWARD, Frame, FrameKind};
 pub use hello::{Bootstrap, BootstrapAnswer, Hello, Role};
-pub use ids::{ClusterId, ExecutorId, Index, Lsn, NodeId, RequestId, ServerId, ShardId, Term, Uuid};
+pub use ids::{
+    ClusterId, ExecutorId, Index, Lsn, NodeId, RequestId, ServerId, ShardId, Term, Uuid,
+};
+pub use placement::shard_of;
 pub use query::{Query, QueryBody, ReadMode};
 pub use raft_batch::{RaftEnvelope, decode_raft_frame, encode_raft_frame};
-pub use reply::{ClusterStatus, Failure, FailureKind, KvRow, KvRowRef, Member, Reply, ReplyBody};
+pub use reply::{
+    ClusterStatus, Failure, FailureKind, KvRow, KvRowRef, Member, Reply, ReplyBody, ReplyMeta,
+    encode_rows_reply,
+};
 pub use transfer::{EntriesChunk, EntriesFetch, ImageChunk, ImageFetch, WireEntry};

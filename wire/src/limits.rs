@@ -6,23 +6,49 @@
 pub const FRAME_VERSION: u8 = 1;
 /// Version of the protocol that Hello announces.
 pub const PROTOCOL_VERSION: u16 = 1;
+/// Version of the commands in the log.
+pub const COMMAND_VERSION: u8 = 1;
 /// Longest key, bytes. Consul bounds it only by the request line; so do we over HTTP.
 pub const KEY_BYTES_MAX: usize = 8 * 1024;
 /// Longest value by default, bytes (Consul `limits.kv_max_value_size`).
 pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 /// Longest encoded command, bytes: key, value and the table around them.
 pub const COMMAND_BYTES_MAX: usize = 768 * 1024;
+/// Longest session id, bytes: a UUID as text.
+pub const SESSION_BYTES_MAX: usize = 36;
 /// Longest frame, header included, bytes.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest frame from a client, bytes.
 pub const CLIENT_FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// Most flatbuffer tables in one frame; the rows of the longest reply are far fewer.
+pub const TABLES_PER_FRAME_MAX: usize = 100_000;
+/// A connection's receive buffer once it is busy, bytes. Longer frames have a buffer of their own.
+pub const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+/// A connection's first receive buffer, bytes; doubled when a receive fills it.
+pub const RECEIVE_BUFFER_BYTES_MIN: usize = 4 * 1024;
 /// Entries in one append message, bytes of payload.
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Most messages in one Raft frame.
+pub const RAFT_MESSAGES_PER_FRAME_MAX: usize = 4096;
+/// Most entries in one message.
+pub const ENTRIES_PER_MESSAGE_MAX: usize = 65_536;
+/// Longest context of a raft message, bytes: a read request's name or the mark of a transfer.
+pub const RAFT_CONTEXT_BYTES_MAX: usize = 256;
+/// Longest description of an image in a snapshot message, bytes. The image itself travels in chunks.
+pub const IMAGE_DESCRIPTOR_BYTES_MAX: usize = 4096;
+/// Greatest index or term: leaves room for arithmetic that cannot overflow.
+pub const INDEX_MAX: u64 = 1 << 62;
 /// Most servers in a peer set.
 pub const MEMBERS_MAX: usize = 9;
 /// Most shards in a cluster.
 pub const SHARDS_MAX: usize = 64;
+/// Longest name of a node or datacenter, bytes.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Longest `ip:port`, bytes.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+/// Longest sentence in a failure or refusal, bytes; encoders cut what is longer.
+pub const MESSAGE_BYTES_MAX: usize = 4096;
 /// One piece of an image, bytes.
 pub const IMAGE_CHUNK_BYTES_MAX: usize = 1024 * 1024;
-/// One piece of a long reply, bytes of rows.
+/// One piece of a long reply, bytes of rows. A single row may be longer.
 pub const REPLY_BYTES_MAX: usize = 1024 * 1024;

@@ -1,8 +1,15 @@
 //! What may be read, and how fresh must the answer be?
+//!
+//! Byte fields of a decoded query are views of the frame it came in: a read waits for at most a
+//! quorum round, so it may keep its frame alive that long.
 
 use bytes::Bytes;
 
-use crate::{Index, WireError};
+use crate::codec::{self, Builder};
+use crate::generated::wire as fb;
+use crate::{Index, WireError, limits};
+
+const WHAT: &str = "query";
 
 /// Consul's three consistency modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +22,11 @@ pub enum ReadMode {
     Consistent = 1,
     /// By any server, from what it has.
     Stale = 2,
+}
+
+impl ReadMode {
+    /// Every mode, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Default, Self::Consistent, Self::Stale];
 }
 
 /// One read.
@@ -59,12 +71,106 @@ pub enum QueryBody {
 impl Query {
     /// Verifies and reads a query; byte fields are slices of `bytes`.
     pub fn decode(bytes: &Bytes) -> Result<Self, WireError> {
-        let _ = bytes;
-        todo!()
+        let query = codec::root::<fb::Query>(WHAT, bytes)?;
+        let Some(&mode) = ReadMode::ALL.get(usize::from(query.mode())) else {
+            let why = format_args!("unknown read mode {}", query.mode());
+            return Err(codec::malformed(WHAT, why));
+        };
+        Ok(Self {
+            mode,
+            min_index: codec::index(WHAT, query.min_index())?,
+            body: QueryBody::read(bytes, &query)?,
+        })
     }
 
     /// Encodes a query.
     pub fn encode(&self) -> Bytes {
-        todo!()
+        codec::encoded(|builder| {
+            let (body_type, body) = self.body.build(builder);
+            let args = fb::QueryArgs {
+                mode: self.mode as u8,
+                min_index: self.min_index.0,
+                body_type,
+                body: Some(body),
+            };
+            let query = fb::Query::create(builder, &args);
+            builder.finish_minimal(query);
+        })
+    }
+}
+
+impl QueryBody {
+    fn read(bytes: &Bytes, query: &fb::Query<'_>) -> Result<Self, WireError> {
+        let key = |field: Option<flatbuffers::Vector<'_, u8>>| {
+            let key = codec::shared(bytes, field);
+            codec::at_most("key", key.len(), limits::KEY_BYTES_MAX)?;
+            Ok::<_, WireError>(key)
+        };
+        if let Some(get) = query.body_as_kv_get() {
+            let key = key(get.key())?;
+            if key.is_empty() {
+                return Err(codec::malformed(WHAT, "the key is empty"));
+            }
+            return Ok(Self::KvGet { key });
+        }
+        if let Some(list) = query.body_as_kv_list() {
+            return Ok(Self::KvList {
+                prefix: key(list.prefix())?,
+                start_after: key(list.start_after())?,
+                limit: list.limit(),
+            });
+        }
+        if let Some(keys) = query.body_as_kv_keys() {
+            return Ok(Self::KvKeys {
+                prefix: key(keys.prefix())?,
+                separator: key(keys.separator())?,
+            });
+        }
+        if query.body_as_status().is_some() {
+            return Ok(Self::Status);
+        }
+        let why = format_args!("unknown body {}", query.body_type().0);
+        Err(codec::malformed(WHAT, why))
+    }
+
+    fn build(
+        &self,
+        builder: &mut Builder,
+    ) -> (
+        fb::QueryBody,
+        flatbuffers::WIPOffset<flatbuffers::UnionWIPOffset>,
+    ) {
+        match self {
+            Self::KvGet { key } => {
+                let key = Some(codec::put(builder, key));
+                let get = fb::KvGet::create(builder, &fb::KvGetArgs { key });
+                (fb::QueryBody::KvGet, get.as_union_value())
+            }
+            Self::KvList {
+                prefix,
+                start_after,
+                limit,
+            } => {
+                let args = fb::KvListArgs {
+                    prefix: Some(codec::put(builder, prefix)),
+                    start_after: Some(codec::put(builder, start_after)),
+                    limit: *limit,
+                };
+                let list = fb::KvList::create(builder, &args);
+                (fb::QueryBody::KvList, list.as_union_value())
+            }
+            Self::KvKeys { prefix, separator } => {
+                let args = fb::KvKeysArgs {
+                    prefix: Some(codec::put(builder, prefix)),
+                    separator: Some(codec::put(builder, separator)),
+                };
+                let keys = fb::KvKeys::create(builder, &args);
+                (fb::QueryBody::KvKeys, keys.as_union_value())
+            }
+            Self::Status => {
+                let status = fb::Status::create(builder, &fb::StatusArgs {});
+                (fb::QueryBody::Status, status.as_union_value())
+            }
+        }
     }
 }

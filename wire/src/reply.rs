@@ -1,8 +1,22 @@
 //! What does a server answer?
+//!
+//! A long answer goes out in pieces of bounded size under one request id, so that neither side
+//! ever holds all of it. Rows are encoded from wherever they lie, straight into the connection's
+//! send buffer.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use flatbuffers::{ForwardsUOffset, UnionWIPOffset, Vector, WIPOffset};
 
-use crate::{Index, NodeId, ServerId, Term, WireError};
+use crate::codec::{self, Builder};
+use crate::frame::{FrameHead, FrameKind};
+use crate::generated::wire as fb;
+use crate::{Index, NodeId, RequestId, ServerId, ShardId, Term, WireError, limits};
+
+const WHAT: &str = "reply";
+/// A row is a table with two vectors at least, and the offset to it.
+const ROW_BYTES_MIN: usize = 24;
+/// A key name is a table with a vector, and the offset to it.
+const KEY_NAME_BYTES_MIN: usize = 16;
 
 /// Why a request was not carried out, as a client must understand it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +46,31 @@ pub enum FailureKind {
     Refused = 10,
     /// Something failed here that should not have.
     Internal = 11,
+}
+
+impl FailureKind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 12] = [
+        Self::NoLeader,
+        Self::NotLeader,
+        Self::OutcomeUnknown,
+        Self::Busy,
+        Self::Invalid,
+        Self::TooLarge,
+        Self::DiskFull,
+        Self::NotMember,
+        Self::ShuttingDown,
+        Self::SpansShards,
+        Self::Refused,
+        Self::Internal,
+    ];
+
+    /// The kind with this number. One that a later version added reads as [`Self::Internal`]:
+    /// the message still says what it was, and the connection is not at fault.
+    fn from_number(number: u8) -> Self {
+        let known = Self::ALL.get(usize::from(number)).copied();
+        known.unwrap_or(Self::Internal)
+    }
 }
 
 /// A refusal or a failure.
@@ -97,6 +136,15 @@ impl KvRow {
             lock_index: self.lock_index,
             session: &self.session,
         }
+    }
+}
+
+impl KvRowRef<'_> {
+    /// At least what the row takes in a reply, bytes: what a piece of a long reply is cut by.
+    pub fn wire_bytes(&self) -> usize {
+        /// Table, offsets, lengths and padding around a row's bytes.
+        const ROW_OVERHEAD_BYTES: usize = 80;
+        ROW_OVERHEAD_BYTES + self.key.len() + self.value.len() + self.session.len()
     }
 }
 
@@ -167,15 +215,335 @@ pub struct Reply {
     pub body: ReplyBody,
 }
 
+/// A reply without its body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplyMeta {
+    /// `X-Consul-Index`.
+    pub index: Index,
+    /// `X-Consul-KnownLeader`.
+    pub known_leader: bool,
+    /// `X-Consul-LastContact`, milliseconds.
+    pub last_contact_ms: u64,
+    /// Further pieces follow under the same request id.
+    pub more: bool,
+}
+
+type Body = (fb::ReplyBody, WIPOffset<UnionWIPOffset>);
+
 impl Reply {
     /// Verifies and reads a reply; byte fields are slices of `bytes`.
     pub fn decode(bytes: &Bytes) -> Result<Self, WireError> {
-        let _ = bytes;
-        todo!()
+        let reply = codec::root::<fb::Reply>(WHAT, bytes)?;
+        Ok(Self {
+            index: codec::index(WHAT, reply.index())?,
+            known_leader: reply.known_leader(),
+            last_contact_ms: reply.last_contact_ms(),
+            more: reply.more(),
+            body: ReplyBody::read(bytes, &reply)?,
+        })
     }
 
     /// Encodes a reply.
     pub fn encode(&self) -> Bytes {
-        todo!()
+        codec::encoded(|builder| self.build(builder))
+    }
+
+    /// Appends a whole Reply frame to `out`, with no allocation of its own but for lists.
+    ///
+    /// # Panics
+    ///
+    /// If it is longer than [`limits::FRAME_BYTES_MAX`]: long answers go out in pieces.
+    pub fn encode_frame(&self, shard: ShardId, request: RequestId, out: &mut BytesMut) {
+        codec::with_scratch(|builder| {
+            self.build(builder);
+            let head = FrameHead::new(FrameKind::Reply, shard, request);
+            head.encode(builder.finished_data(), std::iter::empty(), out);
+        });
+    }
+
+    /// What surrounds the body.
+    pub fn meta(&self) -> ReplyMeta {
+        ReplyMeta {
+            index: self.index,
+            known_leader: self.known_leader,
+            last_contact_ms: self.last_contact_ms,
+            more: self.more,
+        }
+    }
+
+    fn build(&self, builder: &mut Builder) {
+        let body = self.body.build(builder);
+        finish(builder, &self.meta(), body);
+    }
+}
+
+/// Appends a whole Reply frame with these rows to `out`, straight from where they lie.
+///
+/// # Panics
+///
+/// If it is longer than [`limits::FRAME_BYTES_MAX`]: cut long answers into pieces of about
+/// [`limits::REPLY_BYTES_MAX`] by [`KvRowRef::wire_bytes`].
+pub fn encode_rows_reply<'r>(
+    shard: ShardId,
+    request: RequestId,
+    meta: &ReplyMeta,
+    rows: impl IntoIterator<Item = KvRowRef<'r>>,
+    out: &mut BytesMut,
+) {
+    codec::with_scratch(|builder| {
+        let body = build_rows(builder, rows);
+        finish(builder, meta, body);
+        let head = FrameHead::new(FrameKind::Reply, shard, request);
+        head.encode(builder.finished_data(), std::iter::empty(), out);
+    });
+}
+
+fn finish(builder: &mut Builder, meta: &ReplyMeta, (body_type, body): Body) {
+    let args = fb::ReplyArgs {
+        index: meta.index.0,
+        known_leader: meta.known_leader,
+        last_contact_ms: meta.last_contact_ms,
+        more: meta.more,
+        body_type,
+        body: Some(body),
+    };
+    let reply = fb::Reply::create(builder, &args);
+    builder.finish_minimal(reply);
+}
+
+fn build_rows<'r>(builder: &mut Builder, rows: impl IntoIterator<Item = KvRowRef<'r>>) -> Body {
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|row| {
+            let session = codec::put_some(builder, row.session);
+            let args = fb::KvRowArgs {
+                key: Some(codec::put(builder, row.key)),
+                value: Some(codec::put(builder, row.value)),
+                flags: row.flags,
+                create_index: row.create_index.0,
+                modify_index: row.modify_index.0,
+                lock_index: row.lock_index,
+                session,
+            };
+            fb::KvRow::create(builder, &args)
+        })
+        .collect();
+    let rows = Some(builder.create_vector(&rows));
+    let rows = fb::Rows::create(builder, &fb::RowsArgs { rows });
+    (fb::ReplyBody::Rows, rows.as_union_value())
+}
+
+impl ReplyBody {
+    fn read(bytes: &Bytes, reply: &fb::Reply<'_>) -> Result<Self, WireError> {
+        if let Some(written) = reply.body_as_written() {
+            return Ok(Self::Written {
+                ok: written.ok(),
+                index: codec::index(WHAT, written.index())?,
+            });
+        }
+        if let Some(rows) = reply.body_as_rows() {
+            let rows = codec::elements(WHAT, bytes, rows.rows(), ROW_BYTES_MIN)?;
+            let rows: Result<_, _> = rows.map(|row| KvRow::read(bytes, &row)).collect();
+            return rows.map(Self::Rows);
+        }
+        if let Some(keys) = reply.body_as_keys() {
+            let keys = codec::elements(WHAT, bytes, keys.keys(), KEY_NAME_BYTES_MIN)?;
+            let keys = keys.map(|name| codec::shared(bytes, name.key()));
+            return Ok(Self::Keys(keys.collect()));
+        }
+        if let Some(failed) = reply.body_as_failed() {
+            return Failure::read(&failed).map(Self::Failed);
+        }
+        if let Some(status) = reply.body_as_cluster_status() {
+            return ClusterStatus::read(&status).map(Self::Status);
+        }
+        let why = format_args!("unknown body {}", reply.body_type().0);
+        Err(codec::malformed(WHAT, why))
+    }
+
+    fn build(&self, builder: &mut Builder) -> Body {
+        match self {
+            Self::Written { ok, index } => {
+                let args = fb::WrittenArgs {
+                    ok: *ok,
+                    index: index.0,
+                };
+                let written = fb::Written::create(builder, &args);
+                (fb::ReplyBody::Written, written.as_union_value())
+            }
+            Self::Rows(rows) => build_rows(builder, rows.iter().map(KvRow::borrow)),
+            Self::Keys(keys) => {
+                let names: Vec<_> = keys
+                    .iter()
+                    .map(|key| {
+                        let key = Some(codec::put(builder, key));
+                        fb::KeyName::create(builder, &fb::KeyNameArgs { key })
+                    })
+                    .collect();
+                let keys = Some(builder.create_vector(&names));
+                let keys = fb::Keys::create(builder, &fb::KeysArgs { keys });
+                (fb::ReplyBody::Keys, keys.as_union_value())
+            }
+            Self::Failed(failure) => {
+                let failed = failure.build(builder);
+                (fb::ReplyBody::Failed, failed.as_union_value())
+            }
+            Self::Status(status) => {
+                let status = status.build(builder);
+                (fb::ReplyBody::ClusterStatus, status.as_union_value())
+            }
+        }
+    }
+}
+
+impl KvRow {
+    fn read(bytes: &Bytes, row: &fb::KvRow<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            key: codec::shared(bytes, row.key()),
+            value: codec::shared(bytes, row.value()),
+            flags: row.flags(),
+            create_index: codec::index(WHAT, row.create_index())?,
+            modify_index: codec::index(WHAT, row.modify_index())?,
+            lock_index: row.lock_index(),
+            session: codec::shared(bytes, row.session()),
+        })
+    }
+}
+
+impl Failure {
+    fn read(failed: &fb::Failed<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            kind: FailureKind::from_number(failed.kind()),
+            message: codec::text("message", failed.message(), limits::MESSAGE_BYTES_MAX)?,
+            leader: codec::text("leader", failed.leader(), limits::ADDRESS_BYTES_MAX)?,
+            retry_after_ms: failed.retry_after_ms(),
+        })
+    }
+
+    fn build(&self, builder: &mut Builder) -> WIPOffset<fb::Failed<'static>> {
+        let message = codec::cut(&self.message, limits::MESSAGE_BYTES_MAX);
+        let args = fb::FailedArgs {
+            kind: self.kind as u8,
+            message: Some(builder.create_string(message)),
+            leader: Some(builder.create_string(&self.leader)),
+            retry_after_ms: self.retry_after_ms,
+        };
+        fb::Failed::create(builder, &args)
+    }
+}
+
+impl ClusterStatus {
+    fn read(status: &fb::ClusterStatus<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            leader: codec::text("leader", status.leader(), limits::ADDRESS_BYTES_MAX)?,
+            term: codec::term(WHAT, status.term())?,
+            commit: codec::index(WHAT, status.commit())?,
+            applied: codec::index(WHAT, status.applied())?,
+            members: Member::read_all(WHAT, status.members())?,
+        })
+    }
+
+    fn build(&self, builder: &mut Builder) -> WIPOffset<fb::ClusterStatus<'static>> {
+        let args = fb::ClusterStatusArgs {
+            leader: Some(builder.create_string(&self.leader)),
+            term: self.term.0,
+            commit: self.commit.0,
+            applied: self.applied.0,
+            members: Some(Member::build_all(builder, &self.members)),
+        };
+        fb::ClusterStatus::create(builder, &args)
+    }
+}
+
+type Members<'a> = Vector<'a, ForwardsUOffset<fb::Member<'a>>>;
+
+impl Member {
+    /// Reads a peer set. Its members have raft ids, each once.
+    pub(crate) fn read_all(
+        what: &'static str,
+        members: Option<Members<'_>>,
+    ) -> Result<Vec<Self>, WireError> {
+        let Some(members) = members else {
+            return Ok(Vec::new());
+        };
+        if members.len() > limits::MEMBERS_MAX {
+            let why = format_args!(
+                "{} members are over the limit of {}",
+                members.len(),
+                limits::MEMBERS_MAX
+            );
+            return Err(codec::malformed(what, why));
+        }
+        let mut read = Vec::with_capacity(members.len());
+        for member in members {
+            let member = Self::read(what, &member)?;
+            if member.raft_id.0 == 0 || read.iter().any(|m: &Self| m.raft_id == member.raft_id) {
+                let why = format_args!("raft id {} twice or zero", member.raft_id);
+                return Err(codec::malformed(what, why));
+            }
+            read.push(member);
+        }
+        Ok(read)
+    }
+
+    fn read(what: &'static str, member: &fb::Member<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            raft_id: ServerId(member.raft_id()),
+            node_id: codec::uuid(what, member.node_id())?,
+            name: codec::text("name", member.name(), limits::NAME_BYTES_MAX)?,
+            address: codec::text("address", member.address(), limits::ADDRESS_BYTES_MAX)?,
+            voter: member.voter(),
+            leader: member.leader(),
+        })
+    }
+
+    pub(crate) fn build_all(
+        builder: &mut Builder,
+        members: &[Self],
+    ) -> WIPOffset<Vector<'static, ForwardsUOffset<fb::Member<'static>>>> {
+        let members: Vec<_> = members.iter().map(|m| m.build(builder)).collect();
+        builder.create_vector(&members)
+    }
+
+    fn build(&self, builder: &mut Builder) -> WIPOffset<fb::Member<'static>> {
+        let args = fb::MemberArgs {
+            raft_id: self.raft_id.0,
+            node_id: Some(codec::put(builder, &self.node_id.0)),
+            name: Some(builder.create_string(&self.name)),
+            address: Some(builder.create_string(&self.address)),
+            voter: self.voter,
+            leader: self.leader,
+        };
+        fb::Member::create(builder, &args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A list of offsets to one shared row is a valid flatbuffer: four bytes on the wire would
+    /// become a row of over a hundred in memory. One long row beside it keeps the verifier calm.
+    #[test]
+    fn rows_that_share_one_table_are_refused() {
+        let shared = |rows: usize| {
+            codec::encoded(|builder| {
+                let args = fb::KvRowArgs {
+                    value: Some(codec::put(builder, &vec![0; 8 * rows])),
+                    ..fb::KvRowArgs::default()
+                };
+                let long = fb::KvRow::create(builder, &args);
+                let empty = fb::KvRow::create(builder, &fb::KvRowArgs::default());
+                let mut list = vec![empty; rows];
+                list.push(long);
+                let rows = Some(builder.create_vector(&list));
+                let rows = fb::Rows::create(builder, &fb::RowsArgs { rows });
+                let body = (fb::ReplyBody::Rows, rows.as_union_value());
+                finish(builder, &ReplyMeta::default(), body);
+            })
+        };
+        assert!(Reply::decode(&shared(1)).is_ok());
+        let error = Reply::decode(&shared(10_000)).unwrap_err().to_string();
+        assert!(error.contains("10001 elements do not fit"), "{error}");
     }
 }
