@@ -21,7 +21,7 @@
 //! Invariant: a figure is printed only if it was measured; what could not be is printed as `–`.
 
 pub mod cluster;
-//pub mod counters;
+pub mod counters;
 pub mod error;
 pub mod floor;
 pub mod guard;
@@ -30,9 +30,9 @@ pub mod load;
 pub mod machine;
 pub mod process;
 pub mod quorum;
-//pub mod report;
-//pub mod run;
-//pub mod subject;
+pub mod report;
+pub mod run;
+pub mod subject;
 pub mod volume;
 
 pub use error::{Context, Error, Result};

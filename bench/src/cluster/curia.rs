@@ -22,7 +22,10 @@ pub const SERVER_PORT: u16 = 8300;
 /// The command that starts one server. Executors are not pinned one per core but fixed to one,
 /// because all servers of a run share the cores.
 pub fn command(binary: &Path, node: &Node, nodes: &[Node]) -> Command {
-    let join: Vec<String> = nodes.iter().map(|n| n.at(SERVER_PORT).to_string()).collect();
+    let join: Vec<String> = nodes
+        .iter()
+        .map(|n| n.at(SERVER_PORT).to_string())
+        .collect();
     let mut command = Command::new(binary);
     command
         .arg("agent")
@@ -79,7 +82,10 @@ fn json(host: SocketAddr, path: &str, timeout: Duration) -> Result<Value> {
     let response = http::fetch(host, &http::get(path, host), timeout)?;
     if response.status != 200 {
         let body = String::from_utf8_lossy(&response.body).into_owned();
-        return Err(Error::Server(format!("{host}{path}: {} {body}", response.status)));
+        return Err(Error::Server(format!(
+            "{host}{path}: {} {body}",
+            response.status
+        )));
     }
     serde_json::from_slice(&response.body)
         .map_err(|e| Error::Server(format!("{host}{path}: not JSON: {e}")))
@@ -117,7 +123,14 @@ impl Dialect for KvDialect {
 }
 
 /// Keys of the ledger are URL-safe, so that nothing needs escaping.
-fn encode(method: &str, host: SocketAddr, key: &[u8], query: &str, body: Option<&[u8]>, out: &mut Vec<u8>) {
+fn encode(
+    method: &str,
+    host: SocketAddr,
+    key: &[u8],
+    query: &str,
+    body: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) {
     use std::io::Write;
     out.extend_from_slice(method.as_bytes());
     out.extend_from_slice(b" /v1/kv/");
@@ -146,7 +159,10 @@ mod tests {
         );
         let mut out = Vec::new();
         KvDialect.get(host, b"a", Consistency::Stale, &mut out);
-        assert_eq!(out, b"GET /v1/kv/a?stale HTTP/1.1\r\nHost: 127.0.0.1:8500\r\n\r\n");
+        assert_eq!(
+            out,
+            b"GET /v1/kv/a?stale HTTP/1.1\r\nHost: 127.0.0.1:8500\r\n\r\n"
+        );
     }
 
     #[test]
@@ -156,9 +172,20 @@ mod tests {
             body: body.to_vec(),
             close: false,
         };
-        assert_eq!(KvDialect.judge(Op::Put, &answer(200, b"true")), Verdict::Done);
-        for (status, body) in [(200, &b"false"[..]), (200, b""), (500, b"No cluster leader"), (204, b"")] {
-            assert_ne!(KvDialect.judge(Op::Put, &answer(status, body)), Verdict::Done);
+        assert_eq!(
+            KvDialect.judge(Op::Put, &answer(200, b"true")),
+            Verdict::Done
+        );
+        for (status, body) in [
+            (200, &b"false"[..]),
+            (200, b""),
+            (500, b"No cluster leader"),
+            (204, b""),
+        ] {
+            assert_ne!(
+                KvDialect.judge(Op::Put, &answer(status, body)),
+                Verdict::Done
+            );
         }
         assert_ne!(KvDialect.judge(Op::Get, &answer(404, b"")), Verdict::Done);
     }

@@ -49,13 +49,23 @@ pub fn command(binary: &Path, node: &Node, nodes: &[Node]) -> Command {
 /// Asks `Maintenance.Status`. It tells who leads only by member id, so every server is asked
 /// whether that is its own.
 pub fn status(node: &Node, nodes: &[Node], timeout: Duration) -> Result<Status> {
-    let own = post(node.at(CLIENT_PORT), "/v3/maintenance/status", "{}", timeout)?;
+    let own = post(
+        node.at(CLIENT_PORT),
+        "/v3/maintenance/status",
+        "{}",
+        timeout,
+    )?;
     let leader = own["leader"].as_str().filter(|id| *id != "0");
     let leader = leader.and_then(|id| {
         let is_it = |other: &&Node| match other.position == node.position {
             true => own["header"]["member_id"] == id,
-            false => post(other.at(CLIENT_PORT), "/v3/maintenance/status", "{}", timeout)
-                .is_ok_and(|s| s["header"]["member_id"] == id),
+            false => post(
+                other.at(CLIENT_PORT),
+                "/v3/maintenance/status",
+                "{}",
+                timeout,
+            )
+            .is_ok_and(|s| s["header"]["member_id"] == id),
         };
         nodes.iter().find(is_it).map(|n| n.position)
     });
@@ -70,7 +80,10 @@ fn post(host: SocketAddr, path: &str, body: &str, timeout: Duration) -> Result<V
     let request = http::request("POST", path, host, body.as_bytes());
     let response = http::fetch(host, &request, timeout)?;
     if response.status != 200 {
-        return Err(Error::Server(format!("{host}{path}: status {}", response.status)));
+        return Err(Error::Server(format!(
+            "{host}{path}: status {}",
+            response.status
+        )));
     }
     serde_json::from_slice(&response.body)
         .map_err(|e| Error::Server(format!("{host}{path}: not JSON: {e}")))
@@ -130,12 +143,16 @@ mod tests {
         GatewayDialect.put(host, b"k", b"value", &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("POST /v3/kv/put HTTP/1.1\r\n"));
-        assert!(text.ends_with("\r\n\r\n{\"key\":\"aw==\",\"value\":\"dmFsdWU=\"}"), "{text}");
+        assert!(
+            text.ends_with("\r\n\r\n{\"key\":\"aw==\",\"value\":\"dmFsdWU=\"}"),
+            "{text}"
+        );
     }
 
     #[test]
     fn values_come_out_of_a_range_answer() {
-        let found = br#"{"header":{"revision":"2"},"kvs":[{"key":"aw==","value":"dmFsdWU="}],"count":"1"}"#;
+        let found =
+            br#"{"header":{"revision":"2"},"kvs":[{"key":"aw==","value":"dmFsdWU="}],"count":"1"}"#;
         assert_eq!(value_of(found).as_deref(), Some(&b"value"[..]));
         assert_eq!(value_of(br#"{"header":{"revision":"2"}}"#), None);
     }

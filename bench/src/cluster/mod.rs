@@ -111,7 +111,9 @@ pub fn parse_network(text: &str) -> std::result::Result<[u8; 3], String> {
     let parts: Vec<u8> = text.split('.').filter_map(|p| p.parse().ok()).collect();
     match parts[..] {
         [127, b, c] if text.split('.').count() == 3 => Ok([127, b, c]),
-        _ => Err("three numbers that begin with 127, e.g. 127.7.1: servers get 127.7.1.1, .2, …".into()),
+        _ => Err(
+            "three numbers that begin with 127, e.g. 127.7.1: servers get 127.7.1.1, .2, …".into(),
+        ),
     }
 }
 
@@ -172,7 +174,9 @@ impl Cluster {
             .append(true)
             .open(&log)
             .context(|| format!("create {}", log.display()))?;
-        let errors = output.try_clone().context(|| "duplicate a descriptor".into())?;
+        let errors = output
+            .try_clone()
+            .context(|| "duplicate a descriptor".into())?;
         let mut command = self.product.command(node, &self.nodes);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = ChildGuard::spawn(&mut command)
@@ -204,7 +208,11 @@ impl Cluster {
 
     /// Process ids of the running servers.
     pub fn pids(&self) -> Vec<i32> {
-        self.children.iter().flatten().map(ChildGuard::pid).collect()
+        self.children
+            .iter()
+            .flatten()
+            .map(ChildGuard::pid)
+            .collect()
     }
 
     /// HTTP addresses of all places.
@@ -220,7 +228,10 @@ impl Cluster {
 
     /// The highest raft term that any running server reports.
     pub fn term(&self) -> Option<u64> {
-        let terms = self.running().into_iter().map(|p| self.status(p).ok()?.term);
+        let terms = self
+            .running()
+            .into_iter()
+            .map(|p| self.status(p).ok()?.term);
         terms.max().flatten()
     }
 
@@ -283,7 +294,11 @@ impl Cluster {
 
     /// An error with the last lines that each server wrote.
     pub fn failure(&self, what: &str) -> Error {
-        let mut text = format!("{} with {} servers: {what}", self.product.name(), self.nodes.len());
+        let mut text = format!(
+            "{} with {} servers: {what}",
+            self.product.name(),
+            self.nodes.len()
+        );
         for node in &self.nodes {
             let log = fs::read_to_string(log_path(node)).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();

@@ -40,7 +40,9 @@ impl Device {
             )));
         }
         let at_once = write_bytes * WRITES_AT_ONCE_MAX;
-        let file_bytes = FILE_BYTES_MIN.next_multiple_of(write_bytes).max(2 * at_once);
+        let file_bytes = FILE_BYTES_MIN
+            .next_multiple_of(write_bytes)
+            .max(2 * at_once);
         let file = OpenOptions::new()
             .create(true)
             .truncate(true)
@@ -64,7 +66,9 @@ impl Device {
             offset: 0,
             buffer: vec![Block([0; BLOCK_BYTES]); (1 << 20) / BLOCK_BYTES],
         };
-        device.fill().context(|| format!("fill {} with zeros", path.display()))?;
+        device
+            .fill()
+            .context(|| format!("fill {} with zeros", path.display()))?;
         device.buffer = vec![Block([0xc5; BLOCK_BYTES]); at_once / BLOCK_BYTES];
         Ok(device)
     }
@@ -134,7 +138,10 @@ mod tests {
     fn a_payload_that_is_not_whole_blocks_is_refused() {
         let dir = on_disk();
         for bytes in [0, 100, 4097] {
-            let text = Device::create(&dir.path().join("f"), bytes).err().unwrap().to_string();
+            let text = Device::create(&dir.path().join("f"), bytes)
+                .err()
+                .unwrap()
+                .to_string();
             assert!(text.contains("--payload"), "{text}");
         }
     }

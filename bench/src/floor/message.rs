@@ -85,7 +85,8 @@ impl Message {
     /// Receives one message, its body into `body`.
     pub fn receive(from: &mut impl Read, body: &mut Vec<u8>) -> Result<Self> {
         let mut header = [0; HEADER_BYTES];
-        from.read_exact(&mut header).context(|| "floor: receive".into())?;
+        from.read_exact(&mut header)
+            .context(|| "floor: receive".into())?;
         let (message, length) = Self::parse(&header)?;
         body.resize(length, 0);
         from.read_exact(body).context(|| "floor: receive".into())?;
@@ -104,7 +105,10 @@ mod tests {
             Message::new(kind, 77).send(&mut wire, b"body").unwrap();
             let mut body = Vec::new();
             let got = Message::receive(&mut wire.as_slice(), &mut body).unwrap();
-            assert_eq!((got, body.as_slice()), (Message::new(kind, 77), &b"body"[..]));
+            assert_eq!(
+                (got, body.as_slice()),
+                (Message::new(kind, 77), &b"body"[..])
+            );
         }
     }
 

@@ -66,7 +66,10 @@ impl Floor {
             command
                 .arg(SERVER_COMMAND)
                 .arg(format!("--listen={}", addresses[i]))
-                .arg(format!("--file={}", scratch.path().join(i.to_string()).display()))
+                .arg(format!(
+                    "--file={}",
+                    scratch.path().join(i.to_string()).display()
+                ))
                 .arg(format!("--write-bytes={}", load.write_bytes))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null());
@@ -75,7 +78,8 @@ impl Floor {
                     command.arg(format!("--follower={follower}"));
                 }
             }
-            let child = ChildGuard::spawn(&mut command).context(|| "start a floor server".into())?;
+            let child =
+                ChildGuard::spawn(&mut command).context(|| "start a floor server".into())?;
             children.push(child);
         }
         let client = connect(addresses[0], &mut children)?;
@@ -97,7 +101,9 @@ impl Floor {
             Message::new(Kind::Round, self.round).send(&mut self.client, &request)?;
             let answer = Message::receive(&mut self.client, &mut Vec::new())?;
             if answer != Message::new(Kind::Done, self.round) {
-                return Err(Error::Server(format!("the floor's leader answered {answer:?}")));
+                return Err(Error::Server(format!(
+                    "the floor's leader answered {answer:?}"
+                )));
             }
             into.saturating_record(started.elapsed().as_nanos() as u64);
         }
@@ -134,7 +140,9 @@ fn connect(leader: SocketAddr, children: &mut [ChildGuard]) -> Result<TcpStream>
     loop {
         match TcpStream::connect(leader) {
             Ok(stream) => {
-                stream.set_nodelay(true).context(|| "set TCP_NODELAY".into())?;
+                stream
+                    .set_nodelay(true)
+                    .context(|| "set TCP_NODELAY".into())?;
                 return Ok(stream);
             }
             Err(e) if Instant::now() > deadline => {

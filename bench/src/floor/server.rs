@@ -7,7 +7,7 @@
 //!
 //! Invariant: `Done` for a round leaves only after a quorum, the leader or not, has it durable.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -41,13 +41,23 @@ pub fn serve(options: &ServerOptions) -> Result<()> {
     for address in &options.follower {
         followers.push(Follower::connect(*address, options.listen)?);
     }
-    let listener = TcpListener::bind(options.listen)
-        .context(|| format!("listen on {} (another bench running there?)", options.listen))?;
+    let listener = TcpListener::bind(options.listen).context(|| {
+        format!(
+            "listen on {} (another bench running there?)",
+            options.listen
+        )
+    })?;
     let (stream, _) = listener.accept().context(|| "accept".into())?;
-    stream.set_nodelay(true).context(|| "set TCP_NODELAY".into())?;
+    stream
+        .set_nodelay(true)
+        .context(|| "set TCP_NODELAY".into())?;
     // Who accepts a client and who accepts a leader differ only in what they are asked: a
     // cluster of one has no followers and is its own leader.
-    let leader = Leader { device, followers, round: 0 };
+    let leader = Leader {
+        device,
+        followers,
+        round: 0,
+    };
     leader.run(stream)
 }
 
@@ -69,7 +79,9 @@ impl Follower {
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         };
-        stream.set_nodelay(true).context(|| "set TCP_NODELAY".into())?;
+        stream
+            .set_nodelay(true)
+            .context(|| "set TCP_NODELAY".into())?;
         Ok(Self {
             stream,
             durable: 0,
@@ -80,7 +92,10 @@ impl Follower {
     /// Takes in the acknowledgements that are there.
     fn receive(&mut self) -> Result<()> {
         let mut chunk = [0; 64 * HEADER_BYTES];
-        let n = self.stream.read(&mut chunk).context(|| "floor: read from a follower".into())?;
+        let n = self
+            .stream
+            .read(&mut chunk)
+            .context(|| "floor: read from a follower".into())?;
         if n == 0 {
             return Err(Error::Server("floor: a follower has gone".into()));
         }
@@ -141,13 +156,13 @@ impl Leader {
             if buffer.len() - filled < 64 << 10 {
                 buffer.resize((buffer.len() * 2).max(256 << 10), 0);
             }
-            let n = stream
-                .read(&mut buffer[filled..])
-                .context(|| "floor: read".into())?;
-            if n == 0 {
-                return Ok(());
+            match stream.read(&mut buffer[filled..]) {
+                Ok(0) => return Ok(()),
+                Ok(n) => filled += n,
+                // A leader that ends with our answers unread resets the connection: also an end.
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => return Ok(()),
+                Err(e) => return Err(e).context(|| "floor: read".into()),
             }
-            filled += n;
         }
     }
 
@@ -164,7 +179,11 @@ impl Leader {
         self.device.write(writes)?;
         let needed = quorum(self.followers.len() + 1) - 1;
         loop {
-            let have = self.followers.iter().filter(|f| f.durable >= self.round).count();
+            let have = self
+                .followers
+                .iter()
+                .filter(|f| f.durable >= self.round)
+                .count();
             if have >= needed {
                 return Ok(());
             }

@@ -48,11 +48,29 @@ impl Connection {
 
     /// Sends one request and waits for its answer. After an error the connection is of no use.
     pub fn exchange(&mut self, request: &[u8]) -> Result<Response> {
+        let mut answers = self.exchange_many(request, 1)?;
+        Ok(answers.remove(0))
+    }
+
+    /// Sends `count` requests at once (HTTP pipelining) and waits for all their answers, which
+    /// come in the same order.
+    pub fn exchange_many(&mut self, requests: &[u8], count: usize) -> Result<Vec<Response>> {
         let address = self.address;
         self.stream
-            .write_all(request)
+            .write_all(requests)
             .context(|| format!("send a request to {address}"))?;
+        let mut answers = Vec::with_capacity(count);
         loop {
+            while let Some(answer) = self
+                .reader
+                .next_response()
+                .map_err(|e| Error::Server(format!("{address}: {e}")))?
+            {
+                answers.push(answer);
+                if answers.len() == count {
+                    return Ok(answers);
+                }
+            }
             let n = self
                 .stream
                 .read(self.reader.space())
@@ -63,13 +81,6 @@ impl Connection {
                 )));
             }
             self.reader.received(n);
-            let response = self
-                .reader
-                .next_response()
-                .map_err(|e| Error::Server(format!("{address}: {e}")))?;
-            if let Some(response) = response {
-                return Ok(response);
-            }
         }
     }
 }
