@@ -56,7 +56,9 @@ pub fn install() {
             let mut signal = 0;
             // SAFETY: both pointers are to live locals.
             if unsafe { libc::sigwait(&signals, &mut signal) } == 0 {
-                sweep(&mut registry());
+                // Held to the end: nobody who finds the servers dead gets to tell it as news.
+                let mut registry = registry();
+                sweep(&mut registry);
                 // SAFETY: ends the process without running destructors, which is intended:
                 // everything that must not outlive us is gone.
                 unsafe { libc::_exit(128 + signal) };
@@ -78,9 +80,14 @@ fn termination_signals() -> libc::sigset_t {
 }
 
 fn sweep(registry: &mut Registry) {
-    for pid in registry.pids.drain(..) {
+    for pid in &registry.pids {
         // SAFETY: a plain system call; the pid is ours and not yet reaped, see the head.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
+        unsafe { libc::kill(*pid, libc::SIGKILL) };
+    }
+    for pid in registry.pids.drain(..) {
+        // Only when it is gone does it make no more files where we are about to remove them.
+        // SAFETY: a plain system call on our own child; no status is asked for.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
     }
     for dir in registry.dirs.drain(..) {
         let _ = fs::remove_dir_all(dir);

@@ -52,7 +52,7 @@ pub struct Options {
           default_missing_value = "true", value_name = "BOOL")]
     prove: bool,
     #[command(flatten)]
-    proof: prove::Options,
+    proof: prove::ProofOptions,
     /// At most this long writing until new segments are recycled ones instead of zero-filled.
     #[arg(long, default_value_t = 30.0)]
     condition_seconds: f64,

@@ -26,7 +26,7 @@ const COMMIT_MAX: Duration = Duration::from_secs(30);
 
 /// Options of the proof.
 #[derive(Args, Debug, Clone)]
-pub struct Options {
+pub struct ProofOptions {
     /// Seconds for which nothing may be acknowledged without a quorum.
     #[arg(long, default_value_t = 3.0)]
     pub silent_seconds: f64,
@@ -53,7 +53,11 @@ pub struct Proof {
 }
 
 /// Kills, restarts and checks. The cluster runs whole again afterwards.
-pub fn prove(subject: &mut Subject, options: &Options, progress: &mut Progress) -> Result<Proof> {
+pub fn prove(
+    subject: &mut Subject,
+    options: &ProofOptions,
+    progress: &mut Progress,
+) -> Result<Proof> {
     let servers = subject.cluster().nodes().len();
     let may_fail = tolerance(servers);
     progress.say(format!("{servers} servers: prove, all alive"));
@@ -152,7 +156,11 @@ fn commits(subject: &mut Subject, when: &str) -> Result<f64> {
 }
 
 /// Writes through every living server for the stated time: not one may be acknowledged.
-fn silence(subject: &mut Subject, alive: &[usize], options: &Options) -> Result<(f64, Outcome)> {
+fn silence(
+    subject: &mut Subject,
+    alive: &[usize],
+    options: &ProofOptions,
+) -> Result<(f64, Outcome)> {
     let limit = Duration::from_secs_f64(options.silent_seconds.clamp(0.1, 3600.0));
     let started = Instant::now();
     if alive.is_empty() {
