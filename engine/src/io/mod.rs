@@ -37,7 +37,10 @@ pub trait Disk {
     /// Length of a file in bytes; `None` when it does not exist.
     fn length(&self, name: &str) -> io::Result<Option<u64>> {
         let files = self.list()?;
-        Ok(files.into_iter().find(|file| file.0 == name).map(|file| file.1))
+        Ok(files
+            .into_iter()
+            .find(|file| file.0 == name)
+            .map(|file| file.1))
     }
 }
 
