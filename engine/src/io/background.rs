@@ -17,10 +17,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{AlignedBuf, FileDone, FileOp, LogDone, LogOp, SectorKey, SegmentNo, sector};
-
-/// A new segment is formatted in pieces of so many bytes.
-const FORMAT_PIECE_BYTES: usize = 1 << 20;
+use super::{Dir, Disk, FileDone, FileOp, LogDone, LogOp, prepare_segment};
 
 enum Work {
     Log(LogOp),
@@ -56,7 +53,7 @@ impl BackgroundLane {
         let signal = unsafe { OwnedFd::from_raw_fd(raw) };
         let (requests, inbox) = channel();
         let (outbox, answers) = channel();
-        let worker = Worker { log: log.to_owned(), images: images.to_owned(), signal: signal.try_clone()? };
+        let worker = Worker { log: Dir::open(log)?, images: images.to_owned(), signal: signal.try_clone()? };
         thread::Builder::new().name("curia-files".to_owned()).spawn(move || worker.run(&inbox, &outbox))?;
         Ok(Self { requests, answers, signal })
     }
@@ -84,7 +81,7 @@ impl BackgroundLane {
 }
 
 struct Worker {
-    log: PathBuf,
+    log: Dir,
     images: PathBuf,
     signal: OwnedFd,
 }
@@ -106,16 +103,21 @@ impl Worker {
     }
 
     fn segment(&self, op: LogOp) -> LogDone {
-        let (token, result) = match op {
+        match op {
             LogOp::Prepare { segment, recycle, bytes, key, token } => {
-                (token, prepare_segment(&self.log, segment, recycle, bytes, key))
+                let result = prepare_segment(&self.log, segment, recycle, bytes, key);
+                let formatted_bytes = *result.as_ref().unwrap_or(&0);
+                LogDone { token, buf: None, result: result.map(|_| ()), formatted_bytes }
             }
-            LogOp::Remove { segment, token } => (token, remove(&self.log, &segment.file_name())),
+            LogOp::Remove { segment, token } => {
+                let result = self.log.remove(&segment.file_name());
+                LogDone { token, buf: None, result, formatted_bytes: 0 }
+            }
             LogOp::Write { token, .. } | LogOp::Read { token, .. } => {
-                (token, Err(io::Error::other("an operation for the ring, not the background lane")))
+                let result = Err(io::Error::other("an operation for the ring, not the background lane"));
+                LogDone { token, buf: None, result, formatted_bytes: 0 }
             }
-        };
-        LogDone { token, buf: None, result }
+        }
     }
 
     fn image(&self, op: FileOp) -> FileDone {
@@ -167,42 +169,4 @@ fn remove(dir: &Path, name: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => File::open(dir)?.sync_all(),
     }
-}
-
-/// Makes a segment exist, durable, under its name: a freed one renamed, or a new file written
-/// with blank sectors to its full length (so that later writes change no file metadata).
-pub fn prepare_segment(
-    dir: &Path,
-    segment: SegmentNo,
-    recycle: Option<SegmentNo>,
-    bytes: u64,
-    key: SectorKey,
-) -> io::Result<()> {
-    let target = dir.join(segment.file_name());
-    if let Some(freed) = recycle {
-        fs::rename(dir.join(freed.file_name()), &target)?;
-        return File::open(dir)?.sync_all();
-    }
-    let temporary = dir.join(format!("{}.tmp", segment.file_name()));
-    let written = format(&temporary, bytes, key);
-    if let Err(error) = written {
-        // A half-written file would keep the space that is lacking.
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
-    fs::rename(&temporary, &target)?;
-    File::open(dir)?.sync_all()
-}
-
-fn format(path: &Path, bytes: u64, key: SectorKey) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    let mut piece = AlignedBuf::new(FORMAT_PIECE_BYTES.min(bytes as usize));
-    let mut offset = 0;
-    while offset < bytes {
-        let length = piece.len().min((bytes - offset) as usize);
-        sector::format_blank(&mut piece[..length], key, offset / sector::SECTOR_BYTES as u64);
-        file.write_all_at(&piece[..length], offset)?;
-        offset += length as u64;
-    }
-    file.sync_all()
 }

@@ -7,9 +7,15 @@
 use std::{fmt, io};
 
 mod aligned;
+mod background;
+mod dir;
+mod ring;
 pub mod sector;
 
 pub use aligned::AlignedBuf;
+pub use background::{BackgroundDone, BackgroundLane};
+pub use dir::Dir;
+pub use ring::{LogRing, RingOptions};
 pub use sector::SectorKey;
 
 /// Direct I/O unit in bytes: offsets, lengths and addresses of log writes are multiples of it.

@@ -181,7 +181,7 @@ impl LogRing {
     }
 
     fn refuse(&mut self, flight: InFlight, error: io::Error) {
-        self.refused.push(LogDone { token: flight.token, buf: Some(flight.buf), result: Err(error) });
+        self.refused.push(LogDone { token: flight.token, buf: Some(flight.buf), result: Err(error), formatted_bytes: 0 });
         // An answer that needs no kernel: wake the reader by hand.
         let one = 1u64.to_ne_bytes();
         // SAFETY: writes 8 bytes from a local to a descriptor that this ring owns.
@@ -265,7 +265,7 @@ impl LogRing {
                 format!("{n} bytes of {} were transferred", flight.length),
             )),
         };
-        done.push(LogDone { token: flight.token, buf: Some(flight.buf), result });
+        done.push(LogDone { token: flight.token, buf: Some(flight.buf), result, formatted_bytes: 0 });
     }
 }
 

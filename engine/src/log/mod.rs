@@ -1,6 +1,7 @@
 //! The durable log of one executor. (docs follow)
 
 mod batch;
+mod blocking;
 mod buffers;
 mod drive;
 mod error;
@@ -25,6 +26,7 @@ use wire::{Index, Lsn, ShardId, Term, limits::SHARDS_MAX};
 
 use crate::io::{AlignedBuf, Disk, SectorKey, SegmentNo, prepare_segment};
 
+pub use blocking::perform;
 pub use buffers::BUFFER_BYTES;
 pub use error::{CorruptAt, LogError, LogFailure};
 pub use format::FORMAT_VERSION;

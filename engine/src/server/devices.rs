@@ -32,7 +32,7 @@ impl RealDevices {
 
 impl Devices for RealDevices {
     fn submit(&mut self, log: &mut Vec<LogOp>, files: &mut Vec<FileOp>) {
-        let mut lane = self.lane.borrow_mut();
+        let lane = self.lane.borrow();
         let mut ring = self.ring.borrow_mut();
         for op in log.drain(..) {
             match op {
@@ -71,7 +71,7 @@ async fn watch_lane(shell: Rc<Shell>, lane: Rc<RefCell<BackgroundLane>>, signal:
     let signal = signal_file(signal);
     let mut done = Vec::new();
     while signalled(&signal).await {
-        lane.borrow_mut().reap(&mut done);
+        lane.borrow().reap(&mut done);
         for done in done.drain(..) {
             shell.post(match done {
                 BackgroundDone::Log(done) => Event::Log(done),

@@ -5,8 +5,8 @@
 //!
 //! - *a gap with entries behind it* is filled by any server that holds the entry behind it (log
 //!   matching);
-//! - *a damaged tail* is filled by the leader, with everything the leader has: whatever this
-//!   server ever acknowledged to it is among that;
+//! - *a damaged tail* is replaced by the leader's log from this server's commit index on (up to
+//!   there all logs agree): whatever this server ever acknowledged to that leader is among it;
 //! - *a hard state in doubt* is settled once every other voter has said its term: whoever ever
 //!   collected this server's vote had made its term durable first. The server then starts at the
 //!   highest of them with its vote given to itself, and so cannot vote twice in it.
@@ -19,8 +19,8 @@ use wire::{EntriesChunk, EntriesFetch, Frame, FrameKind, Index, RequestId, Serve
 use super::{port::{Phase, Port}, shell::{Shell, now_ns}};
 use crate::{
     consensus::Configuration,
-    io::{Disk, drive_blocking},
-    log::{Entry, HardState, Log, Recovered},
+    io::Disk,
+    log::{Entry, Gap, HardState, Log, Recovered},
 };
 
 /// Between two rounds of asking.
@@ -62,29 +62,33 @@ pub async fn repair(
     })));
     for shard in damaged {
         let others: Vec<ServerId> = configuration.voters().map(|m| m.raft_id).filter(|id| *id != own).collect();
-        let mut terms: BTreeMap<ServerId, Term> = BTreeMap::new();
+        let commit = recovered.shards[&shard].checkpoint.hard_state.commit;
+        let first = recovered.shards[&shard].first_index.max(Index(commit.0 + 1));
+        let mut patient = Patient { shard, tail_next: first, tail_whole: false, terms: BTreeMap::new() };
         let mut rounds = 0;
-        while !log.gaps(shard).is_empty() || log.hard_state_in_doubt(shard) {
+        while !patient.is_whole(log) {
             if stopping.get() {
                 return Err("stopped while the log was being repaired".to_owned());
             }
-            ask(log, shard, &others, shell);
+            patient.ask(log, &others, shell);
             sleep(ROUND).await;
             for (from, of, chunk) in inbox.borrow_mut().drain(..) {
                 if of == shard {
-                    terms.insert(from, chunk.term);
-                    take(log, disk, shard, &chunk)?;
+                    patient.terms.insert(from, chunk.term);
+                    patient.take(log, &chunk);
+                    log.flush_blocking(disk, now_ns()).map_err(|error| error.to_string())?;
                 }
             }
-            if log.hard_state_in_doubt(shard) && others.iter().all(|id| terms.contains_key(id)) {
-                settle(log, disk, recovered, shard, own, &terms)?;
+            if patient.can_settle(log, &others) {
+                patient.settle(log, recovered, own);
+                log.flush_blocking(disk, now_ns()).map_err(|error| error.to_string())?;
             }
             rounds += 1;
             if rounds % SAY_AGAIN_ROUNDS == 0 {
                 log::warn!(
                     target: "agent.server.log",
                     "still repairing: shard={shard} gaps={:?} hard_state_in_doubt={} voters_heard={}/{}",
-                    log.gaps(shard), log.hard_state_in_doubt(shard), terms.len(), others.len()
+                    log.gaps(shard), log.hard_state_in_doubt(shard), patient.terms.len(), others.len()
                 );
             }
         }
@@ -99,63 +103,87 @@ pub async fn repair(
     Ok(())
 }
 
-fn ask(log: &Log, shard: ShardId, others: &[ServerId], shell: &Rc<Shell>) {
-    let gap = log.gaps(shard).first().copied();
-    let fetch = EntriesFetch {
-        first: gap.map_or(Index(log.last_index(shard).0 + 1), |gap| gap.first),
-        last: gap.and_then(|gap| gap.last).unwrap_or(Index(0)),
-        next_index: gap.and_then(|gap| gap.next).map_or(Index(0), |(index, _)| index),
-        next_term: gap.and_then(|gap| gap.next).map_or(Term(0), |(_, term)| term),
-    };
-    for to in others {
-        let frame = Frame {
-            kind: FrameKind::EntriesFetch,
-            shard,
-            request: RequestId(0),
-            flags: 0,
-            payload: fetch.encode(),
-            blob: bytes::Bytes::new(),
-        };
-        shell.links.send(*to, |out| frame.encode(out));
-    }
-    shell.links.flush();
-}
-
-/// Takes what continues the first gap; anything else is of an earlier question.
-fn take(log: &mut Log, disk: &dyn Disk, shard: ShardId, chunk: &EntriesChunk) -> Result<(), String> {
-    let Some(gap) = log.gaps(shard).first().copied() else { return Ok(()) };
-    let open_ended = gap.next.is_none();
-    if chunk.refused || open_ended && !chunk.leader {
-        return Ok(());
-    }
-    let entries: Vec<Entry> = chunk
-        .entries
-        .iter()
-        .map(|entry| Entry { index: entry.index, term: entry.term, kind: entry.kind as u8, data: entry.data.clone() })
-        .collect();
-    if entries.first().is_none_or(|entry| entry.index != gap.first) && !(open_ended && entries.is_empty()) {
-        return Ok(());
-    }
-    let whole_tail = open_ended && entries.last().map_or(Index(gap.first.0 - 1), |e| e.index) >= chunk.last_index;
-    log.fill_gap(shard, &entries);
-    let _ = whole_tail;
-    drive_blocking(log, disk, now_ns()).map_err(|error| error.to_string())
-}
-
-fn settle(
-    log: &mut Log,
-    disk: &dyn Disk,
-    recovered: &mut Recovered,
+/// A shard under repair.
+struct Patient {
     shard: ShardId,
-    own: ServerId,
-    terms: &BTreeMap<ServerId, Term>,
-) -> Result<(), String> {
-    let Some(found) = recovered.shards.get_mut(&shard) else { return Ok(()) };
-    let known = found.checkpoint.hard_state;
-    let term = terms.values().copied().max().unwrap_or(known.term).max(known.term);
-    let state = HardState { term, vote: own.0, commit: known.commit };
-    log.put_hard_state(shard, state, true);
-    log.settle_hard_state(shard);
-    found.checkpoint.hard_state = state;
-    drive_blocking(log, disk, now_ns()).map_err(|error| error.to_string())
+    /// Next entry wanted of the leader's log, for a damaged tail.
+    tail_next: Index,
+    /// The leader's log was taken to its end.
+    tail_whole: bool,
+    /// What the other voters said.
+    terms: BTreeMap<ServerId, Term>,
+}
+
+impl Patient {
+    fn is_whole(&self, log: &Log) -> bool {
+        log.gaps(self.shard).is_empty() && !log.hard_state_in_doubt(self.shard)
+    }
+
+    /// The first gap that any peer can fill.
+    fn closed_gap(&self, log: &Log) -> Option<Gap> {
+        log.gaps(self.shard).into_iter().find(|gap| gap.next.is_some())
+    }
+
+    fn ask(&self, log: &Log, others: &[ServerId], shell: &Rc<Shell>) {
+        let fetch = match self.closed_gap(log) {
+            Some(gap) => {
+                let (next_index, next_term) = gap.next.unwrap_or_default();
+                let last = gap.last.unwrap_or(Index(next_index.0.saturating_sub(1)));
+                EntriesFetch { first: gap.first, last, next_index, next_term }
+            }
+            None => EntriesFetch { first: self.tail_next, ..EntriesFetch::default() },
+        };
+        for to in others {
+            let frame = Frame {
+                kind: FrameKind::EntriesFetch,
+                shard: self.shard,
+                request: RequestId(0),
+                flags: 0,
+                payload: fetch.encode(),
+                blob: bytes::Bytes::new(),
+            };
+            shell.links.send(*to, |out| frame.encode(out));
+        }
+        shell.links.flush();
+    }
+
+    /// Takes what answers the present question; anything else is of an earlier one.
+    fn take(&mut self, log: &mut Log, chunk: &EntriesChunk) {
+        if chunk.refused {
+            return;
+        }
+        let first = chunk.entries.first().map(|entry| entry.index);
+        let entries = chunk.entries.iter().map(|entry| Entry {
+            index: entry.index,
+            term: entry.term,
+            kind: entry.kind as u8,
+            data: entry.data.clone(),
+        });
+        if let Some(gap) = self.closed_gap(log) {
+            if first == Some(gap.first) {
+                log.fill_gap(self.shard, &entries.collect::<Vec<_>>());
+            }
+        } else if chunk.leader && first.is_none_or(|first| first == self.tail_next) {
+            for entry in entries {
+                self.tail_next = Index(entry.index.0 + 1);
+                log.append(self.shard, entry.as_ref());
+            }
+            self.tail_whole = self.tail_next > chunk.last_index;
+        }
+    }
+
+    fn can_settle(&self, log: &Log, others: &[ServerId]) -> bool {
+        let heard = others.iter().all(|id| self.terms.contains_key(id));
+        log.hard_state_in_doubt(self.shard) && self.closed_gap(log).is_none() && self.tail_whole && heard
+    }
+
+    fn settle(&self, log: &mut Log, recovered: &mut Recovered, own: ServerId) {
+        let Some(found) = recovered.shards.get_mut(&self.shard) else { return };
+        let known = found.checkpoint.hard_state;
+        let term = self.terms.values().copied().max().unwrap_or(known.term).max(known.term);
+        let state = HardState { term, vote: own.0, commit: known.commit };
+        log.put_hard_state(self.shard, state, true);
+        log.settle_hard_state(self.shard);
+        found.checkpoint.hard_state = state;
+    }
 }

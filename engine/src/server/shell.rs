@@ -163,7 +163,7 @@ pub async fn run(shell: Rc<Shell>, mut core: Core, mut devices: impl Devices, ti
         }
         shell.note(&core, &mut effects);
         performer.perform(&shell, &mut effects, &mut devices);
-        if stopping && core.is_idle() {
+        if stopping && core.is_shut_down() {
             break Ok(());
         }
     };

@@ -341,7 +341,7 @@ fn create_log(config: &AgentConfig, data: &DataDir, configuration: &Configuratio
     let mut log = Log::create(&disk, log_config(config), log_identity(data)).map_err(in_dir(&path))?;
     let shards: Vec<ShardId> = (0..configuration.shards).map(ShardId).collect();
     bootstrap_log(&mut log, &shards, configuration);
-    crate::io::drive_blocking(&mut log, &disk, now_ns()).map_err(in_dir(&path))?;
+    log.flush_blocking(&disk, now_ns()).map_err(in_dir(&path))?;
     std::fs::File::open(data.path()).and_then(|dir| dir.sync_all()).map_err(in_dir(data.path()))
 }
 
@@ -368,7 +368,7 @@ impl Opened {
         log::info!(
             target: "agent.server.log",
             "log recovered: batches={} entries={} bytes={} segments={} took_ms={}",
-            recovered.report.batches, recovered.report.entries, recovered.report.bytes,
+            recovered.report.batches, recovered.report.entries, recovered.report.bytes_read,
             recovered.report.segments, began.elapsed().as_millis()
         );
         for place in &recovered.report.corrupt {
@@ -416,7 +416,7 @@ impl Opened {
             open_shards(&settings, &shards, &self.log, &self.recovered, &self.disk, &images as &dyn Disk, now_ns())
                 .map_err(in_dir(data.path()))?;
         log::info!(target: "agent.server", "state replayed: took_ms={}", began.elapsed().as_millis());
-        let options = RingOptions { require_direct: config.log.require_direct, completion: config.log.completion };
+        let options = RingOptions { require_direct: config.log.require_direct };
         let (ring, buffers) = LogRing::open(&self.path, options).map_err(in_dir(&self.path))?;
         for warning in ring.warnings() {
             log::warn!(target: "agent.server.log", "{warning}");
