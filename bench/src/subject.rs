@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -14,7 +15,8 @@ use crate::cluster::{Cluster, Product, curia, etcd};
 use crate::counters::{Cost, Counters};
 use crate::http;
 use crate::load::{
-    Consistency, HttpLoad, Ledger, Load, Op, Outcome, Rung, Shape, Until, Unwatched, Watch,
+    Consistency, EtcdGrpc, Frames, Http, Ledger, Load, Mux, Op, Outcome, Rung, Shape, Until,
+    Unwatched, Watch,
 };
 use crate::volume::Volume;
 use crate::{Error, Result};
@@ -23,6 +25,8 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
+    /// The product's own: curia's frames, etcd's gRPC; many requests in flight per connection.
+    Native,
     /// HTTP/1.1, one request in flight per keep-alive connection. For etcd its JSON gateway.
     Http,
 }
@@ -31,15 +35,8 @@ impl Protocol {
     /// Name for tables.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Native => "native",
             Self::Http => "http",
-        }
-    }
-
-    /// All protocols that `product` speaks.
-    pub fn of(product: &Product) -> Vec<Self> {
-        match product {
-            Product::Curia(_) => vec![Self::Http],
-            Product::Etcd(_) => vec![Self::Http],
         }
     }
 
@@ -48,7 +45,11 @@ impl Protocol {
         match (peer, self) {
             (Product::Etcd(_), Self::Http) => {
                 "etcd was driven through its JSON gateway, which inside etcd is a gRPC client of \
-                 its own server: its CPU and latency by gRPC are lower."
+                 its own server: its CPU and latency by gRPC are lower (--peer-protocol native)."
+            }
+            (Product::Etcd(_), Self::Native) => {
+                "etcd was driven by gRPC over as many connections as curia, from the same load \
+                 generator: unary KV.Put and KV.Range, indexed headers, no client library."
             }
             (Product::Curia(_), _) => "The peer is curia itself.",
         }
@@ -225,7 +226,7 @@ impl Subject {
         let address = self.cluster.http_addresses()[through];
         let mut connection = http::Connection::open(address, CHECK_TIMEOUT)?;
         let keys: Vec<u32> = self.ledger.keys_to_find().collect();
-        let mut requests = Vec::new();
+        let mut requests = BytesMut::new();
         let mut name = Vec::new();
         for keys in keys.chunks(CHECK_AT_ONCE) {
             requests.clear();
@@ -267,14 +268,17 @@ pub struct Place<'a> {
 }
 
 fn new_load(cluster: &Cluster, protocol: Protocol) -> Result<Box<dyn Load>> {
-    let addresses = cluster.http_addresses();
+    let at = |port| cluster.nodes().iter().map(|node| node.at(port)).collect();
+    let http = cluster.http_addresses();
     Ok(match (cluster.product(), protocol) {
-        (Product::Curia(_), Protocol::Http) => {
-            Box::new(HttpLoad::new(curia::KvDialect, addresses)?)
+        (Product::Curia(_), Protocol::Native) => {
+            Box::new(Mux::new(Frames, at(curia::SERVER_PORT))?)
         }
-        (Product::Etcd(_), Protocol::Http) => {
-            Box::new(HttpLoad::new(etcd::GatewayDialect, addresses)?)
+        (Product::Curia(_), Protocol::Http) => Box::new(Mux::new(Http(curia::KvDialect), http)?),
+        (Product::Etcd(_), Protocol::Native) => {
+            Box::new(Mux::new(EtcdGrpc, at(etcd::CLIENT_PORT))?)
         }
+        (Product::Etcd(_), Protocol::Http) => Box::new(Mux::new(Http(etcd::GatewayDialect), http)?),
     })
 }
 
@@ -283,7 +287,7 @@ fn read_request(
     host: SocketAddr,
     key: &[u8],
     consistency: Consistency,
-    out: &mut Vec<u8>,
+    out: &mut BytesMut,
 ) {
     use crate::load::Dialect;
     match product {
@@ -294,7 +298,7 @@ fn read_request(
                 Consistency::Stale => "&stale",
             };
             let key = String::from_utf8_lossy(key);
-            out.extend(http::get(&format!("/v1/kv/{key}?raw{mode}"), host));
+            out.extend_from_slice(&http::get(&format!("/v1/kv/{key}?raw{mode}"), host));
         }
         Product::Etcd(_) => etcd::GatewayDialect.get(host, key, consistency, out),
     }

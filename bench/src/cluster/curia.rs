@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use serde_json::Value;
 
 use super::{Node, Status};
@@ -96,11 +97,11 @@ fn json(host: SocketAddr, path: &str, timeout: Duration) -> Result<Value> {
 pub struct KvDialect;
 
 impl Dialect for KvDialect {
-    fn put(&self, host: SocketAddr, key: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    fn put(&self, host: SocketAddr, key: &[u8], value: &[u8], out: &mut BytesMut) {
         encode("PUT", host, key, "", Some(value), out);
     }
 
-    fn get(&self, host: SocketAddr, key: &[u8], consistency: Consistency, out: &mut Vec<u8>) {
+    fn get(&self, host: SocketAddr, key: &[u8], consistency: Consistency, out: &mut BytesMut) {
         let query = match consistency {
             Consistency::Default => "",
             Consistency::Consistent => "?consistent",
@@ -129,13 +130,13 @@ fn encode(
     key: &[u8],
     query: &str,
     body: Option<&[u8]>,
-    out: &mut Vec<u8>,
+    out: &mut BytesMut,
 ) {
-    use std::io::Write;
+    use std::fmt::Write;
     out.extend_from_slice(method.as_bytes());
     out.extend_from_slice(b" /v1/kv/");
     out.extend_from_slice(key);
-    // Writing into a Vec cannot fail.
+    // Writing into a buffer that grows cannot fail.
     let _ = write!(out, "{query} HTTP/1.1\r\nHost: {host}\r\n");
     if let Some(body) = body {
         let _ = write!(out, "Content-Length: {}\r\n", body.len());
@@ -151,16 +152,16 @@ mod tests {
     #[test]
     fn requests_are_what_consul_clients_send() {
         let host = "127.0.0.1:8500".parse().unwrap();
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         KvDialect.put(host, b"a/b", b"value", &mut out);
         assert_eq!(
-            String::from_utf8(out).unwrap(),
+            String::from_utf8(out.to_vec()).unwrap(),
             "PUT /v1/kv/a/b HTTP/1.1\r\nHost: 127.0.0.1:8500\r\nContent-Length: 5\r\n\r\nvalue"
         );
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         KvDialect.get(host, b"a", Consistency::Stale, &mut out);
         assert_eq!(
-            out,
+            &out[..],
             b"GET /v1/kv/a?stale HTTP/1.1\r\nHost: 127.0.0.1:8500\r\n\r\n"
         );
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
 use serde_json::Value;
 
 use super::{Node, Status};
@@ -100,7 +101,7 @@ pub fn value_of(body: &[u8]) -> Option<Vec<u8>> {
 pub struct GatewayDialect;
 
 impl Dialect for GatewayDialect {
-    fn put(&self, host: SocketAddr, key: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    fn put(&self, host: SocketAddr, key: &[u8], value: &[u8], out: &mut BytesMut) {
         let body = format!(
             r#"{{"key":"{}","value":"{}"}}"#,
             STANDARD.encode(key),
@@ -109,7 +110,7 @@ impl Dialect for GatewayDialect {
         http::encode_request("POST", "/v3/kv/put", host, body.as_bytes(), out);
     }
 
-    fn get(&self, host: SocketAddr, key: &[u8], consistency: Consistency, out: &mut Vec<u8>) {
+    fn get(&self, host: SocketAddr, key: &[u8], consistency: Consistency, out: &mut BytesMut) {
         let body = format!(
             r#"{{"key":"{}","serializable":{}}}"#,
             STANDARD.encode(key),
@@ -139,9 +140,9 @@ mod tests {
     #[test]
     fn gateway_requests_carry_base64() {
         let host = "127.0.0.1:2379".parse().unwrap();
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         GatewayDialect.put(host, b"k", b"value", &mut out);
-        let text = String::from_utf8(out).unwrap();
+        let text = String::from_utf8(out.to_vec()).unwrap();
         assert!(text.starts_with("POST /v3/kv/put HTTP/1.1\r\n"));
         assert!(
             text.ends_with("\r\n\r\n{\"key\":\"aw==\",\"value\":\"dmFsdWU=\"}"),

@@ -6,10 +6,12 @@
 
 mod response;
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use bytes::BytesMut;
 pub use response::{Malformed, Response, ResponseReader};
 
 use crate::{Context, Error, Result};
@@ -86,8 +88,8 @@ impl Connection {
 }
 
 /// Appends a request head and body. `path` is already percent-encoded.
-pub fn encode_request(method: &str, path: &str, host: SocketAddr, body: &[u8], out: &mut Vec<u8>) {
-    // Writing into a Vec cannot fail.
+pub fn encode_request(method: &str, path: &str, host: SocketAddr, body: &[u8], out: &mut BytesMut) {
+    // Writing into a buffer that grows cannot fail.
     let _ = write!(
         out,
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n",
@@ -103,7 +105,7 @@ pub fn get(path: &str, host: SocketAddr) -> Vec<u8> {
 
 /// Any request with a body, ready to send.
 pub fn request(method: &str, path: &str, host: SocketAddr, body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(128 + body.len());
+    let mut out = BytesMut::with_capacity(128 + body.len());
     encode_request(method, path, host, body, &mut out);
-    out
+    out.to_vec()
 }

@@ -7,8 +7,12 @@
 //! would flatter the tail. (A closed loop does hide queueing that an open one would show: while
 //! the servers stall, nobody new arrives. The maximum is printed for that reason.)
 
+mod frames;
+mod grpc;
 mod http;
 mod ledger;
+mod mux;
+mod session;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,8 +21,12 @@ use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-pub use http::{Dialect, HttpLoad, Verdict};
+pub use frames::Frames;
+pub use grpc::EtcdGrpc;
+pub use http::{Dialect, Http};
 pub use ledger::{Ledger, Shape, Ticket};
+pub use mux::Mux;
+pub use session::{Event, Session, Sessions, Verdict};
 
 use crate::Result;
 

@@ -44,10 +44,10 @@ pub struct Options {
     #[arg(long)]
     peer_binary: Option<PathBuf>,
     /// How curia is spoken to.
-    #[arg(long, value_enum, default_value = "http")]
+    #[arg(long, value_enum, default_value = "native")]
     protocol: Protocol,
     /// How the peer is spoken to.
-    #[arg(long, value_enum, default_value = "http")]
+    #[arg(long, value_enum, default_value = "native")]
     peer_protocol: Protocol,
 }
 

@@ -44,7 +44,7 @@ pub struct Options {
     #[arg(long, default_value_t = 48)]
     in_flight: usize,
     /// How requests travel.
-    #[arg(long, value_enum, default_value = "http")]
+    #[arg(long, value_enum, default_value = "native")]
     protocol: Protocol,
 }
 

@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(long, default_value = "1-7")]
     servers: Sizes,
     /// How requests travel; several are measured one after the other on the same cluster.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "http")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "native")]
     protocol: Vec<Protocol>,
     /// Take turns with the physical floor at one request in flight.
     #[arg(long, action = clap::ArgAction::Set, default_value_t = true, num_args = 0..=1,

@@ -37,7 +37,7 @@ pub struct Options {
     #[arg(long, default_value = "1,3")]
     servers: Sizes,
     /// How the keys are written.
-    #[arg(long, value_enum, default_value = "http")]
+    #[arg(long, value_enum, default_value = "native")]
     protocol: Protocol,
 }
 

@@ -26,6 +26,9 @@ pub struct Options {
     /// Cluster size.
     #[arg(long, default_value_t = 3)]
     servers: usize,
+    /// Protocols, each tried in turn.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "native,http")]
+    protocol: Vec<Protocol>,
     /// Seconds for each protocol and operation.
     #[arg(long, default_value_t = 0.5)]
     seconds: f64,
@@ -41,11 +44,11 @@ pub fn run(options: &Options) -> Result<()> {
     let mut progress = Progress::new();
     progress.say("start");
     let shape = options.shape.shape();
-    let protocols = Protocol::of(&product);
+    let protocols = &options.protocol;
     let mut subject = Subject::start(product, protocols[0], options.servers, shape, &site.place())?;
     subject.fill(&mut progress)?;
     let mut rows = Vec::new();
-    for protocol in protocols {
+    for &protocol in protocols {
         subject.switch(protocol)?;
         let reads = Consistency::value_variants().iter().map(|c| (Op::Get, *c));
         for (op, consistency) in [(Op::Put, Consistency::Default)].into_iter().chain(reads) {

@@ -50,11 +50,13 @@ impl Bench {
             .arg("--report-dir")
             .arg(self.reports())
             .arg("--allow-tmpfs")
+            .args(["--protocol", "http"])
             .args(args)
             .stdin(Stdio::null());
         command
     }
 
+    /// The stand-in speaks HTTP only.
     fn run(&self, mode: &str, args: &[&str], script: &[(&str, &str)]) -> Output {
         let output = self
             .command(mode, args)
