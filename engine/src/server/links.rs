@@ -234,6 +234,10 @@ async fn connect(inner: &Inner, server: ServerId, link: &Link) -> Result<(TcpStr
     hello.role = Role::Peer;
     let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
     let theirs = exchange_hello(&mut stream, &mut decoder, &hello).await.map_err(|_| ())?;
+    if theirs.raft_id == server && theirs.cluster_id.is_nil() {
+        // It is about to learn of the cluster it was formed with.
+        return Err(());
+    }
     if theirs.raft_id != server || theirs.cluster_id != hello.cluster_id {
         log::warn!(
             target: "agent.server.rpc",

@@ -21,7 +21,7 @@ use wire::{
 
 use super::{
     admission::{Admission, Permit},
-    answer::{NativeAsker, over_bounds, plain},
+    answer::{NativeAsker, OutboxSink, over_bounds, plain},
     dial::frame,
     links::Introduce,
     pipe::Outbox,
@@ -334,9 +334,9 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
 }
 
 async fn forward(router: Router, request: Request, frame: Frame, outbox: Rc<Outbox>, permit: Permit) {
-    router.relay(frame.shard, request, frame.request, &outbox).await;
+    let sink = OutboxSink { outbox, shard: frame.shard, request: frame.request };
+    router.relay(frame.shard, request, &sink).await;
     drop(permit);
-    outbox.flush();
 }
 
 fn parse(frame: &Frame) -> Result<Request, wire::WireError> {
