@@ -7,6 +7,7 @@
 use std::{fmt, io};
 
 mod aligned;
+pub mod mem;
 pub mod sector;
 
 pub use aligned::AlignedBuf;

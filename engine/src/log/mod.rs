@@ -296,3 +296,6 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
