@@ -28,8 +28,8 @@ pub struct NativeAsker {
     pub request: RequestId,
     /// Its shard.
     pub shard: ShardId,
-    /// Its place among the requests in flight.
-    pub permit: Permit,
+    /// Its place among the requests in flight, given back when the answer is out.
+    pub _permit: Permit,
 }
 
 impl NativeAsker {

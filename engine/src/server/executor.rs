@@ -207,9 +207,16 @@ impl Executor {
 
     /// Finds or forms a cluster and makes it durable. False when told to stop before there was one.
     async fn join(&self, data: &mut DataDir, desk: &Rc<Desk>) -> Result<bool, String> {
-        let formed = find_cluster(&self.config, desk, &self.introduce, &self.stopping, |why| self.shell.refuse(why)).await?;
+        let refuse = |why: Option<String>| {
+            for to in 1..self.lanes.count() {
+                // An executor that is behind learns it with the next round.
+                let _ = self.lanes.try_send(to, Parcel::Refuse(why.clone()));
+            }
+            self.shell.refuse(why);
+        };
+        let formed = find_cluster(&self.config, desk, &self.introduce, &self.stopping, refuse).await?;
         let Some(formed) = formed else { return Ok(false) };
-        self.shell.refuse(None);
+        refuse(None);
         let table = &formed.bootstrap;
         let configuration = Configuration::new(table.cluster_id, table.shards, table.members.clone());
         // The logs first: a directory that names a cluster always has them.

@@ -324,7 +324,7 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
     let here = serving.router.leads_here(shard);
     let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
     if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
-        let asker = NativeAsker { outbox: Rc::clone(outbox), request: asked, shard, permit };
+        let asker = NativeAsker { outbox: Rc::clone(outbox), request: asked, shard, _permit: permit };
         serving.shell.ask(shard, request, Asker::Native(asker));
     } else {
         let task = forward(serving.router.clone(), request, frame, Rc::clone(outbox), permit);
