@@ -7,12 +7,18 @@ pub mod admission;
 mod answer;
 mod board;
 pub mod config;
+mod devices;
 mod dial;
+mod forming;
 pub mod gateway;
 pub mod http;
 mod links;
 pub mod nearest;
 mod pipe;
 mod port;
+mod repair;
 mod router;
 mod shell;
+mod start;
+
+pub use start::{StopSignal, run_agent};

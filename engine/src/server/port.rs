@@ -14,7 +14,7 @@ use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::{net::TcpStream, timer::sleep};
 use socket2::Socket;
 use wire::{
-    Bootstrap, BootstrapAnswer, ClusterId, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD,
+    Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD,
     FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query,
     ReplyBody, Role, ServerId, decode_raft_frame, limits,
 };
@@ -59,8 +59,6 @@ pub struct Serving {
     pub router: Router,
     /// The door.
     pub admission: Admission,
-    /// The cluster.
-    pub cluster_id: ClusterId,
 }
 
 /// Where proposals to form a cluster are judged.

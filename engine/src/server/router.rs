@@ -6,6 +6,7 @@
 //! acted on never is.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     rc::Rc,
     time::{Duration, Instant},
@@ -40,7 +41,7 @@ pub struct Router(Rc<Inner>);
 
 struct Inner {
     shell: Rc<Shell>,
-    shards: u16,
+    shards: Cell<u16>,
     hold: Duration,
     info: ServerInfo,
 }
@@ -55,13 +56,18 @@ enum Attempt<T> {
 
 impl Router {
     /// A router over one executor's shell.
-    pub fn new(shell: Rc<Shell>, shards: u16, hold: Duration, info: ServerInfo) -> Self {
-        Self(Rc::new(Inner { shell, shards, hold, info }))
+    pub fn new(shell: Rc<Shell>, hold: Duration, info: ServerInfo) -> Self {
+        Self(Rc::new(Inner { shell, shards: Cell::new(1), hold, info }))
+    }
+
+    /// How many shards the cluster turned out to have.
+    pub fn set_shards(&self, shards: u16) {
+        self.0.shards.set(shards);
     }
 
     /// Number of shards.
     pub fn shards(&self) -> u16 {
-        self.0.shards
+        self.0.shards.get()
     }
 
     /// Whether the shard lives on this executor.
@@ -87,6 +93,9 @@ impl Router {
         let deadline = Instant::now() + self.0.hold;
         let mut pause = HOLD_PAUSE_MIN;
         loop {
+            if let Some(why) = self.0.shell.refusal() {
+                return Err(failure(FailureKind::NotMember, why));
+            }
             if let Attempt::Settled(result) = attempt().await {
                 return result;
             }
@@ -174,21 +183,21 @@ impl Router {
 
     /// The shard that can answer a query alone.
     fn shard_of_query(&self, query: &Query) -> Result<ShardId, Failure> {
-        if self.0.shards == 1 {
+        if self.shards() == 1 {
             return Ok(ShardId(0));
         }
         let spans = |what: &str| {
             Err(failure(
                 FailureKind::SpansShards,
-                format!("{what} spans shards, which a cluster of {} shards does not support", self.0.shards),
+                format!("{what} spans shards, which a cluster of {} shards does not support", self.shards()),
             ))
         };
         match &query.body {
-            QueryBody::KvGet { key } => Ok(shard_of(key, self.0.shards)),
+            QueryBody::KvGet { key } => Ok(shard_of(key, self.shards())),
             QueryBody::Status => Ok(ShardId(0)),
             QueryBody::KvList { prefix, .. } | QueryBody::KvKeys { prefix, .. } => {
                 match has_full_segment(prefix) {
-                    true => Ok(shard_of(prefix, self.0.shards)),
+                    true => Ok(shard_of(prefix, self.shards())),
                     false => spans("a listing of a prefix without a full first segment"),
                 }
             }
@@ -299,7 +308,7 @@ impl Gateway for Router {
     }
 
     fn shard_of(&self, key: &[u8]) -> ShardId {
-        shard_of(key, self.0.shards)
+        shard_of(key, self.shards())
     }
 
     fn status(&self) -> ClusterStatus {
@@ -307,7 +316,7 @@ impl Gateway for Router {
     }
 
     fn info(&self) -> ServerInfo {
-        self.0.info.clone()
+        ServerInfo { shards: self.shards(), ..self.0.info.clone() }
     }
 
     fn metrics(&self) -> BTreeMap<String, f64> {

@@ -105,25 +105,24 @@ impl KvList {
     /// rows appended by this call to `bytes_max` bytes. False once there are no more.
     pub fn next_rows(&mut self, rows_max: usize, bytes_max: usize, out: &mut Vec<KvRow>) -> bool {
         let (mut rows, mut bytes) = (0, 0);
-        while rows < rows_max && bytes < bytes_max {
-            // A leaf's rows are at most 64, so little is taken back when they are large.
-            let wanted = (rows_max - rows).min(usize::try_from(self.left).unwrap_or(usize::MAX));
-            let taken = self.cursor.take(wanted.min(rows_for(bytes_max - bytes)));
-            if taken.is_empty() {
-                return false;
+        while self.left > 0 {
+            if rows == rows_max || bytes >= bytes_max {
+                return true;
             }
-            rows += taken.len();
-            self.left -= taken.len() as u64;
-            bytes += taken.iter().map(KvRow::bytes).sum::<usize>();
-            out.extend_from_slice(taken);
+            let left = &mut self.left;
+            let more = self.cursor.scan(|row| {
+                out.push(row.clone());
+                rows += 1;
+                bytes += row.bytes();
+                *left -= 1;
+                *left > 0 && rows < rows_max && bytes < bytes_max
+            });
+            if !more {
+                self.left = 0;
+            }
         }
-        self.left > 0
+        false
     }
-}
-
-/// How many rows to take at a time, so that a few bytes' room does not bring in a leaf of large rows.
-fn rows_for(bytes: usize) -> usize {
-    bytes.div_ceil(4096).max(1)
 }
 
 /// Key names at one point in time: may be parked across awaits while writes go on.

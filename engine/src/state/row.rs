@@ -36,7 +36,7 @@ pub trait Row: Keyed + fmt::Debug + 'static {
     /// Reads canonical bytes; only bytes that `encode` can produce are accepted.
     fn decode(bytes: &[u8]) -> Result<Self, RowError>;
 
-    /// XXH3-64 of the canonical bytes.
+    /// XXH3-64 of the canonical bytes, and of nothing else: images are checked by it.
     fn digest(&self) -> u64 {
         let mut bytes = Vec::new();
         self.encode(&mut bytes);

@@ -179,24 +179,26 @@ fn undo<D: TableDef>(table: &mut Table<D>, change: RowChange<D::Row>) {
 
 /// The rows of one table in order, as canonical bytes, in slices.
 pub(crate) trait RowSource: std::fmt::Debug {
-    /// Appends {length u32, canonical bytes} of the next rows until there are `budget` bytes or
-    /// `room` would be exceeded (but at least one row); returns how many. 0 at the end.
-    fn fill(&mut self, budget: usize, out: &mut Vec<u8>) -> u32;
+    /// Appends {length u32, canonical bytes} of the next rows until there are `budget` bytes, and
+    /// shows each to `each`; returns how many. 0 at the end.
+    fn fill(&mut self, budget: usize, each: &mut dyn FnMut(&[u8]), out: &mut Vec<u8>) -> u32;
 }
 
 impl<R: Row> RowSource for Cursor<R> {
-    fn fill(&mut self, budget: usize, out: &mut Vec<u8>) -> u32 {
+    fn fill(&mut self, budget: usize, each: &mut dyn FnMut(&[u8]), out: &mut Vec<u8>) -> u32 {
         let mut rows = 0;
-        while out.len() < budget {
-            let Some(row) = self.take(1).first() else {
-                break;
-            };
-            let start = out.len();
-            out.extend_from_slice(&[0; 4]);
-            row.encode(out);
-            let length = (out.len() - start - 4) as u32;
-            out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-            rows += 1;
+        let mut more = true;
+        while more && out.len() < budget {
+            more = self.scan(|row| {
+                let start = out.len();
+                out.extend_from_slice(&[0; 4]);
+                row.encode(out);
+                let length = u32::try_from(out.len() - start - 4).expect("a row is far smaller");
+                out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+                each(&out[start + 4..]);
+                rows += 1;
+                out.len() < budget
+            });
         }
         rows
     }

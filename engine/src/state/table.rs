@@ -47,9 +47,10 @@ impl<D: TableDef> Default for Table<D> {
     }
 }
 
-/// A row's part in the digest of the state: rows of different tables never cancel out.
-fn digest_part<D: TableDef>(row: &D::Row) -> u64 {
-    row.digest() ^ u64::from(D::ID).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// A row's part in the digest of the state, by the XXH3-64 of its canonical bytes: rows of
+/// different tables never cancel out.
+pub(crate) fn digest_part(table: u16, row: u64) -> u64 {
+    row ^ u64::from(table).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl<D: TableDef> Table<D> {
@@ -100,9 +101,9 @@ impl<D: TableDef> Table<D> {
             .iter_mut()
             .for_each(|secondary| secondary.apply(row.key()));
         if let Some(old) = &old {
-            self.digest = self.digest.wrapping_sub(digest_part::<D>(old));
+            self.digest = self.digest.wrapping_sub(digest_part(D::ID, old.digest()));
         }
-        self.digest = self.digest.wrapping_add(digest_part::<D>(&row));
+        self.digest = self.digest.wrapping_add(digest_part(D::ID, row.digest()));
         if let Some(point) = &mut self.point {
             point.insert(row.clone());
         }
@@ -128,7 +129,7 @@ impl<D: TableDef> Table<D> {
                 .expect("a removal violates nothing");
             secondary.apply(old.key());
         }
-        self.digest = self.digest.wrapping_sub(digest_part::<D>(old));
+        self.digest = self.digest.wrapping_sub(digest_part(D::ID, old.digest()));
     }
 
     /// Adds a row that is back in the tree to everything else.
@@ -142,7 +143,7 @@ impl<D: TableDef> Table<D> {
                 .expect("it was stored before");
             secondary.apply(row.key());
         }
-        self.digest = self.digest.wrapping_add(digest_part::<D>(row));
+        self.digest = self.digest.wrapping_add(digest_part(D::ID, row.digest()));
     }
 
     /// Removes all rows whose primary key starts with `prefix`; returns how many, and the rows as
@@ -184,7 +185,7 @@ impl<D: TableDef> Table<D> {
         let mut key = Key::default();
         index.read(query, &mut key)?;
         if index.def().name == D::primary().name {
-            self.get(key.as_bytes()).is_some_and(&mut each);
+            self.get(key.as_bytes()).map(each);
             return Ok(());
         }
         self.secondary(&index.def())
@@ -218,6 +219,21 @@ impl<D: TableDef> Table<D> {
                 return Ok(());
             }
         }
+    }
+
+    /// Primary keys under one key, as bytes, of the index of this name.
+    #[cfg(test)]
+    pub(super) fn find_raw(&self, index: &str, key: &[u8]) -> Vec<Vec<u8>> {
+        if index == D::primary().name {
+            return self.get(key).map(|row| row.key().to_vec()).into_iter().collect();
+        }
+        let mut found = Vec::new();
+        let secondary = self.secondaries.iter().find(|secondary| secondary.name() == index);
+        secondary.expect("an index of the table").find(key, |primary| {
+            found.push(primary.to_vec());
+            true
+        });
+        found
     }
 
     fn secondary(&self, def: &IndexDef<D::Row>) -> &Secondary<D::Row> {
@@ -261,7 +277,7 @@ impl<D: TableDef> Table<D> {
         let mut expected: Vec<Vec<(Vec<u8>, Vec<u8>)>> = vec![Vec::new(); self.secondaries.len()];
         let mut keys = Default::default();
         each(self.rows.view().cursor(), |row| {
-            digest = digest.wrapping_add(digest_part::<D>(row));
+            digest = digest.wrapping_add(digest_part(D::ID, row.digest()));
             assert!(
                 self.get(row.key()).is_some_and(|found| found.is_same(row)),
                 "point index"
@@ -381,7 +397,7 @@ impl<D: TableDef> TableBuilder<D> {
             secondary.prepare(None, Some(&row))?;
             secondary.apply(row.key());
         }
-        self.rest.digest = self.rest.digest.wrapping_add(digest_part::<D>(&row));
+        self.rest.digest = self.rest.digest.wrapping_add(digest_part(D::ID, row.digest()));
         if let Some(point) = &mut self.rest.point {
             point.insert(row);
         }

@@ -217,6 +217,22 @@ impl<T: Keyed> Cursor<T> {
         rows
     }
 
+    /// Calls `each` with the next rows until it returns false, at most to the end of a leaf. The
+    /// cursor moves behind the last row that was shown. False if there was none: the end.
+    pub fn scan(&mut self, mut each: impl FnMut(&T) -> bool) -> bool {
+        let rows = self.take(usize::MAX);
+        let shown = match rows.iter().position(|row| !each(row)) {
+            Some(refused) => refused + 1,
+            None => rows.len(),
+        };
+        let kept_back = rows.len() - shown;
+        if kept_back > 0 {
+            *self.path.last_mut().expect("a path ends in a leaf") -= kept_back as u16;
+            self.done = false;
+        }
+        shown > 0
+    }
+
     /// The view that is being read.
     pub fn view(&self) -> &View<T> {
         &self.view
