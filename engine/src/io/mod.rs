@@ -9,14 +9,16 @@ use std::{fmt, io};
 mod aligned;
 mod background;
 mod dir;
+pub mod event;
+mod probe;
 mod ring;
 pub mod mem;
 pub mod sector;
 
 pub use aligned::AlignedBuf;
-pub use background::{BackgroundDone, BackgroundLane};
+pub use background::{BackgroundDone, BackgroundLane, LANE_OPS_MAX};
 pub use dir::Dir;
-pub use ring::{LogRing, RingOptions};
+pub use ring::{Fallbacks, LogRing, RingError, RingOptions};
 pub use sector::SectorKey;
 
 /// Direct I/O unit in bytes: offsets, lengths and addresses of log writes are multiples of it.
