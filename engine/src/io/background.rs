@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Dir, Disk, FileDone, FileOp, LogDone, LogOp, event::Event, prepare_segment};
+use super::{Dir, FileDone, FileOp, LogDone, LogOp, event::Event, perform};
 
 /// Requests that wait at most. The log has one under way and each shard's image work a few; one
 /// who asks for more waits for the lane.
@@ -55,10 +55,20 @@ impl BackgroundLane {
         let event = Event::new()?;
         let (requests, inbox) = sync_channel(LANE_OPS_MAX);
         let (outbox, answers) = channel();
-        let worker = Worker { log: Dir::open(log)?, images: images.to_owned(), event: event.share()? };
-        let thread =
-            thread::Builder::new().name("curia-files".to_owned()).spawn(move || worker.run(&inbox, &outbox))?;
-        Ok(Self { requests: Some(requests), answers, event, thread: Some(thread) })
+        let worker = Worker {
+            log: Dir::open(log)?,
+            images: images.to_owned(),
+            event: event.share()?,
+        };
+        let thread = thread::Builder::new()
+            .name("curia-files".to_owned())
+            .spawn(move || worker.run(&inbox, &outbox))?;
+        Ok(Self {
+            requests: Some(requests),
+            answers,
+            event,
+            thread: Some(thread),
+        })
     }
 
     /// Asks for a segment to be prepared or removed.
@@ -72,8 +82,13 @@ impl BackgroundLane {
     }
 
     fn send(&self, work: Work) {
-        let requests = self.requests.as_ref().expect("taken only when the lane is dropped");
-        requests.send(work).expect("the thread lives as long as the lane");
+        let requests = self
+            .requests
+            .as_ref()
+            .expect("taken only when the lane is dropped");
+        requests
+            .send(work)
+            .expect("the thread lives as long as the lane");
     }
 
     /// A descriptor that becomes readable (8 bytes) when there are answers.
@@ -107,7 +122,7 @@ impl Worker {
     fn run(&self, inbox: &Receiver<Work>, outbox: &Sender<BackgroundDone>) {
         for work in inbox {
             let done = match work {
-                Work::Log(op) => BackgroundDone::Log(self.segment(op)),
+                Work::Log(op) => BackgroundDone::Log(perform(&self.log, op)),
                 Work::File(op) => BackgroundDone::File(self.image(op)),
             };
             if outbox.send(done).is_err() {
@@ -117,35 +132,35 @@ impl Worker {
         }
     }
 
-    fn segment(&self, op: LogOp) -> LogDone {
-        match op {
-            LogOp::Prepare { segment, recycle, bytes, key, token } => {
-                let result = prepare_segment(&self.log, segment, recycle, bytes, key);
-                let formatted_bytes = *result.as_ref().unwrap_or(&0);
-                LogDone { token, buf: None, result: result.map(|_| ()), formatted_bytes }
-            }
-            LogOp::Remove { segment, token } => {
-                let result = self.log.remove(&segment.file_name());
-                LogDone { token, buf: None, result, formatted_bytes: 0 }
-            }
-            LogOp::Write { token, .. } | LogOp::Read { token, .. } => {
-                let result = Err(io::Error::other("an operation for the ring, not the background lane"));
-                LogDone { token, buf: None, result, formatted_bytes: 0 }
-            }
-        }
-    }
-
     fn image(&self, op: FileOp) -> FileDone {
         let none = |result: io::Result<()>| result.map(|()| Bytes::new());
         match op {
-            FileOp::Write { name, offset, bytes, token } => {
-                FileDone { token, result: none(self.write(&name, offset, &bytes)) }
-            }
-            FileOp::Publish { from, to, token } => FileDone { token, result: none(self.publish(&from, &to)) },
-            FileOp::Read { name, offset, length, token } => {
-                FileDone { token, result: self.read(&name, offset, length) }
-            }
-            FileOp::Remove { name, token } => FileDone { token, result: none(remove(&self.images, &name)) },
+            FileOp::Write {
+                name,
+                offset,
+                bytes,
+                token,
+            } => FileDone {
+                token,
+                result: none(self.write(&name, offset, &bytes)),
+            },
+            FileOp::Publish { from, to, token } => FileDone {
+                token,
+                result: none(self.publish(&from, &to)),
+            },
+            FileOp::Read {
+                name,
+                offset,
+                length,
+                token,
+            } => FileDone {
+                token,
+                result: self.read(&name, offset, length),
+            },
+            FileOp::Remove { name, token } => FileDone {
+                token,
+                result: none(remove(&self.images, &name)),
+            },
         }
     }
 
@@ -203,17 +218,49 @@ mod tests {
         let (lane, event) = lane(place.path());
         let name = || "image.new".to_owned();
         let bytes = Bytes::from(vec![5; 10_000]);
-        lane.file(FileOp::Write { name: name(), offset: 0, bytes, token: 1 });
-        lane.file(FileOp::Publish { from: name(), to: "image".into(), token: 2 });
-        let read = |offset, token| FileOp::Read { name: "image".into(), offset, length: 9000, token };
+        lane.file(FileOp::Write {
+            name: name(),
+            offset: 0,
+            bytes,
+            token: 1,
+        });
+        lane.file(FileOp::Publish {
+            from: name(),
+            to: "image".into(),
+            token: 2,
+        });
+        let read = |offset, token| FileOp::Read {
+            name: "image".into(),
+            offset,
+            length: 9000,
+            token,
+        };
         lane.file(read(0, 3));
         lane.file(read(9000, 4));
-        lane.file(FileOp::Remove { name: "image".into(), token: 5 });
+        lane.file(FileOp::Remove {
+            name: "image".into(),
+            token: 5,
+        });
         lane.file(read(0, 6));
         let (segment, key) = (SegmentNo(1), SectorKey(1));
-        lane.log(LogOp::Prepare { segment, recycle: None, bytes: 65536, key, token: 7 });
-        lane.log(LogOp::Prepare { segment: SegmentNo(2), recycle: Some(segment), bytes: 65536, key, token: 8 });
-        lane.log(LogOp::Remove { segment: SegmentNo(2), token: 9 });
+        lane.log(LogOp::Prepare {
+            segment,
+            recycle: None,
+            bytes: 65536,
+            key,
+            token: 7,
+        });
+        lane.log(LogOp::Prepare {
+            segment: SegmentNo(2),
+            recycle: Some(segment),
+            bytes: 65536,
+            key,
+            token: 8,
+        });
+        lane.log(LogOp::Remove {
+            segment: SegmentNo(2),
+            token: 9,
+        });
         let mut done = Vec::new();
         while done.len() < 9 {
             event.wait();
@@ -222,11 +269,26 @@ mod tests {
         let answers: Vec<_> = done
             .into_iter()
             .map(|done| match done {
-                BackgroundDone::File(done) => (done.token, done.result.map(|bytes| bytes.len()).ok()),
-                BackgroundDone::Log(done) => (done.token, done.result.ok().map(|()| done.formatted_bytes as usize)),
+                BackgroundDone::File(done) => {
+                    (done.token, done.result.map(|bytes| bytes.len()).ok())
+                }
+                BackgroundDone::Log(done) => (
+                    done.token,
+                    done.result.ok().map(|()| done.formatted_bytes as usize),
+                ),
             })
             .collect();
-        let lengths = [Some(0), Some(0), Some(9000), Some(1000), Some(0), None, Some(65536), Some(0), Some(0)];
+        let lengths = [
+            Some(0),
+            Some(0),
+            Some(9000),
+            Some(1000),
+            Some(0),
+            None,
+            Some(65536),
+            Some(0),
+            Some(0),
+        ];
         assert_eq!(answers, (1..=9).zip(lengths).collect::<Vec<_>>());
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
     }
@@ -236,7 +298,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (lane, event) = lane(place.path());
         for bytes in [&b"a longer attempt that was cut short"[..], b"short"] {
-            lane.file(FileOp::Write { name: "x".into(), offset: 0, bytes: Bytes::from_static(bytes), token: 1 });
+            lane.file(FileOp::Write {
+                name: "x".into(),
+                offset: 0,
+                bytes: Bytes::from_static(bytes),
+                token: 1,
+            });
         }
         let mut done = Vec::new();
         while done.len() < 2 {
@@ -251,9 +318,17 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (lane, _event) = lane(place.path());
         for offset in 0..2 * LANE_OPS_MAX as u64 {
-            lane.file(FileOp::Write { name: "x".into(), offset, bytes: Bytes::from_static(b"y"), token: offset });
+            lane.file(FileOp::Write {
+                name: "x".into(),
+                offset,
+                bytes: Bytes::from_static(b"y"),
+                token: offset,
+            });
         }
         drop(lane);
-        assert_eq!(fs::read(place.path().join("x")).unwrap().len(), 2 * LANE_OPS_MAX);
+        assert_eq!(
+            fs::read(place.path().join("x")).unwrap().len(),
+            2 * LANE_OPS_MAX
+        );
     }
 }

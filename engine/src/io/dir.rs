@@ -22,9 +22,14 @@ impl Dir {
     /// An existing directory.
     pub fn open(path: &Path) -> io::Result<Self> {
         if !fs::metadata(path)?.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "not a directory",
+            ));
         }
-        Ok(Self { path: path.to_owned() })
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 
     /// Where a file of this name lies.
@@ -33,7 +38,11 @@ impl Dir {
     }
 
     fn writable(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().write(true).create(true).truncate(false).open(self.path_of(name))
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.path_of(name))
     }
 }
 
@@ -98,12 +107,21 @@ mod tests {
         let mut back = [0; 6];
         dir.read_at("x", 4090, &mut back).unwrap();
         assert_eq!(&back, b"across");
-        assert_eq!(dir.read_at("x", 4091, &mut back).unwrap_err().kind(), ErrorKind::UnexpectedEof);
-        assert_eq!(dir.read_at("none", 0, &mut back).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            dir.read_at("x", 4091, &mut back).unwrap_err().kind(),
+            ErrorKind::UnexpectedEof
+        );
+        assert_eq!(
+            dir.read_at("none", 0, &mut back).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
         dir.write_at("y", 0, b"other").unwrap();
         dir.rename("x", "y").unwrap();
         assert_eq!(dir.list().unwrap(), [("y".to_owned(), 4096)]);
-        assert_eq!((dir.length("x").unwrap(), dir.length("y").unwrap()), (None, Some(4096)));
+        assert_eq!(
+            (dir.length("x").unwrap(), dir.length("y").unwrap()),
+            (None, Some(4096))
+        );
         dir.remove("y").unwrap();
         dir.remove("y").unwrap();
         dir.sync_dir().unwrap();

@@ -10,14 +10,16 @@ mod aligned;
 mod background;
 mod dir;
 pub mod event;
+pub mod mem;
+mod perform;
 mod probe;
 mod ring;
-pub mod mem;
 pub mod sector;
 
 pub use aligned::AlignedBuf;
 pub use background::{BackgroundDone, BackgroundLane, LANE_OPS_MAX};
 pub use dir::Dir;
+pub use perform::perform;
 pub use ring::{Fallbacks, LogRing, RingError, RingOptions};
 pub use sector::SectorKey;
 

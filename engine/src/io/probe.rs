@@ -48,7 +48,10 @@ pub fn probe(dir: &Path) -> io::Result<WritePath> {
             None => (options().open(&path)?, false),
         };
         let dsync = try_dsync(&file.0)?;
-        Ok(WritePath { direct: file.1, dsync })
+        Ok(WritePath {
+            direct: file.1,
+            dsync,
+        })
     });
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

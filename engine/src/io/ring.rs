@@ -67,7 +67,9 @@ pub struct Fallbacks {
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     /// The ring itself could not be made.
-    #[error("log: cannot set up io_uring: {0} (is it forbidden by kernel.io_uring_disabled or a seccomp filter?)")]
+    #[error(
+        "log: cannot set up io_uring: {0} (is it forbidden by kernel.io_uring_disabled or a seccomp filter?)"
+    )]
     Setup(#[source] io::Error),
     /// The directory cannot be written.
     #[error("log: cannot write in {dir}: {source}")]
@@ -78,7 +80,9 @@ pub enum RingError {
         source: io::Error,
     },
     /// `require_direct`, and the filesystem cannot.
-    #[error("log: the filesystem of {dir} does not support {missing}, and log.require_direct is set; use ext4 or xfs, or unset it")]
+    #[error(
+        "log: the filesystem of {dir} does not support {missing}, and log.require_direct is set; use ext4 or xfs, or unset it"
+    )]
     NotDirect {
         /// The log directory.
         dir: PathBuf,
@@ -157,7 +161,9 @@ impl LogRing {
                 let dir = dir.to_owned();
                 return Err(RingError::NotDirect { dir, missing });
             }
-            warnings.push(format!("the filesystem lacks {missing}: log writes are safe but slower"));
+            warnings.push(format!(
+                "the filesystem lacks {missing}: log writes are safe but slower"
+            ));
             fallbacks.buffered = !path.direct;
             fallbacks.separate_flush = !path.dsync;
         }
@@ -168,7 +174,9 @@ impl LogRing {
             .register_eventfd(event.as_raw_fd())
             .map_err(RingError::Setup)?;
         if let Err(error) = submitter.register_files_sparse(OPEN_SEGMENTS_MAX as u32) {
-            warnings.push(format!("segment files could not be registered ({error}): log writes are safe but slower"));
+            warnings.push(format!(
+                "segment files could not be registered ({error}): log writes are safe but slower"
+            ));
             fallbacks.unregistered_files = true;
         }
         let buffers = register_buffers(&ring, &mut fallbacks, &mut warnings);
@@ -231,7 +239,9 @@ impl LogRing {
                 length,
                 token,
             } => (segment, offset, buf, length, token, Kind::Read),
-            LogOp::Prepare { .. } | LogOp::Remove { .. } => panic!("the background lane does this: {op:?}"),
+            LogOp::Prepare { .. } | LogOp::Remove { .. } => {
+                panic!("the background lane does this: {op:?}")
+            }
         };
         let slot = match self.slot(segment) {
             Ok(slot) => slot,
@@ -283,7 +293,10 @@ impl LogRing {
     /// Closes a segment's file, since it goes or gets another name. Nothing of it is in flight.
     pub fn forget(&mut self, segment: SegmentNo) {
         for slot in 0..self.segments.len() {
-            if self.segments[slot].as_ref().is_some_and(|open| open.no == segment) {
+            if self.segments[slot]
+                .as_ref()
+                .is_some_and(|open| open.no == segment)
+            {
                 self.close(slot);
             }
         }
@@ -316,7 +329,9 @@ impl LogRing {
         let mut flushes = Vec::new();
         for completion in self.ring.completion() {
             let id = completion.user_data() as usize;
-            let flight = self.flights[id].take().expect("a completion has its flight");
+            let flight = self.flights[id]
+                .take()
+                .expect("a completion has its flight");
             self.in_flight -= 1;
             let result = outcome(&flight, completion.result());
             if result.is_ok() && flight.kind == Kind::Write && !self.path.dsync {
@@ -331,7 +346,9 @@ impl LogRing {
             });
         }
         if !flushes.is_empty() {
-            flushes.into_iter().for_each(|flight| self.flush_file(flight));
+            flushes
+                .into_iter()
+                .for_each(|flight| self.flush_file(flight));
             self.flush();
         }
     }
@@ -369,11 +386,13 @@ impl LogRing {
         let registered = flight.buf.slot();
         match (flight.kind, self.target(slot), registered) {
             (Kind::Read, Target::Fixed(file), _) => {
-                opcode::Read::new(file, start.cast_mut(), length).offset(offset).build()
+                opcode::Read::new(file, start.cast_mut(), length)
+                    .offset(offset)
+                    .build()
             }
-            (Kind::Read, Target::Fd(file), _) => {
-                opcode::Read::new(file, start.cast_mut(), length).offset(offset).build()
-            }
+            (Kind::Read, Target::Fd(file), _) => opcode::Read::new(file, start.cast_mut(), length)
+                .offset(offset)
+                .build(),
             (_, Target::Fixed(file), Some(no)) => opcode::WriteFixed::new(file, start, length, no)
                 .offset(offset)
                 .rw_flags(flags)
@@ -382,12 +401,14 @@ impl LogRing {
                 .offset(offset)
                 .rw_flags(flags)
                 .build(),
-            (_, Target::Fixed(file), None) => {
-                opcode::Write::new(file, start, length).offset(offset).rw_flags(flags).build()
-            }
-            (_, Target::Fd(file), None) => {
-                opcode::Write::new(file, start, length).offset(offset).rw_flags(flags).build()
-            }
+            (_, Target::Fixed(file), None) => opcode::Write::new(file, start, length)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+            (_, Target::Fd(file), None) => opcode::Write::new(file, start, length)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
         }
     }
 
@@ -408,7 +429,11 @@ impl LogRing {
             self.flush();
         }
         if self.ring.submission().is_full() {
-            return self.refuse(flight.token, flight.buf, io::Error::other("io_uring takes no submissions"));
+            return self.refuse(
+                flight.token,
+                flight.buf,
+                io::Error::other("io_uring takes no submissions"),
+            );
         }
         let entry = entry.user_data(self.keep(flight) as u64);
         // SAFETY: the entry's buffer is in `flights` until its completion, its file is open
@@ -419,7 +444,9 @@ impl LogRing {
 
     fn target(&self, slot: usize) -> Target {
         if self.fallbacks.unregistered_files {
-            let open = self.segments[slot].as_ref().expect("the slot was just filled");
+            let open = self.segments[slot]
+                .as_ref()
+                .expect("the slot was just filled");
             Target::Fd(types::Fd(open.file.as_raw_fd()))
         } else {
             Target::Fixed(types::Fixed(slot as u32))
@@ -445,7 +472,12 @@ impl LogRing {
             options.custom_flags(libc::O_DIRECT);
         }
         let file = options.open(self.dir.join(segment.file_name()))?;
-        let busy = |no: SegmentNo| self.flights.iter().flatten().any(|flight| flight.segment == no);
+        let busy = |no: SegmentNo| {
+            self.flights
+                .iter()
+                .flatten()
+                .any(|flight| flight.segment == no)
+        };
         let idle = self.used.iter().copied().find(|slot| {
             let open = self.segments[*slot].as_ref();
             open.is_none_or(|open| !busy(open.no))
@@ -453,7 +485,10 @@ impl LogRing {
         let slot = idle.ok_or_else(|| io::Error::other("too many segments in use at once"))?;
         self.close(slot);
         if !self.fallbacks.unregistered_files {
-            let update = self.ring.submitter().register_files_update(slot as u32, &[file.as_raw_fd()]);
+            let update = self
+                .ring
+                .submitter()
+                .register_files_update(slot as u32, &[file.as_raw_fd()]);
             update?;
         }
         self.segments[slot] = Some(Segment { no: segment, file });
@@ -463,7 +498,10 @@ impl LogRing {
     fn close(&mut self, slot: usize) {
         if self.segments[slot].take().is_some() && !self.fallbacks.unregistered_files {
             // A slot that stays filled only keeps the old file open until it is used again.
-            let _ = self.ring.submitter().register_files_update(slot as u32, &[-1]);
+            let _ = self
+                .ring
+                .submitter()
+                .register_files_update(slot as u32, &[-1]);
         }
     }
 }

@@ -6,20 +6,45 @@ use super::*;
 use crate::io::{Dir, SectorKey, prepare_segment};
 
 const ALL_PATHS: [WritePath; 4] = [
-    WritePath { direct: true, dsync: true },
-    WritePath { direct: true, dsync: false },
-    WritePath { direct: false, dsync: true },
-    WritePath { direct: false, dsync: false },
+    WritePath {
+        direct: true,
+        dsync: true,
+    },
+    WritePath {
+        direct: true,
+        dsync: false,
+    },
+    WritePath {
+        direct: false,
+        dsync: true,
+    },
+    WritePath {
+        direct: false,
+        dsync: false,
+    },
 ];
 
 fn prepare(place: &Path, no: u64, recycle: Option<u64>) {
     let dir = Dir::open(place).unwrap();
-    prepare_segment(&dir, SegmentNo(no), recycle.map(SegmentNo), 1 << 20, SectorKey(7)).unwrap();
+    prepare_segment(
+        &dir,
+        SegmentNo(no),
+        recycle.map(SegmentNo),
+        1 << 20,
+        SectorKey(7),
+    )
+    .unwrap();
 }
 
 fn write(segment: u64, offset: u64, buf: AlignedBuf, token: u64) -> LogOp {
     let length = buf.len();
-    LogOp::Write { segment: SegmentNo(segment), offset, buf, length, token }
+    LogOp::Write {
+        segment: SegmentNo(segment),
+        offset,
+        buf,
+        length,
+        token,
+    }
 }
 
 /// Waits for all answers, in any order.
@@ -40,10 +65,20 @@ fn every_write_path_writes_and_reads_back() {
     for path in ALL_PATHS {
         let place = tempfile::tempdir().unwrap();
         prepare(place.path(), 1, None);
-        let (mut ring, mut buffers) = LogRing::open_with(place.path(), path, RingOptions::default()).unwrap();
+        let (mut ring, mut buffers) =
+            LogRing::open_with(place.path(), path, RingOptions::default()).unwrap();
         let fallbacks = ring.fallbacks();
-        assert_eq!((fallbacks.buffered, fallbacks.separate_flush), (!path.direct, !path.dsync));
-        assert_eq!(ring.warnings().iter().filter(|text| text.contains("filesystem")).count(), usize::from(path.missing().is_some()));
+        assert_eq!(
+            (fallbacks.buffered, fallbacks.separate_flush),
+            (!path.direct, !path.dsync)
+        );
+        assert_eq!(
+            ring.warnings()
+                .iter()
+                .filter(|text| text.contains("filesystem"))
+                .count(),
+            usize::from(path.missing().is_some())
+        );
         // A registered buffer, if there is one, and one that is not.
         buffers.push(AlignedBuf::new(8192));
         let count = buffers.len() as u64;
@@ -66,7 +101,12 @@ fn every_write_path_writes_and_reads_back() {
         }
         for done in drain(&mut ring) {
             done.result.unwrap();
-            assert!(done.buf.unwrap().iter().all(|byte| *byte == done.token as u8));
+            assert!(
+                done.buf
+                    .unwrap()
+                    .iter()
+                    .all(|byte| *byte == done.token as u8)
+            );
         }
     }
 }
@@ -74,18 +114,25 @@ fn every_write_path_writes_and_reads_back() {
 #[test]
 fn require_direct_refuses_every_path_but_the_fast_one_and_says_what_is_missing() {
     let place = tempfile::tempdir().unwrap();
-    let options = RingOptions { require_direct: true };
+    let options = RingOptions {
+        require_direct: true,
+    };
     for path in ALL_PATHS {
         let opened = LogRing::open_with(place.path(), path, options);
         match path.missing() {
             None => assert!(opened.is_ok()),
             Some(missing) => {
                 let text = opened.err().unwrap().to_string();
-                assert!(text.contains(missing) && text.contains("log.require_direct"), "{text}");
+                assert!(
+                    text.contains(missing) && text.contains("log.require_direct"),
+                    "{text}"
+                );
             }
         }
     }
-    let error = LogRing::open(&place.path().join("none"), options).err().unwrap();
+    let error = LogRing::open(&place.path().join("none"), options)
+        .err()
+        .unwrap();
     assert!(matches!(error, RingError::Directory { .. }), "{error}");
 }
 
@@ -97,7 +144,9 @@ fn more_segments_than_slots_and_recycled_ones() {
     let per_round = OPEN_SEGMENTS_MAX as u64 + 3;
     for no in 1..=3 * per_round {
         let before = no.checked_sub(per_round).filter(|before| *before > 0);
-        before.into_iter().for_each(|before| ring.forget(SegmentNo(before)));
+        before
+            .into_iter()
+            .for_each(|before| ring.forget(SegmentNo(before)));
         prepare(place.path(), no, before);
         buf.fill(no as u8);
         ring.submit(write(no, 4096, buf, no));
@@ -121,7 +170,9 @@ fn a_forgotten_segment_gives_its_space_back() {
     drain(&mut ring);
     let open = || {
         let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-        links.filter_map(|link| std::fs::read_link(link.path()).ok()).any(|target| target.starts_with(place.path()))
+        links
+            .filter_map(|link| std::fs::read_link(link.path()).ok())
+            .any(|target| target.starts_with(place.path()))
     };
     assert!(open());
     ring.forget(SegmentNo(1));
@@ -134,14 +185,28 @@ fn errors_and_short_transfers_are_answers() {
     let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
     ring.submit(write(5, 0, AlignedBuf::new(4096), 1));
     let done = drain(&mut ring).pop().unwrap();
-    assert_eq!((done.token, done.result.unwrap_err().kind()), (1, io::ErrorKind::NotFound));
+    assert_eq!(
+        (done.token, done.result.unwrap_err().kind()),
+        (1, io::ErrorKind::NotFound)
+    );
     assert!(done.buf.is_some());
     prepare(place.path(), 5, None);
     let (segment, length) = (SegmentNo(5), 8192);
     let offset = (1 << 20) - 4096;
-    ring.submit(LogOp::Read { segment, offset, buf: AlignedBuf::new(length), length, token: 2 });
+    ring.submit(LogOp::Read {
+        segment,
+        offset,
+        buf: AlignedBuf::new(length),
+        length,
+        token: 2,
+    });
     let done = drain(&mut ring).pop().unwrap();
-    assert!(done.result.unwrap_err().to_string().contains("4096 of 8192"));
+    assert!(
+        done.result
+            .unwrap_err()
+            .to_string()
+            .contains("4096 of 8192")
+    );
 }
 
 #[test]
@@ -151,7 +216,12 @@ fn completions_ring_the_event() {
     let (mut ring, mut buffers) = LogRing::open(place.path(), RingOptions::default()).unwrap();
     let event = ring.event.share().unwrap();
     for token in 0..20 {
-        ring.submit(write(1, 0, buffers.pop().unwrap_or_else(|| AlignedBuf::new(4096)), token));
+        ring.submit(write(
+            1,
+            0,
+            buffers.pop().unwrap_or_else(|| AlignedBuf::new(4096)),
+            token,
+        ));
         ring.flush();
         let mut done = Vec::new();
         while done.is_empty() {
@@ -172,7 +242,10 @@ fn more_ops_than_ring_entries() {
         ring.submit(write(1, token * 4096, AlignedBuf::new(4096), token));
     }
     let done = drain(&mut ring);
-    assert_eq!(done.iter().map(|done| done.token).collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+    assert_eq!(
+        done.iter().map(|done| done.token).collect::<Vec<_>>(),
+        (0..count).collect::<Vec<_>>()
+    );
     assert!(done.iter().all(|done| done.result.is_ok()));
 }
 
