@@ -7,9 +7,16 @@
 use std::{fmt, io};
 
 mod aligned;
+mod background;
+mod dir;
+mod ring;
+pub mod mem;
 pub mod sector;
 
 pub use aligned::AlignedBuf;
+pub use background::{BackgroundDone, BackgroundLane};
+pub use dir::Dir;
+pub use ring::{LogRing, RingOptions};
 pub use sector::SectorKey;
 
 /// Direct I/O unit in bytes: offsets, lengths and addresses of log writes are multiples of it.
@@ -37,7 +44,10 @@ pub trait Disk {
     /// Length of a file in bytes; `None` when it does not exist.
     fn length(&self, name: &str) -> io::Result<Option<u64>> {
         let files = self.list()?;
-        Ok(files.into_iter().find(|file| file.0 == name).map(|file| file.1))
+        Ok(files
+            .into_iter()
+            .find(|file| file.0 == name)
+            .map(|file| file.1))
     }
 }
 

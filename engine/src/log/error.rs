@@ -24,14 +24,20 @@ pub struct CorruptAt {
 
 impl fmt::Display for CorruptAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at offset {}: {}", self.file, self.offset, self.verdict)
+        write!(
+            f,
+            "{} at offset {}: {}",
+            self.file, self.offset, self.verdict
+        )
     }
 }
 
 /// A durable write failed. Final until the server restarts and recovers: after a failed flush
 /// the kernel may report the next one as successful without having written anything.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("log write failed: {file} at offset {offset} (batch {lsn}): {why}; this log accepts nothing more until the server restarts")]
+#[error(
+    "log write failed: {file} at offset {offset} (batch {lsn}): {why}; this log accepts nothing more until the server restarts"
+)]
 pub struct LogFailure {
     /// The segment file.
     pub file: String,
@@ -63,10 +69,14 @@ pub enum LogError {
         file: String,
     },
     /// `recover` where there are no segments at all.
-    #[error("log: no segment files, although this data directory has been a log; they were removed or the wrong directory is mounted. Refusing to start as an empty server: restore the files, or wipe the whole data directory and join as a new server")]
+    #[error(
+        "log: no segment files, although this data directory has been a log; they were removed or the wrong directory is mounted. Refusing to start as an empty server: restore the files, or wipe the whole data directory and join as a new server"
+    )]
     Empty,
     /// Segments of another log.
-    #[error("log: {file} belongs to another log (id {found:016x}, expected {expected:016x}); was a data directory mixed up?")]
+    #[error(
+        "log: {file} belongs to another log (id {found:016x}, expected {expected:016x}); was a data directory mixed up?"
+    )]
     Foreign {
         /// The segment.
         file: String,
@@ -76,7 +86,9 @@ pub enum LogError {
         expected: u64,
     },
     /// A newer format.
-    #[error("log: {file} has format version {found}; this program reads up to {supported}. Start it with the version that wrote it, or a newer one")]
+    #[error(
+        "log: {file} has format version {found}; this program reads up to {supported}. Start it with the version that wrote it, or a newer one"
+    )]
     Version {
         /// The segment.
         file: String,
@@ -98,7 +110,9 @@ pub enum LogError {
     #[error("log: corrupt entry: {0}")]
     Corrupt(CorruptAt),
     /// The batches are whole, but they do not continue one another: segments of two histories.
-    #[error("log: {0}; the segment files are not of one history (was a single file restored from a backup?)")]
+    #[error(
+        "log: {0}; the segment files are not of one history (was a single file restored from a backup?)"
+    )]
     Spliced(CorruptAt),
     /// The entry is no longer in the log.
     #[error("log: shard {shard} entry {index} is compacted away (the first is {first})")]
@@ -129,7 +143,10 @@ pub enum LogError {
 }
 
 impl LogError {
-    pub(super) fn io(what: &'static str, file: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(
+        what: &'static str,
+        file: impl Into<String>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let file = file.into();
         move |source| Self::Io { what, file, source }
     }

@@ -3,11 +3,11 @@
 //! The nouns of the log's interface, without behaviour. Raft's own words where it has one.
 
 use bytes::Bytes;
-use wire::{Index, Lsn, ShardId, Term};
+use wire::{Index, Lsn, Term};
 
-use crate::io::{BLOCK_BYTES, SectorKey, sector::SECTOR_PAYLOAD_BYTES};
+use crate::io::{BLOCK_BYTES, SectorKey};
 
-use super::format;
+use super::{LogError, format};
 
 /// Smallest segment, bytes: room for a head, an entry and a close.
 pub const SEGMENT_BYTES_MIN: u64 = 16 * BLOCK_BYTES as u64;
@@ -16,6 +16,9 @@ pub const SEGMENT_BYTES_MIN: u64 = 16 * BLOCK_BYTES as u64;
 pub const RESERVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A second write starts beside one in flight only when it is at least this long, bytes.
 pub const SECOND_WRITE_BYTES_MIN: usize = 64 * 1024;
+
+/// What each batch keeps free for one hard state of each shard, payload bytes.
+pub(super) const KEPT_BYTES: usize = wire::limits::SHARDS_MAX * format::RECORD_HEADER_BYTES;
 
 /// Sizes and switches of one executor's log.
 #[derive(Clone, Debug)]
@@ -49,21 +52,55 @@ impl Default for LogConfig {
             writes_in_flight_max: 2,
             idle_mark_ns: 100_000_000,
             prepare_retry_ns: 500_000_000,
-            free_segments_max: 2,
+            free_segments_max: 4,
         }
     }
 }
 
 impl LogConfig {
-    /// Longest payload of one entry, bytes: it must fit into one batch of an otherwise empty
-    /// segment, beside a hard state of each shard. `append` panics beyond it: the gateway's
-    /// bound on commands is far below.
+    /// Longest payload of one entry, bytes: it must fit into one batch and half a segment, beside
+    /// a hard state of each shard. `append` panics beyond it: the gateway's bound on commands is
+    /// far below.
     pub fn entry_bytes_max(&self) -> usize {
-        let batch = (self.batch_bytes_max as u64).min(self.segment_bytes - BLOCK_BYTES as u64);
-        let sectors = batch as usize / BLOCK_BYTES * (BLOCK_BYTES / crate::io::sector::SECTOR_BYTES);
-        sectors * SECTOR_PAYLOAD_BYTES
-            - format::HEADER_BYTES
-            - format::RECORD_HEADER_BYTES * (1 + wire::limits::SHARDS_MAX)
+        let batch = (self.batch_bytes_max as u64).min(self.segment_bytes / 2);
+        let payload = batch as usize / BLOCK_BYTES * format::BLOCK_PAYLOAD_BYTES;
+        payload - format::HEADER_BYTES - format::RECORD_HEADER_BYTES - KEPT_BYTES
+    }
+
+    /// Refuses sizes that contradict each other.
+    pub(super) fn check(&self) -> Result<(), LogError> {
+        let block = BLOCK_BYTES as u64;
+        let refuse = |what: String| Err(LogError::Config(what));
+        if !self.segment_bytes.is_multiple_of(block) || self.segment_bytes < SEGMENT_BYTES_MIN {
+            return refuse(format!(
+                "segment_bytes ({}) must be a multiple of {block} and at least {SEGMENT_BYTES_MIN}",
+                self.segment_bytes
+            ));
+        }
+        let batch = self.batch_bytes_max as u64;
+        if !batch.is_multiple_of(block) || batch < 2 * block || batch > self.segment_bytes {
+            return refuse(format!(
+                "batch_bytes_max ({batch}) must be a multiple of {block}, at least {} and at most segment_bytes ({})",
+                2 * block,
+                self.segment_bytes
+            ));
+        }
+        if self.log_bytes_max < 4 * self.segment_bytes {
+            return refuse(format!(
+                "log_bytes_max ({}) must be at least four segments ({})",
+                self.log_bytes_max,
+                4 * self.segment_bytes
+            ));
+        }
+        if self.writes_in_flight_max == 0 {
+            return refuse("writes_in_flight_max must be at least 1".into());
+        }
+        Ok(())
+    }
+
+    /// A batch closes its segment when it would leave less than this, bytes.
+    pub(super) fn close_below_bytes(&self) -> u64 {
+        (self.segment_bytes / 16).min(64 * 1024)
     }
 
     /// What the active segment keeps for hard states when no further one could be prepared, bytes.

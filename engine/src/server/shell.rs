@@ -45,6 +45,8 @@ pub struct Shell {
     next_ticket: Cell<u64>,
     /// For each shard here: whether it leads, and who does.
     leaders: RefCell<BTreeMap<ShardId, Leader>>,
+    /// Why this server serves nothing at all.
+    refusal: RefCell<Option<String>>,
     /// Links to the other servers.
     pub links: Links,
     /// What the rest of the process may know.
@@ -69,6 +71,7 @@ impl Shell {
             askers: RefCell::default(),
             next_ticket: Cell::new(0),
             leaders: RefCell::default(),
+            refusal: RefCell::default(),
             links,
             board,
         })
@@ -102,6 +105,16 @@ impl Shell {
     /// Who leads a shard of this executor.
     pub fn leader(&self, shard: ShardId) -> Leader {
         self.leaders.borrow().get(&shard).cloned().unwrap_or_default()
+    }
+
+    /// Serve nothing, for this reason; `None`: serve again.
+    pub fn refuse(&self, why: Option<String>) {
+        *self.refusal.borrow_mut() = why;
+    }
+
+    /// Why this server serves nothing.
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.borrow().clone()
     }
 
     async fn gathered(&self, events: &mut Vec<Event>) {
@@ -150,7 +163,7 @@ pub async fn run(shell: Rc<Shell>, mut core: Core, mut devices: impl Devices, ti
         }
         shell.note(&core, &mut effects);
         performer.perform(&shell, &mut effects, &mut devices);
-        if stopping && core.is_idle() {
+        if stopping && core.is_shut_down() {
             break Ok(());
         }
     };

@@ -157,8 +157,8 @@ impl Core {
     }
 
     /// Whether a stopping server has nothing more to write.
-    pub fn is_idle(&self) -> bool {
-        self.log.is_idle()
+    pub fn is_shut_down(&self) -> bool {
+        self.log.is_shut_down()
     }
 
     /// When a turn is due although nothing happened.

@@ -1,96 +1,100 @@
-//! What does the cluster know? (API first; bodies follow.)
+//! What does the cluster know, at this index and at those still being read?
+//!
+//! After Consul's memdb-based state store: [tables](schema) with [indexes](index) declared in one
+//! place, changed by [transactions](txn), read at one point in time. Where memdb keeps an
+//! immutable radix tree per index and gives every node a channel, here a table is a
+//! [copy-on-write tree](tree) by primary key, a [hash index](point) for single keys, and a tree
+//! of entries for each other index; one thread owns it all, so nothing is locked.
+//!
+//! From the bottom: `tree` and `point` hold rows; `row` and `stored` say what rows are; `index`
+//! and `secondary` find them by other keys; `table` keeps one table's parts in step; `schema`
+//! lists the tables; `txn` changes them; `kv` reads them as Consul's KV endpoints do.
+
+pub mod index;
+mod kv;
+pub mod point;
+pub mod row;
+pub mod schema;
+mod secondary;
+pub mod stored;
+pub mod table;
 pub mod tree;
+pub mod txn;
 
-use bytes::Bytes;
-use wire::{Index, KvRowRef};
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod tests;
 
-/// One KV row: a cheap handle (one reference count) on one allocation.
-#[derive(Clone, Debug)]
-pub struct KvRow(std::rc::Rc<[u8]>);
+pub use kv::{KvKeys, KvList};
+pub use row::{IndexRow, KvRow};
+pub use schema::{TableViews, Tables};
+pub use txn::Txn;
 
-impl KvRow {
-    /// The row, borrowed.
-    pub fn as_ref(&self) -> KvRowRef<'_> {
-        todo!()
-    }
-    /// The key.
-    pub fn key(&self) -> &[u8] {
-        todo!()
-    }
-    /// Bytes that the row occupies (key, value and header).
-    pub fn bytes(&self) -> usize {
-        self.0.len()
-    }
-}
+use schema::Change;
+use table::Release;
 
 /// All tables of one shard.
 #[derive(Debug, Default)]
-pub struct Store {}
+pub struct Store {
+    tables: Tables,
+    /// Undo log of the transaction under way; empty between transactions.
+    changes: Vec<Change>,
+    /// What replaced states left behind, to be freed in slices.
+    leftovers: Vec<Box<dyn Release>>,
+}
 
 impl Store {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
     }
-    /// One key: its `X-Consul-Index` and the row.
-    pub fn kv_get(&self, _key: &[u8]) -> (Index, Option<KvRow>) {
-        todo!()
-    }
-    /// Rows by prefix at this point in time, as a cursor; `limit` 0 for no bound.
-    pub fn kv_list(&self, _prefix: &[u8], _start_after: &[u8], _limit: u64) -> KvList {
-        todo!()
-    }
-    /// Key names by prefix at this point in time, cut after the first separator past the prefix.
-    pub fn kv_keys(&self, _prefix: &[u8], _separator: &[u8]) -> KvKeys {
-        todo!()
-    }
-    /// Number of KV rows.
-    pub fn kv_len(&self) -> u64 {
-        todo!()
-    }
-    /// Frees at most about `rows` rows of what dropped views and cut subtrees left behind.
-    /// True while there is more. For the shard loop when idle; every write frees a few by itself.
-    pub fn release_some(&mut self, _rows: usize) -> bool {
-        todo!()
-    }
-}
 
-/// A listing at one point in time: may be parked across awaits while writes go on.
-#[derive(Debug)]
-pub struct KvList {
-    index: Index,
-}
-
-impl KvList {
-    /// `X-Consul-Index`, known before the first row.
-    pub fn index(&self) -> Index {
-        self.index
+    pub(crate) fn with_tables(tables: Tables) -> Self {
+        Self {
+            tables,
+            ..Self::default()
+        }
     }
-    /// Appends the next rows to `out`: at most `rows_max`, and no further row once they hold
-    /// `bytes_max` bytes. False at the end: no later call yields rows.
-    pub fn next_rows(
-        &mut self,
-        _rows_max: usize,
-        _bytes_max: usize,
-        _out: &mut Vec<KvRow>,
-    ) -> bool {
-        todo!()
-    }
-}
 
-/// Key names at one point in time, in slices.
-#[derive(Debug)]
-pub struct KvKeys {
-    index: Index,
-}
-
-impl KvKeys {
-    /// `X-Consul-Index`, known before the first key.
-    pub fn index(&self) -> Index {
-        self.index
+    /// The tables, for reads.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
-    /// Appends the next at most `keys_max` names to `out`. False at the end.
-    pub fn next_keys(&mut self, _keys_max: usize, _out: &mut Vec<Bytes>) -> bool {
-        todo!()
+
+    /// Begins a transaction.
+    pub fn begin(&mut self) -> Txn<'_> {
+        Txn::new(self)
+    }
+
+    /// The state as it is now, for as long as the views are kept. O(1).
+    pub fn views(&self) -> TableViews {
+        self.tables.views()
+    }
+
+    /// Digest of all rows of all tables.
+    pub fn digest(&self) -> u64 {
+        self.tables.digest()
+    }
+
+    /// Becomes `new`. Views of the old state stay as they are; it is freed by [`Self::release_some`].
+    pub fn replace(&mut self, new: Self) {
+        let old = std::mem::replace(&mut self.tables, new.tables);
+        self.leftovers.extend(old.discard());
+        self.leftovers.extend(new.leftovers);
+    }
+
+    /// Frees about `rows` rows of what dropped views, removed prefixes and replaced states left
+    /// behind; true while there is more. For the shard loop when it is idle: writes free a few by
+    /// themselves, but nothing frees a replaced state except this.
+    pub fn release_some(&mut self, rows: usize) -> bool {
+        let more = self.tables.release_some(rows);
+        let Some(oldest) = self.leftovers.first_mut() else {
+            return more;
+        };
+        if !oldest.release_some(rows) {
+            self.leftovers.remove(0);
+        }
+        more || !self.leftovers.is_empty()
     }
 }

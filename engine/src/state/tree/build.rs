@@ -34,7 +34,10 @@ struct Level<T> {
 
 impl<T> Level<T> {
     fn new() -> Self {
-        Self { separators: Vec::new(), nodes: Vec::new() }
+        Self {
+            separators: Vec::new(),
+            nodes: Vec::new(),
+        }
     }
 }
 
@@ -47,7 +50,12 @@ impl<T: Keyed> Default for TreeBuilder<T> {
 impl<T: Keyed> TreeBuilder<T> {
     /// No rows yet.
     pub fn new() -> Self {
-        Self { rows: ArrayVec::new(), low: None, leaves: Level::new(), len: 0 }
+        Self {
+            rows: ArrayVec::new(),
+            low: None,
+            leaves: Level::new(),
+            len: 0,
+        }
     }
 
     /// Adds the next row; gives it back if its key is not greater than the last one's.
@@ -95,7 +103,11 @@ impl<T: Keyed> TreeBuilder<T> {
         while level.nodes.len() > 1 {
             level = raise(level);
         }
-        Tree { root: level.nodes.pop().map(|(root, _)| root), len: self.len, graveyard: Graveyard::new() }
+        Tree {
+            root: level.nodes.pop().map(|(root, _)| root),
+            len: self.len,
+            graveyard: Graveyard::new(),
+        }
     }
 }
 
@@ -106,7 +118,8 @@ fn raise<T: Keyed>(level: Level<T>) -> Level<T> {
     let mut separators = level.separators.into_iter();
     let mut low: Option<Rc<[u8]>> = None;
     while nodes.len() > 0 {
-        let (children, stamps): (ArrayVec<_, _>, ArrayVec<_, _>) = nodes.by_ref().take(FILL).unzip();
+        let (children, stamps): (ArrayVec<_, _>, ArrayVec<_, _>) =
+            nodes.by_ref().take(FILL).unzip();
         let between: ArrayVec<_, _> = separators.by_ref().take(children.len() - 1).collect();
         let high = separators.next();
         let skip = shared_length(low.as_deref(), high.as_deref());

@@ -29,7 +29,13 @@ impl<T: Keyed> Tree<T> {
             self.root = None;
         } else {
             let end = prefix_successor(prefix);
-            cut(self.root.as_mut()?, Some(prefix), end.as_deref(), None, None);
+            cut(
+                self.root.as_mut()?,
+                Some(prefix),
+                end.as_deref(),
+                None,
+                None,
+            );
             self.trim_root();
         }
         Some((count, before))
@@ -38,7 +44,13 @@ impl<T: Keyed> Tree<T> {
 
 /// Removes the rows from `from` (inclusive) to `to` (exclusive); `None` is the node's own edge, and
 /// other bounds lie between the node's fences.
-fn cut<T: Keyed>(link: &mut Link<T>, from: Fence<'_>, to: Fence<'_>, low: Fence<'_>, high: Fence<'_>) {
+fn cut<T: Keyed>(
+    link: &mut Link<T>,
+    from: Fence<'_>,
+    to: Fence<'_>,
+    low: Fence<'_>,
+    high: Fence<'_>,
+) {
     match link {
         Link::Leaf(leaf) => {
             let leaf = Rc::make_mut(leaf);
@@ -50,7 +62,13 @@ fn cut<T: Keyed>(link: &mut Link<T>, from: Fence<'_>, to: Fence<'_>, low: Fence<
     }
 }
 
-fn cut_below<T: Keyed>(inner: &mut Inner<T>, from: Fence<'_>, to: Fence<'_>, low: Fence<'_>, high: Fence<'_>) {
+fn cut_below<T: Keyed>(
+    inner: &mut Inner<T>,
+    from: Fence<'_>,
+    to: Fence<'_>,
+    low: Fence<'_>,
+    high: Fence<'_>,
+) {
     let first = from.map_or(0, |key| inner.route(key));
     let last = to.map_or(inner.children.len() - 1, |key| inner.route(key));
     if first == last {

@@ -54,7 +54,9 @@ impl<T: Keyed> Graveyard<T> {
     pub fn release_some(&self, rows: usize) -> bool {
         let mut done = 0;
         while done < rows {
-            let Some(link) = self.0.borrow_mut().pop() else { return false };
+            let Some(link) = self.0.borrow_mut().pop() else {
+                return false;
+            };
             match link {
                 Link::Leaf(leaf) => done += Rc::into_inner(leaf).map_or(1, |leaf| leaf.rows.len()),
                 Link::Inner(inner) => {

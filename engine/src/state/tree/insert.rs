@@ -8,7 +8,9 @@ use std::rc::Rc;
 
 use super::{
     Keyed, Tree,
-    node::{CHILDREN_MAX, Fence, Inner, LEAF_ROWS_MAX, Leaf, Link, fences, separator, shared_length},
+    node::{
+        CHILDREN_MAX, Fence, Inner, LEAF_ROWS_MAX, Leaf, Link, fences, separator, shared_length,
+    },
 };
 
 /// What became of a subtree that a row was put into.
@@ -54,23 +56,38 @@ fn place<T: Keyed>(link: &mut Link<T>, row: T, low: Fence<'_>, high: Fence<'_>) 
     }
 }
 
-fn place_below<T: Keyed>(inner: &mut Inner<T>, row: T, low: Fence<'_>, high: Fence<'_>) -> Placed<T> {
+fn place_below<T: Keyed>(
+    inner: &mut Inner<T>,
+    row: T,
+    low: Fence<'_>,
+    high: Fence<'_>,
+) -> Placed<T> {
     let at = inner.route(row.key());
     let stamp = row.stamp();
     let (child_low, child_high) = fences(&inner.separators, at, low, high);
     let Placed { replaced, split } = place(&mut inner.children[at], row, child_low, child_high);
     let Some(split) = split else {
         inner.restamp(at, stamp, replaced.as_ref().map(T::stamp));
-        return Placed { replaced, split: None };
+        return Placed {
+            replaced,
+            split: None,
+        };
     };
     inner.stamps[at] = inner.children[at].stamp();
     let stamp = split.right.stamp();
     if inner.children.len() < CHILDREN_MAX {
         inner.insert_after(at, split.separator, split.right, stamp);
-        return Placed { replaced, split: None };
+        return Placed {
+            replaced,
+            split: None,
+        };
     }
     let at_end = high.is_none() && at + 1 == CHILDREN_MAX;
-    let middle = if at_end { CHILDREN_MAX - 1 } else { CHILDREN_MAX / 2 };
+    let middle = if at_end {
+        CHILDREN_MAX - 1
+    } else {
+        CHILDREN_MAX / 2
+    };
     let (between, mut right) = inner.split_off(middle);
     if at < middle {
         inner.insert_after(at, split.separator, split.right, stamp);
@@ -79,23 +96,44 @@ fn place_below<T: Keyed>(inner: &mut Inner<T>, row: T, low: Fence<'_>, high: Fen
     }
     inner.set_skip(shared_length(low, Some(&between)));
     right.set_skip(shared_length(Some(&between), high));
-    Placed { replaced, split: Some(Split { separator: between, right: Link::inner(right) }) }
+    Placed {
+        replaced,
+        split: Some(Split {
+            separator: between,
+            right: Link::inner(right),
+        }),
+    }
 }
 
-fn place_in_leaf<T: Keyed>(leaf: &mut Leaf<T>, row: T, low: Fence<'_>, high: Fence<'_>) -> Placed<T> {
+fn place_in_leaf<T: Keyed>(
+    leaf: &mut Leaf<T>,
+    row: T,
+    low: Fence<'_>,
+    high: Fence<'_>,
+) -> Placed<T> {
     let at = match leaf.find(row.key()) {
         Ok(at) => {
             let replaced = std::mem::replace(&mut leaf.rows[at], row);
-            return Placed { replaced: Some(replaced), split: None };
+            return Placed {
+                replaced: Some(replaced),
+                split: None,
+            };
         }
         Err(at) => at,
     };
     if leaf.rows.len() < LEAF_ROWS_MAX {
         leaf.insert(at, row);
-        return Placed { replaced: None, split: None };
+        return Placed {
+            replaced: None,
+            split: None,
+        };
     }
     let at_end = high.is_none() && at == LEAF_ROWS_MAX;
-    let middle = if at_end { LEAF_ROWS_MAX } else { LEAF_ROWS_MAX / 2 };
+    let middle = if at_end {
+        LEAF_ROWS_MAX
+    } else {
+        LEAF_ROWS_MAX / 2
+    };
     let mut right = leaf.split_off(middle);
     if at < middle {
         leaf.insert(at, row);
@@ -106,5 +144,11 @@ fn place_in_leaf<T: Keyed>(leaf: &mut Leaf<T>, row: T, low: Fence<'_>, high: Fen
     let separator = separator(last.key(), right.rows[0].key());
     leaf.set_skip(shared_length(low, Some(&separator)));
     right.set_skip(shared_length(Some(&separator), high));
-    Placed { replaced: None, split: Some(Split { separator, right: Link::leaf(right) }) }
+    Placed {
+        replaced: None,
+        split: Some(Split {
+            separator,
+            right: Link::leaf(right),
+        }),
+    }
 }

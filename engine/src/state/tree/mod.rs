@@ -68,7 +68,11 @@ impl<T: Keyed> Default for Tree<T> {
 impl<T: Keyed> Tree<T> {
     /// An empty tree.
     pub fn new() -> Self {
-        Self { root: None, len: 0, graveyard: Graveyard::new() }
+        Self {
+            root: None,
+            len: 0,
+            graveyard: Graveyard::new(),
+        }
     }
 
     /// Number of rows.

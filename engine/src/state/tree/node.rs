@@ -72,8 +72,15 @@ pub(super) fn fences<'a>(
     low: Fence<'a>,
     high: Fence<'a>,
 ) -> (Fence<'a>, Fence<'a>) {
-    let left = if at == 0 { low } else { Some(&*separators[at - 1]) };
-    (left, separators.get(at).map(|separator| &**separator).or(high))
+    let left = if at == 0 {
+        low
+    } else {
+        Some(&*separators[at - 1])
+    };
+    (
+        left,
+        separators.get(at).map(|separator| &**separator).or(high),
+    )
 }
 
 /// The shortest string `s` with `left < s ≤ right`.
@@ -97,7 +104,11 @@ fn head(key: &[u8], skip: usize) -> u64 {
 /// Among keys sorted with these heads, how many are `before`? `before` is asked only where heads tie.
 fn count_before(heads: &[u64], head: u64, mut before: impl FnMut(usize) -> bool) -> usize {
     let mut low = heads.partition_point(|&other| other < head);
-    let mut high = low + heads[low..].iter().take_while(|&&other| other == head).count();
+    let mut high = low
+        + heads[low..]
+            .iter()
+            .take_while(|&&other| other == head)
+            .count();
     while low < high {
         let middle = low + (high - low) / 2;
         if before(middle) {
@@ -119,7 +130,9 @@ impl<T: Keyed> Leaf<T> {
     /// Number of rows with keys less than `key`, which lies between the leaf's fences.
     pub(super) fn lower_bound(&self, key: &[u8]) -> usize {
         let rest = &key[self.skip..];
-        count_before(&self.heads, head(key, self.skip), |at| self.rows[at].key()[self.skip..] < *rest)
+        count_before(&self.heads, head(key, self.skip), |at| {
+            self.rows[at].key()[self.skip..] < *rest
+        })
     }
 
     /// Where `key` is, or where it belongs.
@@ -127,7 +140,10 @@ impl<T: Keyed> Leaf<T> {
         let sought = head(key, self.skip);
         let at = self.heads.partition_point(|&other| other < sought);
         // The usual case: exactly one row has this head, and one comparison decides.
-        let ties = self.heads[at..].iter().take_while(|&&other| other == sought).count();
+        let ties = self.heads[at..]
+            .iter()
+            .take_while(|&&other| other == sought)
+            .count();
         match ties {
             0 => Err(at),
             1 => match self.rows[at].key().cmp(key) {
@@ -202,14 +218,25 @@ impl<T: Keyed> Inner<T> {
         stamps: ArrayVec<u64, CHILDREN_MAX>,
         skip: usize,
     ) -> Self {
-        let heads = separators.iter().map(|separator| head(separator, skip)).collect();
-        Self { skip, heads, separators, children, stamps }
+        let heads = separators
+            .iter()
+            .map(|separator| head(separator, skip))
+            .collect();
+        Self {
+            skip,
+            heads,
+            separators,
+            children,
+            stamps,
+        }
     }
 
     /// Which child `key`, which lies between the node's fences, belongs under.
     pub(super) fn route(&self, key: &[u8]) -> usize {
         let rest = &key[self.skip..];
-        count_before(&self.heads, head(key, self.skip), |at| self.separators[at][self.skip..] <= *rest)
+        count_before(&self.heads, head(key, self.skip), |at| {
+            self.separators[at][self.skip..] <= *rest
+        })
     }
 
     /// Keeps the maximum of child `at` after a row of `stamp` went in and one of `gone` went out.
@@ -222,7 +249,13 @@ impl<T: Keyed> Inner<T> {
     }
 
     /// Adds `right` behind child `at`, parted by `separator`. The node must not be full.
-    pub(super) fn insert_after(&mut self, at: usize, separator: Rc<[u8]>, right: Link<T>, stamp: u64) {
+    pub(super) fn insert_after(
+        &mut self,
+        at: usize,
+        separator: Rc<[u8]>,
+        right: Link<T>,
+        stamp: u64,
+    ) {
         self.heads.insert(at, head(&separator, self.skip));
         self.separators.insert(at, separator);
         self.children.insert(at + 1, right);
@@ -254,7 +287,10 @@ impl<T: Keyed> Inner<T> {
             stamps: self.stamps.drain(at..).collect(),
         };
         self.heads.pop();
-        let between = self.separators.pop().expect("a split node had two children");
+        let between = self
+            .separators
+            .pop()
+            .expect("a split node had two children");
         (between, right)
     }
 
@@ -276,7 +312,11 @@ impl<T: Keyed> Inner<T> {
 
     fn rehead(&mut self, skip: usize) {
         self.skip = skip;
-        self.heads = self.separators.iter().map(|separator| head(separator, skip)).collect();
+        self.heads = self
+            .separators
+            .iter()
+            .map(|separator| head(separator, skip))
+            .collect();
     }
 
     pub(super) fn skip(&self) -> usize {
@@ -333,14 +373,23 @@ impl<T: Keyed> Link<T> {
 
     /// Counts the rows below, and panics unless the module's invariants hold between these fences.
     pub(super) fn check(&self, low: Fence<'_>, high: Fence<'_>) -> usize {
-        let within = |key: &[u8]| low.is_none_or(|low| low <= key) && high.is_none_or(|high| key < high);
+        let within =
+            |key: &[u8]| low.is_none_or(|low| low <= key) && high.is_none_or(|high| key < high);
         let shared = shared_length(low, high);
         match self {
             Self::Leaf(leaf) => {
                 assert!(leaf.skip <= shared && !leaf.rows.is_empty());
                 assert!(leaf.rows.iter().all(|row| within(row.key())));
-                assert!(leaf.rows.windows(2).all(|pair| pair[0].key() < pair[1].key()));
-                let heads: Vec<u64> = leaf.rows.iter().map(|row| head(row.key(), leaf.skip)).collect();
+                assert!(
+                    leaf.rows
+                        .windows(2)
+                        .all(|pair| pair[0].key() < pair[1].key())
+                );
+                let heads: Vec<u64> = leaf
+                    .rows
+                    .iter()
+                    .map(|row| head(row.key(), leaf.skip))
+                    .collect();
                 assert_eq!(heads, leaf.heads[..]);
                 leaf.rows.len()
             }
@@ -348,12 +397,23 @@ impl<T: Keyed> Link<T> {
                 assert!(inner.skip <= shared && !inner.children.is_empty());
                 assert_eq!(inner.children.len(), inner.separators.len() + 1);
                 assert!(inner.separators.iter().all(|separator| within(separator)));
-                let heads: Vec<u64> = inner.separators.iter().map(|s| head(s, inner.skip)).collect();
+                let heads: Vec<u64> = inner
+                    .separators
+                    .iter()
+                    .map(|s| head(s, inner.skip))
+                    .collect();
                 assert_eq!(heads, inner.heads[..]);
                 let stamps: Vec<u64> = inner.children.iter().map(Link::stamp).collect();
                 assert_eq!(stamps, inner.stamps[..]);
-                let leafs = inner.children.iter().filter(|child| matches!(child, Self::Leaf(_))).count();
-                assert!(leafs == 0 || leafs == inner.children.len(), "children of one level");
+                let leafs = inner
+                    .children
+                    .iter()
+                    .filter(|child| matches!(child, Self::Leaf(_)))
+                    .count();
+                assert!(
+                    leafs == 0 || leafs == inner.children.len(),
+                    "children of one level"
+                );
                 (0..inner.children.len())
                     .map(|at| {
                         let (low, high) = fences(&inner.separators, at, low, high);

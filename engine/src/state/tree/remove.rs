@@ -29,7 +29,9 @@ impl<T: Keyed> Tree<T> {
         while let Some(root) = &self.root {
             match root {
                 _ if root.fill() == 0 => self.root = None,
-                Link::Inner(inner) if inner.children.len() == 1 => self.root = Some(inner.children[0].clone()),
+                Link::Inner(inner) if inner.children.len() == 1 => {
+                    self.root = Some(inner.children[0].clone())
+                }
                 _ => return,
             }
         }
@@ -64,7 +66,12 @@ pub(super) fn mend<T: Keyed>(inner: &mut Inner<T>, at: usize, low: Fence<'_>, hi
 }
 
 /// Takes child `at` out if it is empty.
-pub(super) fn remove_if_empty<T: Keyed>(inner: &mut Inner<T>, at: usize, low: Fence<'_>, high: Fence<'_>) -> bool {
+pub(super) fn remove_if_empty<T: Keyed>(
+    inner: &mut Inner<T>,
+    at: usize,
+    low: Fence<'_>,
+    high: Fence<'_>,
+) -> bool {
     if inner.children[at].fill() > 0 {
         return false;
     }
@@ -82,8 +89,17 @@ pub(super) fn remove_if_empty<T: Keyed>(inner: &mut Inner<T>, at: usize, low: Fe
 }
 
 /// Merges child `at` with a neighbour if it holds little and both fit into one. None of them may be empty.
-pub(super) fn merge_if_thin<T: Keyed>(inner: &mut Inner<T>, at: usize, low: Fence<'_>, high: Fence<'_>) {
-    if inner.children.get(at).is_none_or(|child| child.fill() >= NODE_FILL_MIN) {
+pub(super) fn merge_if_thin<T: Keyed>(
+    inner: &mut Inner<T>,
+    at: usize,
+    low: Fence<'_>,
+    high: Fence<'_>,
+) {
+    if inner
+        .children
+        .get(at)
+        .is_none_or(|child| child.fill() >= NODE_FILL_MIN)
+    {
         return;
     }
     let fits = |left: usize| {
@@ -103,7 +119,9 @@ fn merge<T: Keyed>(inner: &mut Inner<T>, left: usize, low: Fence<'_>, high: Fenc
     let (low, high) = fences(&inner.separators, left, low, high);
     let skip = shared_length(low, high);
     match (&mut inner.children[left], right) {
-        (Link::Leaf(left), Link::Leaf(right)) => Rc::make_mut(left).append(Rc::unwrap_or_clone(right), skip),
+        (Link::Leaf(left), Link::Leaf(right)) => {
+            Rc::make_mut(left).append(Rc::unwrap_or_clone(right), skip)
+        }
         (Link::Inner(left), Link::Inner(right)) => {
             Rc::make_mut(left).append(between, Rc::unwrap_or_clone(right), skip);
         }
@@ -120,7 +138,13 @@ pub(super) enum Edge {
 
 /// Makes the heads of child `at`, and of the nodes along that edge of it, begin early enough
 /// after one of its fences moved outwards.
-pub(super) fn widen<T: Keyed>(inner: &mut Inner<T>, at: usize, edge: Edge, low: Fence<'_>, high: Fence<'_>) {
+pub(super) fn widen<T: Keyed>(
+    inner: &mut Inner<T>,
+    at: usize,
+    edge: Edge,
+    low: Fence<'_>,
+    high: Fence<'_>,
+) {
     let (low, high) = fences(&inner.separators, at, low, high);
     let shared = shared_length(low, high);
     match &mut inner.children[at] {

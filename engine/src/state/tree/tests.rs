@@ -43,13 +43,20 @@ fn rows_of(mut cursor: Cursor<Row>, slice: usize) -> Vec<(Vec<u8>, u64)> {
 }
 
 fn with_prefix(model: &Model, prefix: &[u8]) -> Vec<(Vec<u8>, u64)> {
-    model.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(key, stamp)| (key.clone(), *stamp)).collect()
+    model
+        .iter()
+        .filter(|(key, _)| key.starts_with(prefix))
+        .map(|(key, stamp)| (key.clone(), *stamp))
+        .collect()
 }
 
 fn agree(view: &View<Row>, model: &Model, prefix: &[u8]) {
     assert_eq!(view.len(), model.len());
     let expected = with_prefix(model, prefix);
-    assert_eq!(view.max_stamp(prefix), expected.iter().map(|(_, stamp)| *stamp).max().unwrap_or(0));
+    assert_eq!(
+        view.max_stamp(prefix),
+        expected.iter().map(|(_, stamp)| *stamp).max().unwrap_or(0)
+    );
     assert_eq!(view.count_prefix(prefix), expected.len());
     assert_eq!(rows_of(view.prefix(prefix), 7), expected);
 }
@@ -141,7 +148,11 @@ fn run(steps: Vec<Step>) {
             }
             Step::RemoveRun(at, count) => {
                 probe = nth(&model, at);
-                let run: Vec<_> = model.range(probe.clone()..).take(count.into()).map(|(key, _)| key.clone()).collect();
+                let run: Vec<_> = model
+                    .range(probe.clone()..)
+                    .take(count.into())
+                    .map(|(key, _)| key.clone())
+                    .collect();
                 for key in run {
                     assert_eq!(tree.remove(&key).map(|row| row.0.1), model.remove(&key));
                     tree.check();
@@ -178,7 +189,8 @@ fn run(steps: Vec<Step>) {
                     if rows.is_empty() {
                         break;
                     }
-                    rows.iter().for_each(|row| builder.push(row.clone()).expect("in order"));
+                    rows.iter()
+                        .for_each(|row| builder.push(row.clone()).expect("in order"));
                 }
                 tree = builder.finish();
             }
@@ -214,11 +226,17 @@ proptest! {
     }
 }
 
-fn many(count: usize) -> (Tree<Row>, Vec<Weak<(Vec<u8>, u64)>>) {
+/// Sees whether a row is still held.
+type Watch = Weak<(Vec<u8>, u64)>;
+
+fn many(count: usize) -> (Tree<Row>, Vec<Watch>) {
     let mut tree = Tree::new();
     let mut alive = Vec::new();
     for number in 0..count {
-        let row = Row::new(format!("service/{:08}", number * 7919 % count).as_bytes(), number as u64);
+        let row = Row::new(
+            format!("service/{:08}", number * 7919 % count).as_bytes(),
+            number as u64,
+        );
         alive.push(Rc::downgrade(&row.0));
         tree.insert(row);
     }
@@ -226,7 +244,7 @@ fn many(count: usize) -> (Tree<Row>, Vec<Weak<(Vec<u8>, u64)>>) {
     (tree, alive)
 }
 
-fn living(rows: &[Weak<(Vec<u8>, u64)>]) -> usize {
+fn living(rows: &[Watch]) -> usize {
     rows.iter().filter(|row| row.strong_count() > 0).count()
 }
 
@@ -242,7 +260,10 @@ fn dropping_the_last_view_of_removed_rows_frees_nothing_on_the_spot() {
     loop {
         let before = living(&rows);
         let more = tree.release_some(100);
-        assert!(before - living(&rows) <= 100 + 64, "a slice frees no more than asked and a leaf");
+        assert!(
+            before - living(&rows) <= 100 + 64,
+            "a slice frees no more than asked and a leaf"
+        );
         slices += 1;
         if !more {
             break;
@@ -256,7 +277,8 @@ fn dropping_the_last_view_of_removed_rows_frees_nothing_on_the_spot() {
 fn writes_free_what_views_leave_behind() {
     let (mut tree, rows) = many(10_000);
     let view = tree.view();
-    tree.remove_prefix(b"service/0000").expect("ten thousand rows");
+    tree.remove_prefix(b"service/0000")
+        .expect("ten thousand rows");
     drop(view);
     assert_eq!(living(&rows), 10_000);
     for number in 0..400 {
@@ -321,8 +343,12 @@ fn a_prefix_without_a_successor_reaches_to_the_end() {
 fn a_cut_never_merges_with_an_emptied_neighbour() {
     for rows in 1..400u32 {
         let mut tree = Tree::new();
-        (0..rows).for_each(|n| drop(tree.insert(Row::new(&[&b"cut/"[..], &n.to_be_bytes()].concat(), 1))));
-        (0..90u32).for_each(|n| drop(tree.insert(Row::new(&[&b"cutting/"[..], &n.to_be_bytes()].concat(), 1))));
+        (0..rows).for_each(|n| {
+            drop(tree.insert(Row::new(&[&b"cut/"[..], &n.to_be_bytes()].concat(), 1)))
+        });
+        (0..90u32).for_each(|n| {
+            drop(tree.insert(Row::new(&[&b"cutting/"[..], &n.to_be_bytes()].concat(), 1)))
+        });
         tree.remove_prefix(b"cut/").expect("rows");
         tree.check();
         assert_eq!(tree.len(), 90);

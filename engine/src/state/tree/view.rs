@@ -36,7 +36,11 @@ impl<T: Keyed> Drop for View<T> {
 
 impl<T: Keyed> View<T> {
     pub(super) fn new(root: Option<Link<T>>, len: usize, graveyard: Graveyard<T>) -> Self {
-        Self { root, len, graveyard }
+        Self {
+            root,
+            len,
+            graveyard,
+        }
     }
 
     pub(super) fn parts(&self) -> (Option<Link<T>>, usize) {
@@ -65,7 +69,12 @@ impl<T: Keyed> View<T> {
 
     /// The rows whose keys start with `prefix`, in key order.
     pub fn prefix(&self, prefix: &[u8]) -> Cursor<T> {
-        let mut cursor = Cursor { view: self.clone(), path: ArrayVec::new(), end: prefix_successor(prefix), done: false };
+        let mut cursor = Cursor {
+            view: self.clone(),
+            path: ArrayVec::new(),
+            end: prefix_successor(prefix),
+            done: false,
+        };
         cursor.seek(prefix);
         cursor
     }
@@ -75,8 +84,14 @@ impl<T: Keyed> View<T> {
     /// Looks at two leaves at most, however many rows there are.
     pub fn max_stamp(&self, prefix: &[u8]) -> u64 {
         let end = prefix_successor(prefix);
-        let fold = Fold { leaf: |rows: &[T]| rows.iter().map(T::stamp).max().unwrap_or(0), whole: Inner::stamp_of, join: u64::max };
-        self.root.as_ref().map_or(0, |root| fold.over(root, Some(prefix), end.as_deref()))
+        let fold = Fold {
+            leaf: |rows: &[T]| rows.iter().map(T::stamp).max().unwrap_or(0),
+            whole: Inner::stamp_of,
+            join: u64::max,
+        };
+        self.root
+            .as_ref()
+            .map_or(0, |root| fold.over(root, Some(prefix), end.as_deref()))
     }
 
     /// How many keys start with `prefix`. Visits every leaf in between, but no row.
@@ -85,15 +100,23 @@ impl<T: Keyed> View<T> {
             return self.len;
         }
         let end = prefix_successor(prefix);
-        let fold = Fold { leaf: |rows: &[T]| rows.len(), whole: count_below, join: |a, b| a + b };
-        self.root.as_ref().map_or(0, |root| fold.over(root, Some(prefix), end.as_deref()))
+        let fold = Fold {
+            leaf: |rows: &[T]| rows.len(),
+            whole: count_below,
+            join: |a, b| a + b,
+        };
+        self.root
+            .as_ref()
+            .map_or(0, |root| fold.over(root, Some(prefix), end.as_deref()))
     }
 }
 
 fn count_below<T: Keyed>(inner: &Inner<T>, at: usize) -> usize {
     match &inner.children[at] {
         Link::Leaf(leaf) => leaf.rows.len(),
-        Link::Inner(inner) => (0..inner.children.len()).map(|at| count_below(inner, at)).sum(),
+        Link::Inner(inner) => (0..inner.children.len())
+            .map(|at| count_below(inner, at))
+            .sum(),
     }
 }
 
@@ -156,7 +179,9 @@ impl<T: Keyed> Cursor<T> {
     pub fn seek(&mut self, key: &[u8]) {
         self.path.clear();
         self.done = self.view.root.is_none();
-        let Some(mut link) = self.view.root.as_ref() else { return };
+        let Some(mut link) = self.view.root.as_ref() else {
+            return;
+        };
         loop {
             match link {
                 Link::Inner(inner) => {
@@ -192,6 +217,22 @@ impl<T: Keyed> Cursor<T> {
         rows
     }
 
+    /// Calls `each` with the next rows until it returns false, at most to the end of a leaf. The
+    /// cursor moves behind the last row that was shown. False if there was none: the end.
+    pub fn scan(&mut self, mut each: impl FnMut(&T) -> bool) -> bool {
+        let rows = self.take(usize::MAX);
+        let shown = match rows.iter().position(|row| !each(row)) {
+            Some(refused) => refused + 1,
+            None => rows.len(),
+        };
+        let kept_back = rows.len() - shown;
+        if kept_back > 0 {
+            *self.path.last_mut().expect("a path ends in a leaf") -= kept_back as u16;
+            self.done = false;
+        }
+        shown > 0
+    }
+
     /// The view that is being read.
     pub fn view(&self) -> &View<T> {
         &self.view
@@ -199,7 +240,10 @@ impl<T: Keyed> Cursor<T> {
 }
 
 /// The leaf that holds the next row, after moving the path there from the end of the leaf before.
-fn current_leaf<'a, T: Keyed>(root: Option<&'a Link<T>>, path: &mut ArrayVec<u16, DEPTH_MAX>) -> Option<&'a Leaf<T>> {
+fn current_leaf<'a, T: Keyed>(
+    root: Option<&'a Link<T>>,
+    path: &mut ArrayVec<u16, DEPTH_MAX>,
+) -> Option<&'a Leaf<T>> {
     let mut above: ArrayVec<&Inner<T>, DEPTH_MAX> = ArrayVec::new();
     let mut link = root?;
     loop {
@@ -211,7 +255,9 @@ fn current_leaf<'a, T: Keyed>(root: Option<&'a Link<T>>, path: &mut ArrayVec<u16
             above.push(inner);
             link = &inner.children[usize::from(at)];
         }
-        let Link::Leaf(leaf) = link else { unreachable!("inner nodes were walked through") };
+        let Link::Leaf(leaf) = link else {
+            unreachable!("inner nodes were walked through")
+        };
         if path.len() == above.len() {
             path.push(0);
         }
@@ -219,10 +265,16 @@ fn current_leaf<'a, T: Keyed>(root: Option<&'a Link<T>>, path: &mut ArrayVec<u16
             return Some(leaf);
         }
         // Up to the deepest node that has a child further right, and down its left edge.
-        let turn = (0..above.len()).rev().find(|&level| usize::from(path[level]) + 1 < above[level].children.len())?;
+        let turn = (0..above.len())
+            .rev()
+            .find(|&level| usize::from(path[level]) + 1 < above[level].children.len())?;
         path.truncate(turn + 1);
         path[turn] += 1;
         above.truncate(turn);
-        link = if turn == 0 { root? } else { &above[turn - 1].children[usize::from(path[turn - 1])] };
+        link = if turn == 0 {
+            root?
+        } else {
+            &above[turn - 1].children[usize::from(path[turn - 1])]
+        };
     }
 }
