@@ -2,20 +2,33 @@
 
 use std::process::ExitCode;
 
-use engine::cli::{self, AgentConfig};
+use engine::{
+    cli::{self, AgentConfig, signals::SignalFd},
+    server::run_agent,
+};
 
 fn main() -> ExitCode {
     cli::run(std::env::args_os(), start_agent)
 }
 
-/// Takes the place of the server until it is connected here.
+/// Starts a server and runs it until it is signalled.
 fn start_agent(config: AgentConfig) -> Result<(), String> {
     cli::logger::start(config.log_level);
     for warning in &config.warnings {
         log::warn!(target: "agent", "{warning}");
     }
-    Err(format!(
-        "this build has no server yet; it would have listened on {}",
-        config.server_bind
-    ))
+    abort_on_panic();
+    // Before any thread is started: threads inherit what is blocked.
+    let signals = SignalFd::new().map_err(|error| format!("cannot take signals: {error}"))?;
+    let stop = signals.reader().map_err(|error| format!("cannot take signals: {error}"))?;
+    run_agent(config, stop)
+}
+
+/// A panic in a task would end its executor and leave a process that serves nothing.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }

@@ -4,14 +4,25 @@
 //! durable log writes that complete later ([`LogOp`] → [`LogDone`]), and buffers that direct I/O
 //! accepts ([`AlignedBuf`]). Time is always passed in as nanoseconds; sockets live in `server`.
 
-use std::io;
+use std::{fmt, io};
 
 mod aligned;
+mod background;
+mod dir;
+mod ring;
+pub mod mem;
+pub mod sector;
 
 pub use aligned::AlignedBuf;
+pub use background::{BackgroundDone, BackgroundLane};
+pub use dir::Dir;
+pub use ring::{LogRing, RingOptions};
+pub use sector::SectorKey;
 
 /// Direct I/O unit in bytes: offsets, lengths and addresses of log writes are multiples of it.
 pub const BLOCK_BYTES: usize = 4096;
+/// How much of a new segment is formatted and written at a time, bytes.
+const FORMAT_PIECE_BYTES: usize = 1024 * 1024;
 
 /// One directory of files, by name. Blocking: used by recovery before a server serves, by the
 /// offline tools, and on the background lane. Production: [`dir::Dir`]; in memory: [`mem::MemDisk`].
@@ -30,6 +41,14 @@ pub trait Disk {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes the directory's entries durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Length of a file in bytes; `None` when it does not exist.
+    fn length(&self, name: &str) -> io::Result<Option<u64>> {
+        let files = self.list()?;
+        Ok(files
+            .into_iter()
+            .find(|file| file.0 == name)
+            .map(|file| file.1))
+    }
 }
 
 /// Number of a log segment file, from 1; never used again within a log.
@@ -41,6 +60,73 @@ impl SegmentNo {
     pub fn file_name(self) -> String {
         format!("{:016x}.segment", self.0)
     }
+
+    /// The segment that a file of this name is; `None` for any other file.
+    pub fn parse(name: &str) -> Option<Self> {
+        let digits = name.strip_suffix(".segment")?;
+        let no = u64::from_str_radix(digits, 16).ok()?;
+        (Self(no).file_name() == name).then_some(Self(no))
+    }
+
+    /// The segment after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for SegmentNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Makes segment `segment` exist at full length and durable under its name, blocking. The file of
+/// `recycle` becomes it when it has the right length; otherwise a new one is formatted under a
+/// temporary name first, so that a crash never leaves half a segment. Returns the bytes written.
+///
+/// A recycled file keeps the contents of its old life, which batch headers and stamps tell apart.
+///
+/// # Errors
+/// What the disk reports; running out of space is `StorageFull`. What was written so far is
+/// removed again, so that a retry finds the space it needs.
+pub fn prepare_segment(
+    disk: &dyn Disk,
+    segment: SegmentNo,
+    recycle: Option<SegmentNo>,
+    bytes: u64,
+    key: SectorKey,
+) -> io::Result<u64> {
+    let name = segment.file_name();
+    if let Some(freed) = recycle.map(SegmentNo::file_name) {
+        if disk.length(&freed)? == Some(bytes) {
+            disk.rename(&freed, &name)?;
+            return Ok(0);
+        }
+        disk.remove(&freed)?;
+    }
+    let temporary = format!("{name}.new");
+    let formatted = format_file(disk, &temporary, bytes, key)
+        .and_then(|()| disk.sync(&temporary))
+        .and_then(|()| disk.rename(&temporary, &name));
+    if let Err(error) = formatted {
+        // The first error is the one that says what went wrong; a leftover is overwritten later.
+        let _ = disk.remove(&temporary);
+        return Err(error);
+    }
+    Ok(bytes)
+}
+
+fn format_file(disk: &dyn Disk, name: &str, bytes: u64, key: SectorKey) -> io::Result<()> {
+    let mut piece = AlignedBuf::new(FORMAT_PIECE_BYTES.min(bytes as usize));
+    let mut offset = 0;
+    while offset < bytes {
+        let length = piece.len().min((bytes - offset) as usize);
+        let first = offset / sector::SECTOR_BYTES as u64;
+        sector::format_blank(&mut piece[..length], key, first);
+        disk.write_at(name, offset, &piece[..length])?;
+        offset += length as u64;
+    }
+    Ok(())
 }
 
 /// What the log asks of its device. Every op is answered by exactly one [`LogDone`], in any order.
@@ -72,7 +158,7 @@ pub enum LogOp {
         /// Returned in the answer.
         token: u64,
     },
-    /// Background lane: makes segment `segment` exist at full length, zero-filled or recycled
+    /// Background lane: makes segment `segment` exist at full length, formatted or recycled
     /// from `recycle`, durable, under its name (see [`prepare_segment`]).
     Prepare {
         /// The segment to be.
@@ -81,6 +167,8 @@ pub enum LogOp {
         recycle: Option<SegmentNo>,
         /// Its length, bytes.
         bytes: u64,
+        /// What its blank sectors are formatted with.
+        key: SectorKey,
         /// Returned in the answer.
         token: u64,
     },
@@ -102,6 +190,8 @@ pub struct LogDone {
     pub buf: Option<AlignedBuf>,
     /// Whether all of it happened. A short write is an error.
     pub result: io::Result<()>,
+    /// Bytes written to format a segment; 0 for one that was recycled, and for other ops.
+    pub formatted_bytes: u64,
 }
 
 /// Background file work outside the log: images. Run in order, each answered by one [`FileDone`].

@@ -1,5 +1,27 @@
-//! (being built)
+//! How does the outside reach the shards?
+//!
+//! Sockets and the glommio side of an executor: the HTTP API, the native protocol, links to
+//! peers, admission, forwarding. The only part of the engine, with `cli`, that names a runtime.
+
+pub mod admission;
+mod answer;
+mod board;
 pub mod config;
+mod devices;
+mod dial;
+mod executor;
+mod forming;
 pub mod gateway;
 pub mod http;
+mod lanes;
+mod links;
 pub mod nearest;
+mod pipe;
+mod port;
+mod recover;
+mod repair;
+mod router;
+mod shell;
+mod start;
+
+pub use start::{StopSignal, run_agent};

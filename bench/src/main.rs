@@ -1,0 +1,54 @@
+//! `curia-bench`: a table of modes.
+
+use std::process::ExitCode;
+
+use bench::{floor, guard, run};
+use clap::{Parser, Subcommand};
+
+/// Measures curia: what a commit costs, how long it takes, and whether it is still there.
+#[derive(Parser)]
+#[command(name = "curia-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    mode: Mode,
+}
+
+#[derive(Subcommand)]
+enum Mode {
+    /// The deployment table: latency, cost and proof for each cluster size.
+    CommitLatency(run::latency::Options),
+    /// The physical limit of this host, with no engine code.
+    Floor(run::floor::Options),
+    /// curia and a peer in turns on the same ladder.
+    Compare(run::compare::Options),
+    /// Memory of a million keys, and the time of a restart.
+    Memory(run::memory::Options),
+    /// Time without writes after the leader is killed.
+    Failover(run::failover::Options),
+    /// A short run that checks correctness, for CI.
+    Smoke(run::smoke::Options),
+    /// One server of the floor; started by `floor`.
+    #[command(hide = true)]
+    FloorServer(floor::ServerOptions),
+}
+
+fn main() -> ExitCode {
+    let mode = Cli::parse().mode;
+    guard::install();
+    let result = match &mode {
+        Mode::CommitLatency(options) => run::latency::run(options),
+        Mode::Floor(options) => run::floor::run(options),
+        Mode::Compare(options) => run::compare::run(options),
+        Mode::Memory(options) => run::memory::run(options),
+        Mode::Failover(options) => run::failover::run(options),
+        Mode::Smoke(options) => run::smoke::run(options),
+        Mode::FloorServer(options) => floor::serve(options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("curia-bench: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What do Consul's KV verbs do to the state?
+//!
+//! Exactly what Consul's state store does, quirks included, because lock libraries depend on them:
+//! a plain set keeps the session that holds the key and zeroes its lock index; a write that
+//! changes nothing does not move the modify index; deleting what is not there succeeds and leaves
+//! no tombstone; a recursive delete leaves one, and none if it deletes everything.
+
+use wire::{Index, KvCommand, KvRowRef, KvVerb, Uuid, limits};
+
+use super::Outcome;
+use crate::state::{
+    IndexRow, KvRow, Txn,
+    row::SESSION_BYTES_MAX,
+    schema::{Kvs, Tombstones},
+};
+
+/// Carries out one KV command at `index`. `scratch` is kept by the caller.
+pub(super) fn apply(
+    txn: &mut Txn<'_>,
+    index: Index,
+    kv: &KvCommand<'_>,
+    scratch: &mut Vec<u8>,
+) -> Outcome {
+    if let Some(refusal) = refusal(kv) {
+        return Outcome::Refused(refusal);
+    }
+    let held = txn.get::<Kvs>(kv.key).cloned();
+    let modified = held.as_ref().map(KvRow::modify_index);
+    let expected = Index(kv.index);
+    let ok = match kv.verb {
+        KvVerb::Set => set(txn, index, kv, held, scratch),
+        KvVerb::Cas => match modified {
+            None => kv.index == 0 && set(txn, index, kv, None, scratch),
+            Some(at) => at == expected && kv.index != 0 && set(txn, index, kv, held, scratch),
+        },
+        KvVerb::Delete => held.is_none() || delete(txn, index, kv.key),
+        KvVerb::DeleteCas => match modified {
+            None => true,
+            Some(at) => at == expected && delete(txn, index, kv.key),
+        },
+        KvVerb::DeleteTree => delete_tree(txn, index, kv.key),
+        KvVerb::Lock => return lock(kv),
+        KvVerb::Unlock => unlock(txn, index, kv, held, scratch),
+    };
+    Outcome::Done { ok }
+}
+
+/// What no state could make right, in words for the client.
+fn refusal(kv: &KvCommand<'_>) -> Option<String> {
+    let (key, session) = (kv.key.len(), kv.session.len());
+    if key == 0 && kv.verb != KvVerb::DeleteTree {
+        return Some("missing key name".to_owned());
+    }
+    if key > limits::KEY_BYTES_MAX {
+        return Some(format!(
+            "key of {key} bytes is over the limit of {}",
+            limits::KEY_BYTES_MAX
+        ));
+    }
+    if session > SESSION_BYTES_MAX {
+        return Some(format!(
+            "session id of {session} bytes is over the limit of {SESSION_BYTES_MAX}"
+        ));
+    }
+    let locks = matches!(kv.verb, KvVerb::Lock | KvVerb::Unlock);
+    (locks && session == 0).then(|| "missing session".to_owned())
+}
+
+fn set(
+    txn: &mut Txn<'_>,
+    index: Index,
+    kv: &KvCommand<'_>,
+    held: Option<KvRow>,
+    scratch: &mut Vec<u8>,
+) -> bool {
+    let session = held.as_ref().map_or(&b""[..], KvRow::session);
+    write(txn, index, kv, held.as_ref(), 0, session, scratch)
+}
+
+/// Puts the command's value and flags under its key, unless that changes nothing.
+fn write(
+    txn: &mut Txn<'_>,
+    index: Index,
+    kv: &KvCommand<'_>,
+    held: Option<&KvRow>,
+    lock_index: u64,
+    session: &[u8],
+    scratch: &mut Vec<u8>,
+) -> bool {
+    if let Some(held) = held
+        && held.value() == kv.value
+        && held.flags() == kv.flags
+        && held.lock_index() == lock_index
+        && held.session() == session
+    {
+        return true;
+    }
+    let row = KvRowRef {
+        key: kv.key,
+        value: kv.value,
+        flags: kv.flags,
+        create_index: held.map_or(index, KvRow::create_index),
+        modify_index: index,
+        lock_index,
+        session,
+    };
+    txn.put::<Kvs>(KvRow::new(row, scratch))
+        .expect("no index of kvs can refuse a row");
+    txn.touch::<Kvs>(index);
+    true
+}
+
+/// Deletes a key that exists.
+fn delete(txn: &mut Txn<'_>, index: Index, key: &[u8]) -> bool {
+    bury(txn, index, key);
+    txn.remove::<Kvs>(key);
+    txn.touch::<Kvs>(index);
+    true
+}
+
+fn delete_tree(txn: &mut Txn<'_>, index: Index, prefix: &[u8]) -> bool {
+    if txn.remove_prefix::<Kvs>(prefix) > 0 {
+        // Where everything goes, the index of the table says so to every listing.
+        if !prefix.is_empty() {
+            bury(txn, index, prefix);
+        }
+        txn.touch::<Kvs>(index);
+    }
+    true
+}
+
+fn bury(txn: &mut Txn<'_>, index: Index, key: &[u8]) {
+    txn.put::<Tombstones>(IndexRow::new(key, index))
+        .expect("no index of tombstones can refuse a row");
+    txn.touch::<Tombstones>(index);
+}
+
+/// No session exists as long as there is no table of them, so none can take a lock.
+fn lock(kv: &KvCommand<'_>) -> Outcome {
+    let session = match Uuid::from_slice(kv.session) {
+        Some(uuid) => uuid.to_string(),
+        None => kv.session.escape_ascii().to_string(),
+    };
+    Outcome::Refused(format!("invalid session \"{session}\""))
+}
+
+/// Releases a key that the session holds; the command's value and flags are written with it.
+fn unlock(
+    txn: &mut Txn<'_>,
+    index: Index,
+    kv: &KvCommand<'_>,
+    held: Option<KvRow>,
+    scratch: &mut Vec<u8>,
+) -> bool {
+    let Some(held) = held.filter(|held| held.session() == kv.session) else {
+        return false;
+    };
+    let lock_index = held.lock_index();
+    write(txn, index, kv, Some(&held), lock_index, b"", scratch)
+}

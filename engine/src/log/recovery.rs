@@ -1,0 +1,343 @@
+//! How does a log open after anything may have happened to it?
+//!
+//! 1. Walk all segments that may be needed, in order, in bounded memory: positions are kept, not
+//!    payloads ([`walk`](super::walk)), and each place gets its verdict
+//!    ([`verdict`](super::verdict)).
+//! 2. Apply what counts; note what is missing ([`replay`](super::replay)).
+//! 3. With something missing, a lone server refuses: nobody could give it back.
+//! 4. Make every segment durable that bytes were accepted from: what reads back after a kill may
+//!    still be only in a cache, and nothing may be voted, acknowledged or campaigned upon it.
+//! 5. Continue under a new incarnation, in the block after the last batch. After a corrupt tail
+//!    continue in a new segment instead: nothing is ever written over bytes in doubt.
+//!
+//! Recovery changes nothing on disk until it has succeeded in reading (and then only makes
+//! durable, prepares a segment, and removes leftovers), so a crash during recovery is a crash
+//! before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wire::{Index, Lsn, ShardId, Term};
+
+use crate::io::{BLOCK_BYTES, Disk, SegmentNo, prepare_segment, sector::INCARNATION_MAX};
+
+use super::{
+    Cause, Checkpoint, CorruptAt, Gap, Log, LogConfig, LogError, LogIdentity, Opening,
+    SEGMENT_BYTES_MIN, Verdict,
+    format::Place,
+    index::ShardIndex,
+    replay::Replay,
+    segments::{File, Segments},
+    walk::{Step, Walk},
+};
+
+/// How far batch numbers jump after a corrupt tail. The first batch behind it must name durable
+/// whatever was lost, also when the device later reads back more of it than it does now.
+const LOST_LSNS: u64 = 1 << 32;
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Each shard that the log knows.
+    pub shards: BTreeMap<ShardId, RecoveredShard>,
+    /// What was walked, dropped and missing.
+    pub report: RecoveryReport,
+}
+
+/// One shard as of the end of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredShard {
+    /// Its newest hard state, snapshot and configuration.
+    pub checkpoint: Checkpoint,
+    /// The first entry that the log holds: the snapshot's index + 1.
+    pub first_index: Index,
+    /// The last entry; the snapshot's index when there is none.
+    pub last_index: Index,
+    /// Its term.
+    pub last_term: Term,
+    /// Entries that corrupt records held, in order; the last may be open-ended.
+    pub gaps: Vec<Gap>,
+    /// A corrupt record may have held a newer term, a vote, or entries at the tail: the shard
+    /// must not vote before [`Log::settle_hard_state`].
+    pub hard_state_in_doubt: bool,
+}
+
+/// What recovery walked over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Batches accepted.
+    pub batches: u64,
+    /// Entries in them, also those superseded since.
+    pub entries: u64,
+    /// Bytes read from disk.
+    pub bytes_read: u64,
+    /// Segments that bytes were accepted from; all were made durable.
+    pub segments: u64,
+    /// The last batch accepted.
+    pub last_lsn: Lsn,
+    /// Where the log ended, by an end or a torn write; `None` when the tail is corrupt.
+    pub end: Option<CorruptAt>,
+    /// Places that could not be read, also those that held nothing needed, and batches with
+    /// damaged padding.
+    pub corrupt: Vec<CorruptAt>,
+    /// The tail is corrupt, and may have held shards that are not listed: one that should be and
+    /// is not must be introduced with [`Log::doubt_hard_state`].
+    pub unlisted_in_doubt: bool,
+    /// The incarnation that this start writes under.
+    pub incarnation: u32,
+}
+
+/// What a walk to the end adds up to.
+pub(super) struct Found {
+    pub replay: Replay,
+    pub report: RecoveryReport,
+    /// Where the log ends, when that is known.
+    pub end: Option<Place>,
+    pub first_loss: Option<CorruptAt>,
+    pub next_lsn: u64,
+    pub newest_incarnation: u32,
+    newest_lsn: u64,
+    pub newest_segment: SegmentNo,
+    digest: Option<u64>,
+    pub oldest: SegmentNo,
+    accepted: BTreeSet<SegmentNo>,
+    pub files: BTreeMap<SegmentNo, u64>,
+}
+
+impl Log {
+    /// Opens a log that exists. Blocking. `lone`: no other voter could give back what is
+    /// missing, so anything missing is refused.
+    ///
+    /// # Errors
+    /// [`LogError::Empty`] without any segment; [`LogError::Undecided`] for a lone server with
+    /// something missing; [`LogError::Foreign`], [`LogError::Version`], [`LogError::Spliced`],
+    /// [`LogError::Config`]; [`LogError::Io`].
+    pub fn recover(
+        disk: &dyn Disk,
+        config: LogConfig,
+        identity: LogIdentity,
+        lone: bool,
+    ) -> Result<(Log, Recovered), LogError> {
+        config.check()?;
+        let mut found = find(disk, identity)?;
+        if let (true, Some(at)) = (lone, found.missing()) {
+            return Err(LogError::Undecided { at });
+        }
+        for segment in &found.accepted {
+            let name = segment.file_name();
+            disk.sync(&name).map_err(LogError::io("flush", name))?;
+        }
+        disk.sync_dir()
+            .map_err(LogError::io("flush", "the log directory"))?;
+        found.report.incarnation = found.newest_incarnation + 1;
+        assert!(
+            found.report.incarnation <= INCARNATION_MAX,
+            "incarnations are used up"
+        );
+        let shards = found.replay.shards.iter();
+        let recovered = Recovered {
+            shards: shards
+                .map(|(shard, index)| (shard, describe(index)))
+                .collect(),
+            report: found.report.clone(),
+        };
+        Ok((found.open(disk, config, identity)?, recovered))
+    }
+}
+
+/// Walks the whole log.
+pub(super) fn find(disk: &dyn Disk, identity: LogIdentity) -> Result<Found, LogError> {
+    let mut walk = Walk::new(disk, identity)?;
+    let mut replay = Replay::default();
+    let mut report = RecoveryReport::default();
+    let (mut accepted, mut oldest) = (BTreeSet::new(), SegmentNo(0));
+    let (mut first_loss, mut end) = (None, None);
+    let mut last_place = Place::default();
+    loop {
+        match walk.step()? {
+            Step::Batch {
+                header,
+                padding_damaged,
+            } => {
+                if padding_damaged {
+                    report.corrupt.push(CorruptAt {
+                        file: header.place.segment.file_name(),
+                        offset: header.place.offset,
+                        verdict: Verdict::WholePaddingDamaged,
+                    });
+                }
+                replay.apply(&header, walk.batch()?);
+                accepted.insert(header.place.segment);
+                oldest = header.oldest;
+                report.last_lsn = Lsn(header.stamp.lsn);
+            }
+            Step::Lost(lost) => {
+                last_place = lost.place;
+                replay.lose(lost.header.as_ref());
+                report.corrupt.push(lost.at.clone());
+                first_loss.get_or_insert(lost.at);
+                if !lost.resumes {
+                    report.unlisted_in_doubt = replay.finish(true);
+                    break;
+                }
+            }
+            Step::End { at, place } => {
+                replay.finish(false);
+                report.end = Some(at);
+                end = Some(place);
+                break;
+            }
+        }
+    }
+    let lowest = walk.scan.files.keys().next().copied().unwrap_or_default();
+    if oldest > SegmentNo(0) && oldest < lowest {
+        report.corrupt.push(missing_segment(oldest));
+        first_loss = Some(missing_segment(oldest));
+    }
+    report.batches = replay.batches;
+    report.entries = replay.entries;
+    report.bytes_read = walk.scan.bytes_read;
+    report.segments = accepted.len() as u64;
+    Ok(Found {
+        replay,
+        report,
+        end,
+        first_loss,
+        next_lsn: walk.next_lsn(),
+        newest_incarnation: walk.newest_incarnation,
+        newest_lsn: walk.newest_lsn,
+        newest_segment: walk.newest_segment.max(last_place.segment),
+        digest: walk.digest,
+        oldest: oldest.max(lowest),
+        accepted,
+        files: walk.scan.files,
+    })
+}
+
+fn missing_segment(segment: SegmentNo) -> CorruptAt {
+    CorruptAt {
+        file: segment.file_name(),
+        offset: 0,
+        verdict: Verdict::Corrupt(Cause::MissingSegment),
+    }
+}
+
+fn describe(index: &ShardIndex) -> RecoveredShard {
+    RecoveredShard {
+        checkpoint: index.checkpoint(),
+        first_index: Index(index.first_index()),
+        last_index: Index(index.last_index()),
+        last_term: Term(index.term(index.last_index())),
+        gaps: index.gaps(),
+        hard_state_in_doubt: index.doubt_bits() != 0,
+    }
+}
+
+impl Found {
+    /// Where something is missing that this log needs; `None` when nothing is.
+    pub fn missing(&self) -> Option<CorruptAt> {
+        let mut shards = self.replay.shards.iter();
+        let incomplete =
+            shards.any(|(_, index)| index.has_closed_gaps() || index.doubt_bits() != 0);
+        if !incomplete && self.end.is_some() {
+            return None;
+        }
+        // A doubt that outlived the segment with the damage has no place left to name.
+        let newest = self.newest_segment.file_name();
+        Some(self.first_loss.clone().unwrap_or(CorruptAt {
+            file: newest,
+            offset: 0,
+            verdict: Verdict::Corrupt(Cause::Damaged),
+        }))
+    }
+
+    fn open(
+        self,
+        disk: &dyn Disk,
+        config: LogConfig,
+        identity: LogIdentity,
+    ) -> Result<Log, LogError> {
+        let incarnation = self.report.incarnation;
+        let opening = match self.end {
+            Some(tail) => Opening {
+                incarnation,
+                tail,
+                next_lsn: self.next_lsn,
+                digest: self.digest.unwrap_or(0),
+                oldest: self.oldest,
+            },
+            None => Opening {
+                incarnation,
+                tail: Place {
+                    segment: self.newest_segment.next(),
+                    offset: 0,
+                },
+                next_lsn: self.newest_lsn.max(self.next_lsn) + LOST_LSNS,
+                digest: 0,
+                oldest: self.oldest,
+            },
+        };
+        let segments = self.sort_files(disk, &config, identity, opening.tail.segment)?;
+        Ok(Log::open(
+            config,
+            identity,
+            self.replay.shards,
+            segments,
+            opening,
+        ))
+    }
+
+    /// Which files are live, which are prepared and which are free; what is none of them goes.
+    fn sort_files(
+        &self,
+        disk: &dyn Disk,
+        config: &LogConfig,
+        identity: LogIdentity,
+        active: SegmentNo,
+    ) -> Result<Segments, LogError> {
+        let mut files = self.files.clone();
+        let usable =
+            |bytes: u64| bytes >= SEGMENT_BYTES_MIN && bytes.is_multiple_of(BLOCK_BYTES as u64);
+        let fresh = self.end.is_none() && !files.get(&active).is_some_and(|bytes| usable(*bytes));
+        if fresh {
+            prepare_segment(disk, active, None, config.segment_bytes, identity.key())
+                .map_err(LogError::io("prepare", active.file_name()))?;
+            files.insert(active, config.segment_bytes);
+        }
+        let file = |no: SegmentNo| {
+            let bytes = files.get(&no).copied()?;
+            Some(File {
+                no,
+                bytes,
+                exists: true,
+            })
+        };
+        let live = files
+            .range(self.oldest..=active)
+            .filter_map(|(no, _)| file(*no))
+            .collect();
+        let up = (active.0 + 1..).map_while(|no| file(SegmentNo(no)));
+        let prepared: Vec<File> = up.take_while(|file| usable(file.bytes)).collect();
+        let down = (1..self.oldest.0).rev().map_while(|no| file(SegmentNo(no)));
+        let mut free: Vec<File> = down.collect();
+        free.reverse();
+        let kept: BTreeSet<SegmentNo> = free.iter().chain(&prepared).map(|file| file.no).collect();
+        let stray = files
+            .keys()
+            .filter(|no| !kept.contains(no) && !(self.oldest..=active).contains(no));
+        for name in stray.map(|no| no.file_name()).chain(temporary_files(disk)?) {
+            disk.remove(&name).map_err(LogError::io("remove", name))?;
+        }
+        Ok(Segments::new(identity.key(), free, live, prepared))
+    }
+}
+
+/// What a crash during the preparation of a segment leaves.
+fn temporary_files(disk: &dyn Disk) -> Result<Vec<String>, LogError> {
+    let files = disk
+        .list()
+        .map_err(LogError::io("list", "the log directory"))?;
+    let names = files.into_iter().map(|file| file.0);
+    Ok(names
+        .filter(|name| name.ends_with(".segment.new"))
+        .collect())
+}

@@ -1,0 +1,107 @@
+//! What may every part of the process know of its shards, without asking them?
+//!
+//! Status and counters for endpoints that answer at once. A lock is held for a copy, a few times
+//! a second: this is not on the data path.
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use wire::{ClusterStatus, ShardId};
+
+use crate::shard::{Core, status};
+
+/// Shared by all executors of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    shared: Arc<Mutex<Shared>>,
+    executor: u16,
+    updated_ns: Cell<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    status: BTreeMap<ShardId, ClusterStatus>,
+    /// By executor.
+    metrics: BTreeMap<u16, BTreeMap<&'static str, f64>>,
+}
+
+/// Counters are copied at most this often, ns.
+const UPDATE_NS_MIN: u64 = 20_000_000;
+
+impl Board {
+    /// The same board, written to by another executor.
+    pub fn for_executor(&self, executor: u16) -> Self {
+        Self { shared: Arc::clone(&self.shared), executor, updated_ns: Cell::new(0) }
+    }
+
+    /// Copies what changed; `at_once` for a change of leader or peer set.
+    pub fn update(&self, core: &Core, at_once: bool) {
+        let now_ns = super::shell::now_ns();
+        if !at_once && now_ns < self.updated_ns.get() + UPDATE_NS_MIN {
+            return;
+        }
+        self.updated_ns.set(now_ns);
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &mut *shared;
+        let metrics = shared.metrics.entry(self.executor).or_default();
+        let mut elections = 0;
+        for (shard, member) in core.members() {
+            let replica = member.replica();
+            elections += replica.elections();
+            shared.status.insert(*shard, status(replica));
+            if shard.0 == 0 {
+                let last_contact_ns = match replica.is_leader() {
+                    true => 0,
+                    false => now_ns.saturating_sub(replica.last_contact_ns()),
+                };
+                let gauges = [
+                    ("curia.raft.term", replica.term().0 as f64),
+                    ("curia.raft.commit_index", replica.commit().0 as f64),
+                    ("curia.raft.applied_index", replica.applied_index().0 as f64),
+                    ("curia.raft.last_index", replica.last_index().0 as f64),
+                    ("curia.raft.is_leader", f64::from(u8::from(replica.is_leader()))),
+                    ("curia.raft.last_contact_ms", last_contact_ns as f64 / 1e6),
+                    ("curia.raft.entry_cache_bytes", replica.store().cache_bytes() as f64),
+                    ("curia.state.kv_entries", member.fsm().store().kv_len() as f64),
+                    ("curia.requests.waiting", member.waiting() as f64),
+                ];
+                metrics.extend(gauges);
+            }
+        }
+        let log = core.log_stats();
+        let counters = [
+            ("curia.raft.elections", elections as f64),
+            ("curia.log.batches", log.batches as f64),
+            ("curia.log.empty_batches", log.empty_batches as f64),
+            ("curia.log.entries", log.entries as f64),
+            ("curia.log.bytes_submitted", log.bytes_submitted as f64),
+            ("curia.log.zero_fill_bytes", log.zero_fill_bytes as f64),
+            ("curia.log.segments_prepared", log.segments_prepared as f64),
+            ("curia.log.segments_recycled", log.segments_recycled as f64),
+            ("curia.log.prepare_failures", log.prepare_failures as f64),
+            ("curia.log.segments_live", log.segments_live as f64),
+            ("curia.log.disk_bytes", log.disk_bytes as f64),
+            ("curia.log.last_batch_entries", log.last_batch_entries as f64),
+        ];
+        metrics.extend(counters);
+    }
+
+    /// A shard's cluster as this server sees it.
+    pub fn status(&self, shard: ShardId) -> ClusterStatus {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.status.get(&shard).cloned().unwrap_or_default()
+    }
+
+    /// All counters and gauges; those of several executors are summed.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = BTreeMap::new();
+        for (name, value) in shared.metrics.values().flatten() {
+            *all.entry((*name).to_owned()).or_default() += value;
+        }
+        all
+    }
+}

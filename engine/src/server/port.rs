@@ -1,0 +1,396 @@
+//! What happens on the server port?
+//!
+//! The first frame says who is there: a *probe* (a server that looks for its cluster), a *peer*
+//! (another server's link) or a *client*. Anything malformed ends the one connection it came on,
+//! with a reason where the protocol still allows one, and touches nobody else.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use futures_lite::{AsyncReadExt, FutureExt};
+use glommio::{net::TcpStream, timer::sleep};
+use socket2::Socket;
+use wire::{
+    Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD,
+    FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query,
+    ReplyBody, Role, ServerId, decode_raft_frame, limits,
+};
+
+use super::{
+    admission::{Admission, Permit},
+    answer::{NativeAsker, OutboxSink, over_bounds, plain},
+    dial::frame,
+    links::Introduce,
+    pipe::Outbox,
+    router::Router,
+    shell::{Asker, Shell},
+};
+use crate::shard::{Event, Request, failure};
+
+/// How long a new connection may take to introduce itself.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Answers that a client does not read, beyond which its connection is closed, bytes.
+const CLIENT_OUTBOX_BYTES_MAX: usize = 16 << 20;
+/// Connections to the server port at the same time.
+pub const SERVER_CONNECTIONS_MAX: usize = 4096;
+
+/// What a server is at present.
+#[derive(Clone)]
+pub enum Phase {
+    /// It has no cluster yet: probes are answered, proposals judged.
+    Forming(Rc<dyn FormingDesk>),
+    /// Its log is being repaired: entries for it are taken, nothing else.
+    Repairing(Rc<dyn Fn(ServerId, wire::ShardId, EntriesChunk)>),
+    /// It serves.
+    Serving(Serving),
+    /// It is stopping.
+    Stopping,
+}
+
+/// What a serving executor's connections use.
+#[derive(Clone)]
+pub struct Serving {
+    /// The executor.
+    pub shell: Rc<Shell>,
+    /// The way into the cluster.
+    pub router: Router,
+    /// The door.
+    pub admission: Admission,
+}
+
+/// Where proposals to form a cluster are judged.
+pub trait FormingDesk {
+    /// Another empty server introduced itself.
+    fn seen(&self, hello: &Hello);
+    /// Whether this server joins the proposed cluster. The promise holds until `released`.
+    fn propose(&self, proposal: &Bootstrap) -> BootstrapAnswer;
+    /// The cluster was formed as promised.
+    fn commit(&self, decision: Bootstrap);
+    /// The proposer's connection ended.
+    fn released(&self, proposal: &Bootstrap);
+}
+
+/// The server port of one executor.
+pub struct Port {
+    phase: RefCell<Phase>,
+    introduce: Introduce,
+    connections: Cell<usize>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Wire(#[from] wire::WireError),
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Port {
+    /// A port in its first phase.
+    pub fn new(phase: Phase, introduce: Introduce) -> Rc<Self> {
+        Rc::new(Self { phase: RefCell::new(phase), introduce, connections: Cell::new(0) })
+    }
+
+    /// Changes the phase for connections to come and for what arrives on those that are.
+    pub fn enter(&self, phase: Phase) {
+        *self.phase.borrow_mut() = phase;
+    }
+
+    fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    /// Serves one accepted connection until it ends.
+    pub async fn serve(self: Rc<Self>, socket: Socket) {
+        if self.connections.get() >= SERVER_CONNECTIONS_MAX {
+            return;
+        }
+        self.connections.set(self.connections.get() + 1);
+        let peer = socket.peer_addr().ok().and_then(|a| a.as_socket());
+        if let Err(end) = self.converse(socket).await
+            && !matches!(end, End::Io(_))
+        {
+            let peer = peer.map_or_else(|| "?".to_owned(), |p| p.to_string());
+            log::warn!(target: "agent.server.rpc", "connection refused: from={peer} error={end}");
+        }
+        self.connections.set(self.connections.get() - 1);
+    }
+
+    async fn converse(&self, socket: Socket) -> Result<(), End> {
+        socket.set_tcp_nodelay(true)?;
+        let outbox = Outbox::new(&socket, CLIENT_OUTBOX_BYTES_MAX)?;
+        let mut stream = super::pipe::stream(socket);
+        // A client may not send more than a client; a peer's link is told apart by its Hello.
+        let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
+        let first = async { next(&mut stream, &mut decoder).await };
+        let late = async {
+            sleep(HELLO_TIMEOUT).await;
+            Err(End::Refused("no introduction in time".to_owned()))
+        };
+        let Some(first) = first.or(late).await? else { return Ok(()) };
+        if first.kind != FrameKind::Hello {
+            return Err(End::Refused(format!("the first frame is {:?}, not Hello", first.kind)));
+        }
+        let hello = Hello::decode(&first.payload)?;
+        let mut answer = (self.introduce)();
+        answer.role = hello.role;
+        push(&outbox, &frame(FrameKind::Hello, answer.encode()));
+        outbox.flush();
+        if hello.protocol != limits::PROTOCOL_VERSION {
+            return Err(End::Refused(format!(
+                "protocol version {} is not supported (this build speaks {})",
+                hello.protocol,
+                limits::PROTOCOL_VERSION
+            )));
+        }
+        let result = match hello.role {
+            Role::Probe => self.probe(&hello, &mut stream, &mut decoder, &outbox).await,
+            Role::Peer => self.peer(&hello, &answer, &mut stream, &mut decoder, &outbox).await,
+            Role::Client => self.client(&mut stream, &mut decoder, &outbox).await,
+        };
+        outbox.close();
+        result
+    }
+
+    async fn probe(
+        &self,
+        hello: &Hello,
+        stream: &mut TcpStream,
+        decoder: &mut FrameDecoder,
+        outbox: &Rc<Outbox>,
+    ) -> Result<(), End> {
+        if let Phase::Forming(desk) = self.phase() {
+            desk.seen(hello);
+        }
+        let mut promised: Option<(Rc<dyn FormingDesk>, Bootstrap)> = None;
+        let result = loop {
+            let frame = match next(stream, decoder).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(end) => break Err(end),
+            };
+            let phase = self.phase();
+            match (frame.kind, phase) {
+                (FrameKind::BootstrapPropose, Phase::Forming(desk)) => {
+                    let proposal = Bootstrap::decode(&frame.payload)?;
+                    let answer = desk.propose(&proposal);
+                    if answer.accepted {
+                        promised = Some((desk, proposal));
+                    }
+                    push(outbox, &super::dial::frame(FrameKind::BootstrapAnswer, answer.encode()));
+                    outbox.flush();
+                }
+                (FrameKind::BootstrapPropose, _) => {
+                    let reason = "this server already has a cluster".to_owned();
+                    let answer = BootstrapAnswer { accepted: false, reason };
+                    push(outbox, &super::dial::frame(FrameKind::BootstrapAnswer, answer.encode()));
+                    outbox.flush();
+                }
+                (FrameKind::BootstrapCommit, Phase::Forming(_)) => {
+                    let decision = Bootstrap::decode(&frame.payload)?;
+                    match promised.take() {
+                        Some((desk, proposal)) if proposal == decision => desk.commit(decision),
+                        _ => break Err(End::Refused("a decision that was not proposed here".to_owned())),
+                    }
+                }
+                (FrameKind::BootstrapCommit, _) => {}
+                (other, _) => break Err(unexpected(other, "probe")),
+            }
+        };
+        if let Some((desk, proposal)) = promised {
+            desk.released(&proposal);
+        }
+        result
+    }
+
+    async fn peer(
+        &self,
+        hello: &Hello,
+        own: &Hello,
+        stream: &mut TcpStream,
+        decoder: &mut FrameDecoder,
+        outbox: &Rc<Outbox>,
+    ) -> Result<(), End> {
+        if own.cluster_id.is_nil() || hello.cluster_id != own.cluster_id {
+            return Err(End::Refused(format!(
+                "server {} at {} is of cluster {}, this one of {}",
+                hello.name, hello.address, hello.cluster_id, own.cluster_id
+            )));
+        }
+        if !own.members.iter().any(|member| member.raft_id == hello.raft_id) {
+            return Err(End::Refused(format!(
+                "server {} at {} (raft id {}) is not in the peer set; was its data directory wiped?",
+                hello.name, hello.address, hello.raft_id
+            )));
+        }
+        while let Some(frame) = next(stream, decoder).await? {
+            match self.phase() {
+                Phase::Serving(serving) => peer_frame(&serving, hello.raft_id, frame, outbox)?,
+                Phase::Repairing(take) if frame.kind == FrameKind::EntriesChunk => {
+                    take(hello.raft_id, frame.shard, EntriesChunk::decode(&frame.payload, &frame.blob)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn client(
+        &self,
+        stream: &mut TcpStream,
+        decoder: &mut FrameDecoder,
+        outbox: &Rc<Outbox>,
+    ) -> Result<(), End> {
+        while let Some(frame) = next_limited(stream, decoder).await? {
+            let phase = self.phase();
+            let Phase::Serving(serving) = phase else {
+                let why = failure(FailureKind::NotMember, not_serving(&phase));
+                refuse(outbox, &frame, why);
+                outbox.flush();
+                continue;
+            };
+            request(&serving, frame, outbox)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a server that has no cluster, or is repairing its log, serves nothing.
+pub fn not_serving(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Forming(_) => "this server is not in the peer set of any cluster; it serves nothing until its cluster has formed",
+        Phase::Repairing(_) => "this server's log is damaged and being repaired from its peers; ask another server",
+        Phase::Stopping => "this server is shutting down",
+        Phase::Serving(_) => "",
+    }
+}
+
+fn peer_frame(serving: &Serving, from: ServerId, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), End> {
+    let shard = frame.shard;
+    match frame.kind {
+        FrameKind::Raft => {
+            let messages = decode_raft_frame(&frame.payload, &frame.blob)?;
+            serving.router.to_shard(shard, Event::Peer { from, shard, messages });
+        }
+        FrameKind::ImageFetch => {
+            let fetch = ImageFetch::decode(&frame.payload)?;
+            serving.router.to_shard(shard, Event::ImageFetch { from, shard, fetch });
+        }
+        FrameKind::ImageChunk => {
+            let chunk = ImageChunk::decode(&frame.payload)?;
+            serving.router.to_shard(shard, Event::ImageChunk { from, shard, chunk, bytes: frame.blob });
+        }
+        FrameKind::EntriesFetch => {
+            let fetch = EntriesFetch::decode(&frame.payload)?;
+            serving.router.to_shard(shard, Event::EntriesFetch { from, shard, fetch });
+        }
+        FrameKind::EntriesChunk => {}
+        FrameKind::Propose | FrameKind::Query => request(serving, frame, outbox)?,
+        other => return Err(unexpected(other, "peer")),
+    }
+    Ok(())
+}
+
+/// Takes a request of a native client or a forwarding server.
+fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), End> {
+    let permit = match serving.admission.enter(frame.payload.len()) {
+        Ok(permit) => permit,
+        Err(what) => {
+            refuse(outbox, &frame, over_bounds(what));
+            outbox.flush();
+            return Ok(());
+        }
+    };
+    let request = match parse(&frame) {
+        Ok(request) => request,
+        Err(error) => {
+            refuse(outbox, &frame, failure(FailureKind::Invalid, error.to_string()));
+            outbox.flush();
+            return Ok(());
+        }
+    };
+    let (shard, asked) = (frame.shard, frame.request);
+    if shard.0 >= serving.router.shards() {
+        refuse(outbox, &frame, failure(FailureKind::Invalid, format!("there is no shard {shard}")));
+        outbox.flush();
+        return Ok(());
+    }
+    let here = serving.router.leads_here(shard);
+    let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
+    if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
+        let asker = NativeAsker { outbox: Rc::clone(outbox), request: asked, shard, _permit: permit };
+        serving.shell.ask(shard, request, Asker::Native(asker));
+    } else {
+        let task = forward(serving.router.clone(), request, frame, Rc::clone(outbox), permit);
+        glommio::spawn_local(task).detach();
+    }
+    Ok(())
+}
+
+async fn forward(router: Router, request: Request, frame: Frame, outbox: Rc<Outbox>, permit: Permit) {
+    let sink = OutboxSink { outbox, shard: frame.shard, request: frame.request };
+    router.relay(frame.shard, request, &sink).await;
+    drop(permit);
+}
+
+fn parse(frame: &Frame) -> Result<Request, wire::WireError> {
+    match frame.kind {
+        FrameKind::Propose => {
+            // Verified once, here; what follows trusts the bytes.
+            Command::decode(&frame.payload)?;
+            Ok(Request::Write(frame.payload.clone()))
+        }
+        FrameKind::Query => Ok(Request::Read(Query::decode(&frame.payload)?)),
+        other => Err(wire::WireError::Kind(other as u8)),
+    }
+}
+
+fn refuse(outbox: &Rc<Outbox>, frame: &Frame, why: wire::Failure) {
+    let reply = plain(Index(0), ReplyBody::Failed(why));
+    if outbox.push(|out| reply.encode_frame(frame.shard, frame.request, out)).is_err() {
+        outbox.close();
+    }
+}
+
+fn push(outbox: &Rc<Outbox>, frame: &Frame) {
+    if outbox.push(|out| frame.encode(out)).is_err() {
+        outbox.close();
+    }
+}
+
+fn unexpected(kind: FrameKind, role: &str) -> End {
+    End::Refused(format!("a {role} does not send {kind:?} frames"))
+}
+
+async fn next(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Result<Option<Frame>, End> {
+    loop {
+        if let Some(frame) = decoder.next_frame()? {
+            return Ok(Some(frame));
+        }
+        let read = stream.read(decoder.space()).await?;
+        if read == 0 {
+            return Ok(None);
+        }
+        decoder.received(read);
+    }
+}
+
+async fn next_limited(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Result<Option<Frame>, End> {
+    match next(stream, decoder).await? {
+        Some(frame) if frame.payload.len() + frame.blob.len() > limits::CLIENT_FRAME_BYTES_MAX => {
+            Err(End::Wire(wire::WireError::TooLarge {
+                what: "client frame",
+                found: (frame.payload.len() + frame.blob.len()) as u64,
+                max: limits::CLIENT_FRAME_BYTES_MAX as u64,
+            }))
+        }
+        other => Ok(other),
+    }
+}
+

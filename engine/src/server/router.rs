@@ -1,0 +1,538 @@
+//! Where does a request go?
+//!
+//! Key → shard → executor; there to this server's replica if it leads, else to the leader over a
+//! link. While there is no leader the request waits, up to the hold time (Consul
+//! `rpc_hold_timeout`, 7 s); what nobody has acted on may be tried again, what may have been
+//! acted on never is.
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_lite::StreamExt;
+use glommio::timer::sleep;
+use wire::{
+    ClusterStatus, Failure, FailureKind, FrameKind, Index, KvRow as WireRow, KvRowRef, Query,
+    QueryBody, ReadMode, Reply as WireReply, ReplyBody, ShardId, limits, shard_of,
+};
+
+use super::{
+    answer::{ROWS_PER_SLICE, over_bounds, plain},
+    gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream, ServerInfo, Written},
+    lanes::{Lanes, Parcel},
+    shell::Shell,
+};
+use crate::{
+    shard::{Event, ReadBody, Reply, Request, failure},
+    state::{KvList, KvRow},
+};
+
+/// First and longest pause between two looks for a leader.
+const HOLD_PAUSE_MIN: Duration = Duration::from_millis(10);
+const HOLD_PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// The way into the cluster for the tasks of one executor.
+#[derive(Clone)]
+pub struct Router(Rc<Inner>);
+
+struct Inner {
+    shell: Rc<Shell>,
+    lanes: Rc<Lanes>,
+    shards: Cell<u16>,
+    /// Executors that shards live on: shard `s` on executor `s mod logs`.
+    logs: u16,
+    hold: Duration,
+    info: ServerInfo,
+}
+
+/// Where the pieces of an answer go.
+pub trait ReplySink {
+    /// Takes a piece, waiting until there is room. False when nobody wants more.
+    fn reply(&self, reply: WireReply) -> impl Future<Output = bool>;
+}
+
+/// Another executor that asked.
+pub struct LaneSink {
+    /// This executor's way there.
+    pub lanes: Rc<Lanes>,
+    /// The asker.
+    pub to: u16,
+    /// Its name for the question.
+    pub id: u64,
+}
+
+impl ReplySink for LaneSink {
+    async fn reply(&self, reply: WireReply) -> bool {
+        self.lanes.send(self.to, Parcel::Reply { id: self.id, reply }).await
+    }
+}
+
+/// What came of one attempt.
+enum Attempt<T> {
+    /// It is settled.
+    Settled(Result<T, Failure>),
+    /// Nobody acted on it: it may be tried again.
+    Again,
+}
+
+impl Router {
+    /// A router for the tasks of the executor that `shell` and `lanes` are of.
+    pub fn new(shell: Rc<Shell>, lanes: Rc<Lanes>, logs: u16, hold: Duration, info: ServerInfo) -> Self {
+        Self(Rc::new(Inner { shell, lanes, shards: Cell::new(1), logs, hold, info }))
+    }
+
+    /// How many shards the cluster turned out to have.
+    pub fn set_shards(&self, shards: u16) {
+        self.0.shards.set(shards);
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> u16 {
+        self.0.shards.get()
+    }
+
+    /// The executor that a shard lives on.
+    fn lane_of(&self, shard: ShardId) -> u16 {
+        shard.0 % self.0.logs
+    }
+
+    /// Whether the shard lives on this executor.
+    pub fn is_here(&self, shard: ShardId) -> bool {
+        self.lane_of(shard) == self.0.lanes.index()
+    }
+
+    /// Whether this server leads the shard and it lives on this executor.
+    pub fn leads_here(&self, shard: ShardId) -> bool {
+        self.0.shell.leader(shard).here
+    }
+
+    /// Hands an event to the executor that the shard lives on.
+    pub fn to_shard(&self, shard: ShardId, event: Event) {
+        if self.is_here(shard) {
+            self.0.shell.post(event);
+        } else {
+            // A full channel drops it, as a network does: raft and transfers send again.
+            let _ = self.0.lanes.try_send(self.lane_of(shard), Parcel::Event(Box::new(event)));
+        }
+    }
+
+    /// Asks the executor that a shard lives on. It holds for a leader there.
+    fn across(&self, kind: FrameKind, shard: ShardId, payload: Bytes) -> Result<Pieces, Failure> {
+        let asked = self.0.lanes.ask(self.lane_of(shard), kind, shard, payload);
+        asked.ok_or_else(|| over_bounds("requests"))
+    }
+
+    /// Answers a request that another executor asked.
+    pub async fn serve_call(&self, kind: FrameKind, shard: ShardId, payload: Bytes, sink: LaneSink) {
+        let request = match kind {
+            FrameKind::Propose => Ok(Request::Write(payload)),
+            _ => Query::decode(&payload).map(Request::Read),
+        };
+        match request {
+            Ok(request) => self.relay(shard, request, &sink).await,
+            Err(error) => {
+                let failure = failure(FailureKind::Invalid, error.to_string());
+                sink.reply(plain(Index(0), ReplyBody::Failed(failure))).await;
+            }
+        }
+    }
+
+    /// Tries until it is settled or the hold time is over.
+    async fn hold<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        let deadline = Instant::now() + self.0.hold;
+        let mut pause = HOLD_PAUSE_MIN;
+        loop {
+            if let Some(why) = self.0.shell.refusal() {
+                return Err(failure(FailureKind::NotMember, why));
+            }
+            if let Attempt::Settled(result) = attempt().await {
+                return result;
+            }
+            if Instant::now() + pause > deadline {
+                return Err(failure(FailureKind::NoLeader, "No cluster leader"));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(HOLD_PAUSE_MAX);
+        }
+    }
+
+    async fn try_write(&self, shard: ShardId, command: Bytes) -> Attempt<Written> {
+        let shell = &self.0.shell;
+        if !self.is_here(shard) {
+            return match self.across(FrameKind::Propose, shard, command) {
+                Ok(pieces) => written(pieces).await,
+                Err(failure) => Attempt::Settled(Err(failure)),
+            };
+        }
+        let leader = shell.leader(shard);
+        if leader.here {
+            return match shell.call(shard, Request::Write(command)).await {
+                Ok(Reply::Written { ok, index }) => Attempt::Settled(Ok(Written { ok, index })),
+                Ok(Reply::Read(_)) => unreachable!("a write is answered as a write"),
+                Err(failure) => settle(failure),
+            };
+        }
+        let Some(server) = leader.server else { return Attempt::Again };
+        match shell.links.forward(server, FrameKind::Propose, shard, command) {
+            Ok(pieces) => written(pieces).await,
+            Err(_) => Attempt::Again,
+        }
+    }
+
+    async fn try_read(&self, shard: ShardId, query: &Query) -> Attempt<Answer<Rows>> {
+        let shell = &self.0.shell;
+        if !self.is_here(shard) {
+            return match self.across(FrameKind::Query, shard, query.encode()) {
+                Ok(pieces) => rows_read(pieces).await,
+                Err(failure) => Attempt::Settled(Err(failure)),
+            };
+        }
+        let leader = shell.leader(shard);
+        if leader.here || query.mode == ReadMode::Stale {
+            match shell.call(shard, Request::Read(query.clone())).await {
+                Ok(Reply::Read(read)) => return Attempt::Settled(Ok(local_answer(read))),
+                Ok(Reply::Written { .. }) => unreachable!("a read is answered as a read"),
+                Err(failure) => match settle(failure) {
+                    // A server that never heard from a leader has nothing to answer from.
+                    Attempt::Again if query.mode == ReadMode::Stale => {}
+                    other => return other,
+                },
+            }
+        }
+        let Some(server) = leader.server.filter(|_| !leader.here) else { return Attempt::Again };
+        match shell.links.forward(server, FrameKind::Query, shard, query.encode()) {
+            Ok(pieces) => rows_read(pieces).await,
+            Err(_) => Attempt::Again,
+        }
+    }
+
+    /// Answers a request by way of the router, in one or more pieces.
+    pub async fn relay(&self, shard: ShardId, request: Request, sink: &impl ReplySink) {
+        match request {
+            Request::Write(command) => {
+                let written = self.write(shard, command).await;
+                sink.reply(match written {
+                    Ok(Written { ok, index }) => plain(index, ReplyBody::Written { ok, index }),
+                    Err(failure) => plain(Index(0), ReplyBody::Failed(failure)),
+                })
+                .await;
+            }
+            Request::Read(query) => match self.hold(|| self.try_read(shard, &query)).await {
+                Ok(answer) => relay_answer(answer, sink).await,
+                Err(failure) => {
+                    sink.reply(plain(Index(0), ReplyBody::Failed(failure))).await;
+                }
+            },
+        }
+    }
+
+    /// The shard that can answer a query alone.
+    fn shard_of_query(&self, query: &Query) -> Result<ShardId, Failure> {
+        if self.shards() == 1 {
+            return Ok(ShardId(0));
+        }
+        let spans = |what: &str| {
+            Err(failure(
+                FailureKind::SpansShards,
+                format!("{what} spans shards, which a cluster of {} shards does not support", self.shards()),
+            ))
+        };
+        match &query.body {
+            QueryBody::KvGet { key } => Ok(shard_of(key, self.shards())),
+            QueryBody::Status => Ok(ShardId(0)),
+            QueryBody::KvList { prefix, .. } | QueryBody::KvKeys { prefix, .. } => {
+                match has_full_segment(prefix) {
+                    true => Ok(shard_of(prefix, self.shards())),
+                    false => spans("a listing of a prefix without a full first segment"),
+                }
+            }
+        }
+    }
+}
+
+/// Whether every key with this prefix lies in one shard: its first segment is complete.
+pub fn has_full_segment(prefix: &[u8]) -> bool {
+    let start = prefix.iter().position(|byte| *byte != b'/').unwrap_or(prefix.len());
+    prefix[start..].contains(&b'/')
+}
+
+fn settle<T>(failure: Failure) -> Attempt<T> {
+    match failure.kind {
+        // Nothing happened there: look for the leader again.
+        FailureKind::NotLeader | FailureKind::NotMember => Attempt::Again,
+        FailureKind::ShuttingDown => Attempt::Again,
+        _ => Attempt::Settled(Err(failure)),
+    }
+}
+
+fn garbled() -> Failure {
+    failure(FailureKind::Internal, "the leader answered another question than was asked")
+}
+
+fn local_answer(read: crate::shard::ReadAnswer) -> Answer<Rows> {
+    let body = match read.body {
+        ReadBody::Row(row) => AnswerBody::Rows(Rows::Few(row.into_iter().collect())),
+        ReadBody::List(list) => AnswerBody::Rows(Rows::List(list)),
+        ReadBody::Keys(mut keys) => {
+            let mut names = Vec::new();
+            while keys.next_keys(ROWS_PER_SLICE, &mut names) {}
+            AnswerBody::Keys(names)
+        }
+        ReadBody::Status(status) => AnswerBody::Status(status),
+    };
+    Answer {
+        index: read.index,
+        known_leader: read.known_leader,
+        last_contact_ms: read.last_contact_ms,
+        body,
+    }
+}
+
+type Pieces = futures_channel::mpsc::UnboundedReceiver<WireReply>;
+
+async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<Rows>> {
+    let (index, known_leader, last_contact_ms) =
+        (first.index, first.known_leader, first.last_contact_ms);
+    let body = match first.body {
+        ReplyBody::Rows(rows) => {
+            let rest = first.more.then_some(pieces);
+            AnswerBody::Rows(Rows::Remote { first: Some(rows), rest })
+        }
+        ReplyBody::Keys(mut keys) => {
+            let mut more = first.more;
+            while more {
+                match pieces.next().await {
+                    Some(WireReply { body: ReplyBody::Keys(next), more: further, .. }) => {
+                        keys.extend(next);
+                        more = further;
+                    }
+                    _ => return Attempt::Again,
+                }
+            }
+            AnswerBody::Keys(keys)
+        }
+        ReplyBody::Status(status) => AnswerBody::Status(status),
+        ReplyBody::Written { .. } | ReplyBody::Failed(_) => return Attempt::Settled(Err(garbled())),
+    };
+    Attempt::Settled(Ok(Answer { index, known_leader, last_contact_ms, body }))
+}
+
+/// The outcome of a write that was sent elsewhere.
+async fn written(mut pieces: Pieces) -> Attempt<Written> {
+    match pieces.next().await.map(|reply| reply.body) {
+        Some(ReplyBody::Written { ok, index }) => Attempt::Settled(Ok(Written { ok, index })),
+        Some(ReplyBody::Failed(failure)) => settle(failure),
+        Some(_) => Attempt::Settled(Err(garbled())),
+        None => Attempt::Settled(Err(failure(
+            FailureKind::OutcomeUnknown,
+            "leadership lost while committing log",
+        ))),
+    }
+}
+
+/// The answer to a read that was sent elsewhere.
+async fn rows_read(mut pieces: Pieces) -> Attempt<Answer<Rows>> {
+    match pieces.next().await {
+        None => Attempt::Again,
+        Some(first) => match first.body {
+            ReplyBody::Failed(failure) => settle(failure),
+            _ => remote_answer(first, pieces).await,
+        },
+    }
+}
+
+async fn relay_answer(answer: Answer<Rows>, sink: &impl ReplySink) {
+    let reply = |more, body| WireReply {
+        index: answer.index,
+        known_leader: answer.known_leader,
+        last_contact_ms: answer.last_contact_ms,
+        more,
+        body,
+    };
+    match answer.body {
+        AnswerBody::Status(status) => {
+            sink.reply(reply(false, ReplyBody::Status(status))).await;
+        }
+        AnswerBody::Keys(keys) => {
+            let mut pieces = keys.chunks(KEYS_PER_PIECE).peekable();
+            while let Some(piece) = pieces.next() {
+                let more = pieces.peek().is_some();
+                if !sink.reply(reply(more, ReplyBody::Keys(piece.to_vec()))).await {
+                    return;
+                }
+            }
+            if keys.is_empty() {
+                sink.reply(reply(false, ReplyBody::Keys(Vec::new()))).await;
+            }
+        }
+        AnswerBody::Rows(mut rows) => {
+            while let Some(batch) = rows.next_batch().await {
+                let wanted = match batch {
+                    Ok(batch) => sink.reply(reply(true, ReplyBody::Rows(batch.into_wire()))).await,
+                    Err(failure) => {
+                        sink.reply(reply(false, ReplyBody::Failed(failure))).await;
+                        false
+                    }
+                };
+                if !wanted {
+                    return;
+                }
+            }
+            sink.reply(reply(false, ReplyBody::Rows(Vec::new()))).await;
+        }
+    }
+}
+
+/// Key names per piece of an answer: of the longest keys, they fit a frame.
+const KEYS_PER_PIECE: usize = 512;
+
+impl Gateway for Router {
+    type Rows = Rows;
+
+    async fn write(&self, shard: ShardId, command: Bytes) -> Result<Written, Failure> {
+        self.hold(|| self.try_write(shard, command.clone())).await
+    }
+
+    async fn read(&self, query: Query) -> Result<Answer<Rows>, Failure> {
+        let shard = self.shard_of_query(&query)?;
+        self.hold(|| self.try_read(shard, &query)).await
+    }
+
+    fn shard_of(&self, key: &[u8]) -> ShardId {
+        shard_of(key, self.shards())
+    }
+
+    fn status(&self) -> ClusterStatus {
+        self.0.shell.board.status(ShardId(0))
+    }
+
+    fn info(&self) -> ServerInfo {
+        ServerInfo { shards: self.shards(), ..self.0.info.clone() }
+    }
+
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        self.0.shell.board.metrics()
+    }
+}
+
+/// Rows of an answer, wherever they come from.
+pub enum Rows {
+    /// All of them.
+    Few(Vec<KvRow>),
+    /// A cursor over this server's state.
+    List(KvList),
+    /// Pieces from the leader.
+    Remote {
+        /// The piece that came first.
+        first: Option<Vec<WireRow>>,
+        /// Where the others come from; `None` at the end.
+        rest: Option<Pieces>,
+    },
+}
+
+/// A piece of them.
+pub enum Batch {
+    /// From this server's state.
+    Local(Vec<KvRow>),
+    /// From the leader.
+    Remote(Vec<WireRow>),
+}
+
+impl Batch {
+    fn into_wire(self) -> Vec<WireRow> {
+        match self {
+            Self::Remote(rows) => rows,
+            Self::Local(rows) => rows.iter().map(|row| owned(row.as_ref())).collect(),
+        }
+    }
+}
+
+fn owned(row: KvRowRef<'_>) -> WireRow {
+    WireRow {
+        key: Bytes::copy_from_slice(row.key),
+        value: Bytes::copy_from_slice(row.value),
+        flags: row.flags,
+        create_index: row.create_index,
+        modify_index: row.modify_index,
+        lock_index: row.lock_index,
+        session: Bytes::copy_from_slice(row.session),
+    }
+}
+
+impl RowStream for Rows {
+    type Batch = Batch;
+
+    async fn next_batch(&mut self) -> Option<Result<Batch, Failure>> {
+        match self {
+            Self::Few(rows) if rows.is_empty() => None,
+            Self::Few(rows) => Some(Ok(Batch::Local(std::mem::take(rows)))),
+            Self::List(list) => {
+                let mut rows = Vec::new();
+                list.next_rows(ROWS_PER_SLICE, limits::REPLY_BYTES_MAX, &mut rows);
+                (!rows.is_empty()).then_some(Ok(Batch::Local(rows)))
+            }
+            Self::Remote { first, rest } => {
+                if let Some(rows) = first.take().filter(|rows| !rows.is_empty()) {
+                    return Some(Ok(Batch::Remote(rows)));
+                }
+                loop {
+                    let piece = rest.as_mut()?.next().await;
+                    match piece {
+                        Some(WireReply { body: ReplyBody::Rows(rows), more, .. }) => {
+                            if !more {
+                                *rest = None;
+                            }
+                            if !rows.is_empty() {
+                                return Some(Ok(Batch::Remote(rows)));
+                            }
+                        }
+                        Some(WireReply { body: ReplyBody::Failed(failure), .. }) => {
+                            *rest = None;
+                            return Some(Err(failure));
+                        }
+                        _ => {
+                            *rest = None;
+                            let why = "the connection to the leader broke while it was listing";
+                            return Some(Err(failure(FailureKind::Internal, why)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl RowBatch for Batch {
+    fn len(&self) -> usize {
+        match self {
+            Self::Local(rows) => rows.len(),
+            Self::Remote(rows) => rows.len(),
+        }
+    }
+
+    fn row(&self, at: usize) -> KvRowRef<'_> {
+        match self {
+            Self::Local(rows) => rows[at].as_ref(),
+            Self::Remote(rows) => rows[at].borrow(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_lies_in_one_shard_only_when_its_first_segment_is_complete() {
+        for (prefix, full) in [("", false), ("a", false), ("a/", true), ("/a", false), ("//a/b", true), ("/", false)] {
+            assert_eq!(has_full_segment(prefix.as_bytes()), full, "{prefix:?}");
+        }
+    }
+}

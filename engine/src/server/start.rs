@@ -1,0 +1,166 @@
+//! From a checked configuration to a serving process, and down again.
+//!
+//! ```text
+//! directory and lock ─ ports ─ executors ─┬─ no cluster yet: form or find one   (executor)
+//!                                         ├─ recover the log, repair it         (recover)
+//!                                         └─ open the shards ─ serve ─ signal ─ stop
+//! ```
+//! The ports are open from the start: while there is nothing to serve they say why.
+
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+use super::{
+    board::Board,
+    config::{AgentConfig, DataDir as WhereData},
+    executor::{Executor, Place},
+    http::bind_exclusive,
+    lanes::{Ends, mesh},
+};
+use crate::cluster::identity::{DataDir, random_u64};
+
+/// Memory each executor registers with glommio's rings, bytes: its smallest. Our files do not use it.
+const GLOMMIO_IO_MEMORY: usize = 64 << 10;
+/// Submissions that glommio's rings hold.
+const GLOMMIO_RING_DEPTH: usize = 128;
+/// After so long a task that works on is asked to let others run.
+const PREEMPT_AFTER: Duration = Duration::from_micros(500);
+
+/// The signals that end a server, as a descriptor that becomes readable.
+pub type StopSignal = OwnedFd;
+
+/// Runs a server until it is signalled. The error is one sentence for the operator.
+pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
+    let temporary = TemporaryDir::for_config(&config)?;
+    let path = match (&config.data_dir, &temporary) {
+        (WhereData::At(path), _) => path.clone(),
+        (WhereData::Temporary, Some(temporary)) => temporary.0.clone(),
+        (WhereData::Temporary, None) => unreachable!("a temporary directory was made"),
+    };
+    let wanted_logs = config.shards.unwrap_or(1).min(config.executors);
+    let data = DataDir::open(&path, config.node_id, &config.datacenter, wanted_logs)
+        .map_err(|error| format!("-data-dir: {error}"))?;
+    let logs = data.identity().logs.len();
+    if logs > usize::from(config.executors) {
+        return Err(format!(
+            "-executors={}: the data directory has {logs} logs, each of which needs an executor; start with -executors={logs} or more",
+            config.executors
+        ));
+    }
+    let server = bind_exclusive(config.server_bind, "-bind, -server-port").map_err(|e| e.to_string())?;
+    let http = config
+        .http_address
+        .map(|address| bind_exclusive(address, "-client, -http-port"))
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let _pid_file = PidFile::write(config.pid_file.as_deref())?;
+    let board = Board::default();
+    let mut ends = mesh(config.executors).into_iter();
+    let first = ends.next().ok_or("-executors=0: at least one is needed")?;
+    let place = Place { path: data.path().to_owned(), identity: data.identity().clone() };
+    let workers = ends
+        .map(|ends| start_worker(&config, &place, &board, ends))
+        .collect::<Result<Vec<_>, String>>()?;
+    let executor = builder(&config, 0).make().map_err(executor_error)?;
+    let main_config = config.clone();
+    let result = executor.run(async move {
+        let (executor, inbound) = Executor::new(main_config, place, &board, first).await;
+        executor.run_first(inbound, data, server, http, stop).await
+    });
+    if result.is_ok() {
+        for worker in workers {
+            // A worker's own trouble was already said, and ended the first executor.
+            let _ = worker.join();
+        }
+    }
+    drop(temporary);
+    result
+}
+
+type Worker = glommio::ExecutorJoinHandle<()>;
+
+fn start_worker(config: &AgentConfig, place: &Place, board: &Board, ends: Ends) -> Result<Worker, String> {
+    let (worker_config, place) = (config.clone(), place.clone());
+    let board = board.for_executor(ends.index());
+    builder(config, usize::from(ends.index()))
+        .spawn(move || async move {
+            let (executor, inbound) = Executor::new(worker_config, place, &board, ends).await;
+            executor.run_worker(inbound).await;
+        })
+        .map_err(executor_error)
+}
+
+/// Pinned to a processor each, unless their number was chosen: then processors may be shared.
+fn builder(config: &AgentConfig, index: usize) -> LocalExecutorBuilder {
+    let processors = available_parallelism().map_or(1, usize::from);
+    let placement = match config.executors_chosen {
+        true => Placement::Unbound,
+        false => Placement::Fixed(index % processors),
+    };
+    LocalExecutorBuilder::new(placement)
+        .name("curia")
+        .io_memory(GLOMMIO_IO_MEMORY)
+        .ring_depth(GLOMMIO_RING_DEPTH)
+        .preempt_timer(PREEMPT_AFTER)
+}
+
+fn executor_error(error: glommio::GlommioError<()>) -> String {
+    format!("cannot start an executor: {error}; is io_uring allowed here (kernel.io_uring_disabled, memlock limit)?")
+}
+
+/// Puts the path before an error.
+pub(super) fn in_dir<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> String {
+    let path = path.display().to_string();
+    move |error| format!("{path}: {error}")
+}
+
+/// A data directory for `-dev`, removed at the end.
+struct TemporaryDir(PathBuf);
+
+impl TemporaryDir {
+    fn for_config(config: &AgentConfig) -> Result<Option<Self>, String> {
+        if config.data_dir != WhereData::Temporary {
+            return Ok(None);
+        }
+        let path = std::env::temp_dir().join(format!("curia-dev-{:016x}", random_u64()));
+        std::fs::create_dir(&path).map_err(in_dir(&path))?;
+        Ok(Some(Self(path)))
+    }
+}
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            log::warn!(target: "agent", "{}: {error}; remove it by hand", self.0.display());
+        }
+    }
+}
+
+/// `-pid-file`, removed at the end.
+struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    fn write(path: Option<&Path>) -> Result<Self, String> {
+        if let Some(path) = path {
+            std::fs::write(path, format!("{}\n", std::process::id()))
+                .map_err(|error| format!("-pid-file={}: {error}", path.display()))?;
+        }
+        Ok(Self(path.map(Path::to_owned)))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // It may be gone already; nothing depends on it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+

@@ -1,0 +1,459 @@
+//! How is the log kept short, and a follower that fell behind it brought up?
+//!
+//! *Writing*: when a shard's log outgrew its bound, a view of the state is taken (O(1)) and
+//! written in slices, one piece at a time, paced by the background lane: each finished write
+//! lets the next slice be made. Only when the file is durable under its final name is a
+//! checkpoint put into the log, and only when that is durable may older segments go.
+//!
+//! *Sending*: raft-rs's snapshot message carries a descriptor; the follower pulls the pieces.
+//! While it does, the log behind the image stays, so that it can catch up afterwards.
+//!
+//! *Receiving*: pieces are verified, written to a temporary file and built into a new state as
+//! they arrive. Only a whole, verified, durable image is given to raft; until then the old
+//! image and log stand, and a crash at any point leaves one or the other.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use wire::{
+    ClusterId, ImageChunk, ImageFetch, Index, RaftEnvelope, ServerId, ShardId, Term, limits,
+};
+
+use super::event::{Effects, Notice, Transfer};
+use crate::{
+    fsm::{Fsm, FsmView},
+    io::{FileDone, FileOp},
+    snapshot::{
+        image::{ImageLoader, ImageMeta, ImageWriter},
+        names::ImageName,
+    },
+};
+
+/// Bounds of image making.
+#[derive(Clone, Debug)]
+pub struct ImageConfig {
+    /// Applied payload since the last image that calls for a new one, bytes. For a state whose
+    /// image is larger, half of the image's size counts instead.
+    pub threshold_bytes: u64,
+    /// Rows made into one piece at a time, bytes: bounds the time a slice takes.
+    pub slice_bytes: usize,
+    /// A follower that asked for no piece for so long has given up, ns.
+    pub idle_ns_max: u64,
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        Self { threshold_bytes: 128 << 20, slice_bytes: 128 << 10, idle_ns_max: 5_000_000_000 }
+    }
+}
+
+/// What a finished file operation means for the shard.
+#[derive(Debug)]
+pub enum ImageEvent {
+    /// Our own image is durable: put the checkpoint.
+    Written(ImageName, u64),
+    /// A received image is durable: let raft have its message, then [`Images::take_loaded`].
+    Received(Box<(ServerId, RaftEnvelope)>),
+    /// A piece that a peer asked for was read.
+    Nothing,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    Slice,
+    Publish,
+    Serve { to: ServerId, chunk: ImageChunk },
+    Receive,
+    PublishReceived,
+    Remove,
+}
+
+#[derive(Debug)]
+struct Writing {
+    writer: ImageWriter,
+    name: ImageName,
+    offset: u64,
+}
+
+#[derive(Debug)]
+struct Receiving {
+    from: ServerId,
+    message: RaftEnvelope,
+    name: ImageName,
+    loader: ImageLoader,
+    offset: u64,
+    total: u64,
+    asked_ns: u64,
+}
+
+/// A follower that pulls an image.
+#[derive(Debug)]
+struct Serving {
+    active_ns: u64,
+}
+
+/// A received image, whole and verified.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The state it holds.
+    pub fsm: Fsm,
+    /// Its header.
+    pub meta: ImageMeta,
+    /// Its name.
+    pub name: ImageName,
+    /// Its size, bytes.
+    pub bytes: u64,
+}
+
+/// Images of one shard.
+#[derive(Debug)]
+pub struct Images {
+    shard: ShardId,
+    cluster_id: ClusterId,
+    config: ImageConfig,
+    purposes: BTreeMap<u64, Purpose>,
+    next_token: u64,
+    writing: Option<Writing>,
+    receiving: Option<Receiving>,
+    loaded: Option<Loaded>,
+    serving: BTreeMap<ServerId, Serving>,
+    /// Images whose checkpoint is in the log with their sizes in bytes, oldest first.
+    kept: Vec<(ImageName, u64)>,
+    applied_bytes: u64,
+    image_bytes: u64,
+    /// Not before this time after a failure, ns.
+    retry_ns: u64,
+}
+
+/// Images kept on disk: the newest, and the one before it that a follower may be pulling.
+pub const IMAGES_KEPT_MAX: usize = 2;
+
+impl Images {
+    /// `kept`: images found on disk that the log's checkpoint vouches for, with their sizes in bytes.
+    pub fn new(shard: ShardId, cluster_id: ClusterId, config: ImageConfig, kept: Vec<(ImageName, u64)>) -> Self {
+        let image_bytes = kept.last().map_or(0, |(_, bytes)| *bytes);
+        Self {
+            shard,
+            cluster_id,
+            config,
+            purposes: BTreeMap::new(),
+            next_token: 0,
+            writing: None,
+            receiving: None,
+            loaded: None,
+            serving: BTreeMap::new(),
+            kept,
+            applied_bytes: 0,
+            image_bytes,
+            retry_ns: 0,
+        }
+    }
+
+    /// The shard that a file token belongs to.
+    pub fn shard_of(token: u64) -> ShardId {
+        ShardId((token >> 48) as u16)
+    }
+
+    fn token(&mut self, purpose: Purpose) -> u64 {
+        self.next_token += 1;
+        let token = u64::from(self.shard.0) << 48 | self.next_token;
+        self.purposes.insert(token, purpose);
+        token
+    }
+
+    /// Counts payload that was applied since the last image.
+    pub fn count_applied(&mut self, bytes: u64) {
+        self.applied_bytes += bytes;
+    }
+
+    /// Whether an image should be begun. `wanted`: a follower needs one whatever the size of the
+    /// log. `pinned`: the log cannot keep to its bound without one. Otherwise none is begun while
+    /// a follower pulls one, because the log behind that one is what it will catch up from.
+    pub fn is_due(&self, now_ns: u64, wanted: bool, pinned: bool) -> bool {
+        let threshold = self.config.threshold_bytes.max(self.image_bytes / 2);
+        self.writing.is_none()
+            && self.receiving.is_none()
+            && self.loaded.is_none()
+            && now_ns >= self.retry_ns
+            && (wanted || pinned || self.applied_bytes >= threshold && self.serving.is_empty())
+    }
+
+    /// Begins an image of `view`.
+    pub fn begin(&mut self, view: FsmView, configuration: Bytes, effects: &mut Effects) {
+        let name = ImageName { shard: self.shard, index: view.index, term: view.term };
+        if self.kept.last().is_some_and(|(kept, _)| *kept == name) {
+            return;
+        }
+        let writer = ImageWriter::new(view, self.cluster_id, self.shard, configuration);
+        self.applied_bytes = 0;
+        self.writing = Some(Writing { writer, name, offset: 0 });
+        self.write_slice(effects);
+    }
+
+    fn write_slice(&mut self, effects: &mut Effects) {
+        let slice_bytes = self.config.slice_bytes;
+        let Some(writing) = &mut self.writing else { return };
+        let name = writing.name;
+        match writing.writer.next_chunk(slice_bytes) {
+            Some(bytes) => {
+                let offset = writing.offset;
+                writing.offset += bytes.len() as u64;
+                let token = self.token(Purpose::Slice);
+                effects.files.push(FileOp::Write { name: name.temporary_name(), offset, bytes, token });
+            }
+            None => {
+                self.image_bytes = writing.offset;
+                let token = self.token(Purpose::Publish);
+                let (from, to) = (name.temporary_name(), name.file_name());
+                effects.files.push(FileOp::Publish { from, to, token });
+            }
+        }
+    }
+
+    /// A background file operation of this shard ended.
+    pub fn file_done(&mut self, now_ns: u64, done: FileDone, effects: &mut Effects) -> ImageEvent {
+        let Some(purpose) = self.purposes.remove(&done.token) else { return ImageEvent::Nothing };
+        match (purpose, done.result) {
+            (Purpose::Slice, Ok(_)) => self.write_slice(effects),
+            (Purpose::Publish, Ok(_)) => {
+                if let Some(writing) = self.writing.take() {
+                    return ImageEvent::Written(writing.name, writing.offset);
+                }
+            }
+            (Purpose::Slice | Purpose::Publish, Err(error)) => {
+                let name = self.writing.take().map(|writing| writing.name);
+                self.give_up(now_ns, name, &format!("writing an image failed: {error}"), effects);
+            }
+            (Purpose::Serve { to, mut chunk }, result) => {
+                let bytes = result.unwrap_or_default();
+                chunk.missing = bytes.is_empty();
+                chunk.crc = crc32c::crc32c(&bytes);
+                let transfer = Transfer::ImageChunk(chunk, bytes);
+                effects.transfers.push((to, self.shard, transfer));
+            }
+            (Purpose::Receive, Ok(_)) => {}
+            (Purpose::PublishReceived, Ok(_)) => {
+                if let Some(receiving) = self.receiving.take() {
+                    return ImageEvent::Received(Box::new((receiving.from, receiving.message)));
+                }
+            }
+            (Purpose::Receive | Purpose::PublishReceived, Err(error)) => {
+                self.loaded = None;
+                let name = self.receiving.take().map(|receiving| receiving.name);
+                self.give_up(now_ns, name, &format!("storing an image failed: {error}"), effects);
+            }
+            (Purpose::Remove, _) => {}
+        }
+        ImageEvent::Nothing
+    }
+
+    fn give_up(&mut self, now_ns: u64, name: Option<ImageName>, why: &str, effects: &mut Effects) {
+        self.retry_ns = now_ns + self.config.idle_ns_max;
+        let shard = self.shard;
+        effects.notices.push(Notice::Warn(format!("shard {shard}: {why}; it will be tried again")));
+        if let Some(name) = name {
+            let token = self.token(Purpose::Remove);
+            effects.files.push(FileOp::Remove { name: name.temporary_name(), token });
+        }
+    }
+
+    /// The checkpoint of this image is durable: older images may go.
+    pub fn keep(&mut self, name: ImageName, bytes: u64, effects: &mut Effects) {
+        self.image_bytes = bytes;
+        self.kept.push((name, bytes));
+        while self.kept.len() > IMAGES_KEPT_MAX {
+            let (old, _) = self.kept.remove(0);
+            let token = self.token(Purpose::Remove);
+            effects.files.push(FileOp::Remove { name: old.file_name(), token });
+        }
+    }
+
+    // ------------------------------------------------------------------ sending
+
+    /// A follower was sent a snapshot message.
+    pub fn offered(&mut self, now_ns: u64, to: ServerId) {
+        self.serving.insert(to, Serving { active_ns: now_ns });
+    }
+
+    /// A peer asks for a piece.
+    pub fn serve(&mut self, now_ns: u64, to: ServerId, fetch: &ImageFetch, effects: &mut Effects) {
+        if let Some(serving) = self.serving.get_mut(&to) {
+            serving.active_ns = now_ns;
+        }
+        let name = ImageName { shard: self.shard, index: fetch.index, term: fetch.term };
+        let mut chunk = ImageChunk {
+            index: fetch.index,
+            term: fetch.term,
+            offset: fetch.offset,
+            ..ImageChunk::default()
+        };
+        let Some((_, total)) = self.kept.iter().find(|(kept, _)| *kept == name) else {
+            chunk.missing = true;
+            effects.transfers.push((to, self.shard, Transfer::ImageChunk(chunk, Bytes::new())));
+            return;
+        };
+        chunk.total = *total;
+        let length = (fetch.length as usize).min(limits::IMAGE_CHUNK_BYTES_MAX);
+        let token = self.token(Purpose::Serve { to, chunk });
+        effects.files.push(FileOp::Read { name: name.file_name(), offset: fetch.offset, length, token });
+    }
+
+    /// Followers that stopped asking, to be reported to raft as failed.
+    pub fn take_idle(&mut self, now_ns: u64) -> Vec<ServerId> {
+        let idle_ns_max = self.config.idle_ns_max;
+        let idle: Vec<ServerId> = self
+            .serving
+            .iter()
+            .filter(|(_, serving)| now_ns > serving.active_ns + idle_ns_max)
+            .map(|(server, _)| *server)
+            .collect();
+        for server in &idle {
+            self.serving.remove(server);
+        }
+        idle
+    }
+
+    // ------------------------------------------------------------------ receiving
+
+    /// A snapshot message arrived: begins to pull the image, unless that very one is being pulled.
+    pub fn receive(
+        &mut self,
+        now_ns: u64,
+        from: ServerId,
+        message: RaftEnvelope,
+        effects: &mut Effects,
+    ) {
+        let meta = message.message.get_snapshot().get_metadata();
+        let name = ImageName { shard: self.shard, index: Index(meta.index), term: Term(meta.term) };
+        if let Some(receiving) = &mut self.receiving {
+            let alive = now_ns < receiving.asked_ns + self.config.idle_ns_max;
+            if alive && receiving.name == name && receiving.from == from {
+                receiving.message = message;
+                return;
+            }
+            let old = receiving.name;
+            let token = self.token(Purpose::Remove);
+            effects.files.push(FileOp::Remove { name: old.temporary_name(), token });
+        }
+        effects.notices.push(Notice::Info(format!(
+            "shard {}: this server is behind the leader's log; fetching the image at index {}",
+            self.shard, name.index
+        )));
+        self.loaded = None;
+        self.receiving = Some(Receiving {
+            from,
+            message,
+            name,
+            loader: ImageLoader::new(),
+            offset: 0,
+            total: u64::MAX,
+            asked_ns: now_ns,
+        });
+        self.ask(now_ns, effects);
+    }
+
+    fn ask(&mut self, now_ns: u64, effects: &mut Effects) {
+        let Some(receiving) = &mut self.receiving else { return };
+        receiving.asked_ns = now_ns;
+        let fetch = ImageFetch {
+            index: receiving.name.index,
+            term: receiving.name.term,
+            offset: receiving.offset,
+            length: limits::IMAGE_CHUNK_BYTES_MAX as u32,
+        };
+        effects.transfers.push((receiving.from, self.shard, Transfer::ImageFetch(fetch)));
+    }
+
+    /// A piece arrived. A damaged one is asked for again; an image that is damaged as a whole is
+    /// given up, and the leader will offer one anew.
+    pub fn chunk(
+        &mut self,
+        now_ns: u64,
+        from: ServerId,
+        chunk: &ImageChunk,
+        bytes: Bytes,
+        effects: &mut Effects,
+    ) {
+        let Some(receiving) = &mut self.receiving else { return };
+        let wanted = receiving.from == from
+            && (receiving.name.index, receiving.name.term) == (chunk.index, chunk.term)
+            && receiving.offset == chunk.offset;
+        if !wanted {
+            return;
+        }
+        let name = receiving.name;
+        if chunk.missing {
+            self.receiving = None;
+            return self.give_up(now_ns, Some(name), "the leader no longer has the image it offered", effects);
+        }
+        if crc32c::crc32c(&bytes) != chunk.crc {
+            return self.ask(now_ns, effects);
+        }
+        if let Err(error) = receiving.loader.push(&bytes) {
+            self.receiving = None;
+            return self.give_up(now_ns, Some(name), &format!("the image offered is damaged: {error}"), effects);
+        }
+        receiving.total = chunk.total;
+        let offset = receiving.offset;
+        receiving.offset += bytes.len() as u64;
+        let whole = receiving.offset >= receiving.total;
+        let token = self.token(Purpose::Receive);
+        effects.files.push(FileOp::Write { name: name.temporary_name(), offset, bytes, token });
+        if whole {
+            self.finish_receiving(now_ns, effects);
+        } else {
+            self.ask(now_ns, effects);
+        }
+    }
+
+    fn finish_receiving(&mut self, now_ns: u64, effects: &mut Effects) {
+        let Some(receiving) = &mut self.receiving else { return };
+        let (name, bytes) = (receiving.name, receiving.total);
+        let loaded = std::mem::take(&mut receiving.loader).finish();
+        let checked = loaded.map_err(|error| error.to_string()).and_then(|(fsm, meta)| {
+            let right = (meta.cluster_id, meta.shard, meta.index, meta.term)
+                == (self.cluster_id, name.shard, name.index, name.term);
+            right.then_some((fsm, meta)).ok_or_else(|| "it is not the one that was offered".to_owned())
+        });
+        match checked {
+            Ok((fsm, meta)) => {
+                self.loaded = Some(Loaded { fsm, meta, name, bytes });
+                let token = self.token(Purpose::PublishReceived);
+                let (from, to) = (name.temporary_name(), name.file_name());
+                effects.files.push(FileOp::Publish { from, to, token });
+            }
+            Err(why) => {
+                self.receiving = None;
+                self.give_up(now_ns, Some(name), &format!("the image offered is damaged: {why}"), effects);
+            }
+        }
+    }
+
+    /// The state built from a received image, once raft has accepted its message.
+    pub fn take_loaded(&mut self) -> Option<Loaded> {
+        self.applied_bytes = 0;
+        self.loaded.take()
+    }
+
+    /// Raft did not want the image after all (it had caught up meanwhile).
+    pub fn drop_loaded(&mut self, effects: &mut Effects) {
+        if let Some(Loaded { name, .. }) = self.loaded.take() {
+            let token = self.token(Purpose::Remove);
+            effects.files.push(FileOp::Remove { name: name.file_name(), token });
+        }
+    }
+
+    /// Gives up a transfer whose leader has fallen silent, so that another may begin.
+    pub fn expire(&mut self, now_ns: u64, effects: &mut Effects) {
+        let idle = |receiving: &Receiving| now_ns > receiving.asked_ns + self.config.idle_ns_max;
+        if self.loaded.is_none() && self.receiving.as_ref().is_some_and(idle) {
+            let name = self.receiving.take().map(|receiving| receiving.name);
+            self.give_up(now_ns, name, "the leader stopped sending its image", effects);
+        }
+    }
+
+    /// Size of the newest image written here, bytes.
+    pub fn image_bytes(&self) -> u64 {
+        self.image_bytes
+    }
+}

@@ -1,0 +1,424 @@
+//! One shard on one server: its replica, its state machine, and who waits on them.
+
+use bytes::Bytes;
+use raft::eraftpb::{Entry, EntryType, MessageType};
+use wire::{Command, EntriesFetch, FailureKind, Index, RaftEnvelope, ServerId, ShardId, Term};
+
+use super::{
+    event::{Effects, Notice, Request, Ticket, failure},
+    images::{ImageEvent, Images, Loaded},
+    reads::{Reads, not_leader},
+    repair::Repairs,
+    tickets::{Applied, Tickets},
+};
+use crate::{
+    consensus::{Configuration, Output, ProposeError, Replica, RoleChange, WantedEntries},
+    fsm::{Fsm, Outcome},
+    io::FileDone,
+    log::{Checkpoint, Log, LogError},
+};
+
+/// One shard of this server.
+pub struct Member {
+    shard: ShardId,
+    replica: Replica,
+    fsm: Fsm,
+    tickets: Tickets,
+    reads: Reads,
+    images: Images,
+    repairs: Repairs,
+    commands: Vec<Bytes>,
+    askers: Vec<Option<Ticket>>,
+    output: Output,
+    outcomes: Vec<Outcome>,
+    digest_proposed: Index,
+    /// Reads of old entries under way for lagging followers, by log token.
+    fetching: Vec<(u64, WantedEntries)>,
+}
+
+/// Most reads of old entries under way for lagging followers of one shard.
+pub const ENTRY_READS_IN_FLIGHT_MAX: usize = 8;
+
+impl Member {
+    /// A shard as it was opened.
+    pub fn new(shard: ShardId, replica: Replica, fsm: Fsm, images: Images) -> Self {
+        Self {
+            shard,
+            replica,
+            fsm,
+            tickets: Tickets::default(),
+            reads: Reads::default(),
+            images,
+            repairs: Repairs::default(),
+            commands: Vec::new(),
+            askers: Vec::new(),
+            output: Output::default(),
+            outcomes: Vec::new(),
+            digest_proposed: Index(0),
+            fetching: Vec::new(),
+        }
+    }
+
+    /// The raft group member.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The state machine.
+    pub fn fsm(&self) -> &Fsm {
+        &self.fsm
+    }
+
+    /// Requests that wait here.
+    pub fn waiting(&self) -> usize {
+        self.tickets.len() + self.reads.len() + self.askers.len()
+    }
+
+    /// Feeds ticks; before the turn's messages (see [`Replica::tick`]).
+    pub fn tick(&mut self, ticks: u64, disk_stalled: bool) {
+        for _ in 0..ticks {
+            self.replica.tick(disk_stalled);
+        }
+    }
+
+    /// Takes a request: into the turn's proposals, or to the reads.
+    pub fn request(
+        &mut self,
+        now_ns: u64,
+        ticket: Ticket,
+        request: Request,
+        log_full: Option<String>,
+        effects: &mut Effects,
+    ) {
+        match request {
+            Request::Read(query) => {
+                let applied = self.replica.applied_index();
+                self.reads.take(
+                    now_ns, ticket, query, &self.replica, self.fsm.store(), applied, effects,
+                );
+            }
+            Request::Write(_) if !self.replica.is_leader() => {
+                effects.fail(ticket, not_leader(&self.replica));
+            }
+            Request::Write(_) if log_full.is_some() => {
+                effects.fail(ticket, failure(FailureKind::DiskFull, log_full.unwrap_or_default()));
+            }
+            Request::Write(command) => {
+                self.commands.push(command);
+                self.askers.push(Some(ticket));
+            }
+        }
+    }
+
+    /// Takes raft messages. `log_full`: appends are left unread, which a leader reads as loss.
+    pub fn messages(
+        &mut self,
+        now_ns: u64,
+        from: ServerId,
+        messages: Vec<RaftEnvelope>,
+        log_full: bool,
+        effects: &mut Effects,
+    ) {
+        for envelope in messages {
+            match envelope.message.get_msg_type() {
+                MessageType::MsgAppend if log_full && !envelope.message.entries.is_empty() => {}
+                MessageType::MsgSnapshot if self.needs_image(&envelope) => {
+                    self.images.receive(now_ns, from, envelope, effects);
+                }
+                _ => self.replica.step(now_ns, from, envelope),
+            }
+        }
+    }
+
+    /// A snapshot message of the present or a later term, ahead of what is committed here.
+    fn needs_image(&self, envelope: &RaftEnvelope) -> bool {
+        let message = &envelope.message;
+        Term(message.term) >= self.replica.term()
+            && message.get_snapshot().get_metadata().index > self.replica.commit().0
+    }
+
+    /// Proposes everything gathered in this turn as one batch.
+    pub fn propose(&mut self, effects: &mut Effects) {
+        if self.commands.is_empty() {
+            return;
+        }
+        self.ride_digest_check();
+        let term = self.replica.term();
+        match self.replica.propose(&mut self.commands) {
+            Ok(indexes) => {
+                for (index, asker) in indexes.zip(self.askers.drain(..)) {
+                    self.tickets.proposed(index, term, asker);
+                }
+            }
+            Err(why) => {
+                self.commands.clear();
+                let refusal = match why {
+                    ProposeError::NotLeader => not_leader(&self.replica),
+                    ProposeError::Transferring => busy("leadership transfer in progress"),
+                    ProposeError::Backlog => busy("too many writes are proposed and not yet committed"),
+                };
+                for asker in self.askers.drain(..).flatten() {
+                    effects.fail(asker, refusal.clone());
+                }
+            }
+        }
+    }
+
+    /// Lets the newest digest travel with a batch that goes out anyway (reliability promise 6).
+    fn ride_digest_check(&mut self) {
+        if let Some((index, digest)) = self.fsm.latest_digest()
+            && index > self.digest_proposed
+        {
+            self.digest_proposed = index;
+            self.commands.push(Command::DigestCheck { index, digest }.encode());
+            self.askers.push(None);
+        }
+    }
+
+    /// Drains consensus, applies what is committed, answers what may be answered.
+    pub fn advance(&mut self, now_ns: u64, log: &mut Log, effects: &mut Effects) {
+        self.reads.before_drain(now_ns, &mut self.replica);
+        loop {
+            let mut output = std::mem::take(&mut self.output);
+            self.replica.drain(now_ns, log, &mut output);
+            self.perform(now_ns, &mut output, log, effects);
+            self.output = output;
+            if !self.replica.has_ready() || effects.fatal.is_some() {
+                break;
+            }
+        }
+        let applied = self.replica.applied_index();
+        self.reads.after_apply(now_ns, &self.replica, self.fsm.store(), applied, effects);
+        self.fetch_entries(log, effects);
+        self.fsm.release_some(RELEASE_ROWS_PER_TURN);
+    }
+
+    fn perform(&mut self, now_ns: u64, output: &mut Output, log: &mut Log, effects: &mut Effects) {
+        for role in output.roles.drain(..) {
+            let leads = matches!(role, RoleChange::Elected(_));
+            if !leads {
+                self.tickets.deposed(effects);
+            }
+            effects.notices.push(Notice::Leader { shard: self.shard, leads });
+        }
+        for outgoing in output.send.drain(..) {
+            if outgoing.envelope.message.get_msg_type() == MessageType::MsgSnapshot {
+                self.images.offered(now_ns, outgoing.to);
+            }
+            effects.send(self.shard, outgoing, log.durable_lsn());
+        }
+        if output.install.take().is_some() {
+            self.install(log, effects);
+        }
+        if !output.committed.is_empty() {
+            let committed = std::mem::take(&mut output.committed);
+            self.apply(&committed, effects);
+        }
+    }
+
+    /// Applies a committed run in one state transaction, then answers its writers.
+    fn apply(&mut self, committed: &[Entry], effects: &mut Effects) {
+        let run: Vec<(Index, Term, &[u8])> = committed
+            .iter()
+            .map(|entry| (Index(entry.index), Term(entry.term), entry.data.as_ref()))
+            .collect();
+        if committed.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal) {
+            effects.fatal = Some(
+                "the log holds a configuration change, which this build does not know; run a later one".to_owned(),
+            );
+            return;
+        }
+        self.outcomes.clear();
+        if let Err(error) = self.fsm.apply_run(&run, &mut self.outcomes) {
+            effects.fatal = Some(error.to_string());
+            return;
+        }
+        let mut bytes = 0;
+        for ((index, term, data), outcome) in run.iter().zip(self.outcomes.drain(..)) {
+            bytes += data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES;
+            self.tickets.applied(Applied::new(*index, *term, outcome), effects);
+        }
+        self.images.count_applied(bytes);
+        if let Some(last) = committed.last() {
+            self.replica.applied(Index(last.index));
+        }
+    }
+
+    /// Raft accepted a received image: replace the state in one step and put the checkpoint into
+    /// the same batch that raft's answer waits for.
+    fn install(&mut self, log: &mut Log, effects: &mut Effects) {
+        let Some(Loaded { fsm, meta, name, bytes }) = self.images.take_loaded() else {
+            effects.fatal = Some(format!("shard {}: raft accepted an image that was not loaded", self.shard));
+            return;
+        };
+        let configuration = match Configuration::decode(&meta.configuration) {
+            Ok(configuration) => configuration,
+            Err(error) => {
+                effects.fatal = Some(format!("shard {}: image {}: {error}", self.shard, name.file_name()));
+                return;
+            }
+        };
+        log.put_checkpoint(self.shard, self.checkpoint(name.index, name.term, meta.configuration.clone()));
+        self.replica.also_requires(log.open_lsn());
+        self.fsm.replace(fsm);
+        self.replica.set_configuration(configuration.clone());
+        self.replica.applied(name.index);
+        self.images.keep(name, bytes, effects);
+        effects.notices.push(Notice::Configuration(configuration));
+        effects.notices.push(Notice::Info(format!(
+            "shard {}: installed the leader's image at index {}",
+            self.shard, name.index
+        )));
+    }
+
+    fn checkpoint(&self, index: Index, term: Term, configuration: Bytes) -> Checkpoint {
+        Checkpoint {
+            hard_state: self.replica.hard_state(),
+            snapshot_index: index,
+            snapshot_term: term,
+            configuration,
+        }
+    }
+
+    /// Begins an image if one is due, and lets transfers that fell silent go.
+    pub fn tend_images(&mut self, now_ns: u64, pinned: bool, effects: &mut Effects) {
+        self.images.expire(now_ns, effects);
+        for server in self.images.take_idle(now_ns) {
+            self.replica.report_image(server, false);
+        }
+        let wanted = self.replica.store().take_image_wanted();
+        if self.images.is_due(now_ns, wanted, pinned) {
+            let configuration = self.replica.configuration().encode();
+            self.images.begin(self.fsm.view(), configuration, effects);
+        }
+    }
+
+    /// A background file operation of this shard ended.
+    pub fn file_done(&mut self, now_ns: u64, done: FileDone, log: &mut Log, effects: &mut Effects) {
+        match self.images.file_done(now_ns, done, effects) {
+            ImageEvent::Nothing => {}
+            ImageEvent::Written(name, bytes) => {
+                let configuration = self.replica.configuration();
+                let (conf_state, encoded) = (configuration.conf_state(), configuration.encode());
+                log.put_checkpoint(self.shard, self.checkpoint(name.index, name.term, encoded.clone()));
+                self.images.keep(name, bytes, effects);
+                let image = crate::consensus::ImageDescriptor {
+                    index: name.index,
+                    term: name.term,
+                    configuration: encoded,
+                };
+                self.replica.store_mut().offer_image(image, conf_state);
+            }
+            ImageEvent::Received(boxed) => {
+                let (from, message) = *boxed;
+                self.replica.step(now_ns, from, message);
+                if !self.replica.has_pending_image() {
+                    self.images.drop_loaded(effects);
+                }
+            }
+        }
+    }
+
+    /// The log freed what lies before `first`.
+    pub fn compacted(&mut self, first: Index) {
+        self.replica.store_mut().compact(first);
+    }
+
+    /// Images of this shard.
+    pub fn images(&mut self) -> &mut Images {
+        &mut self.images
+    }
+
+    /// Starts the disk reads that lagging followers wait for.
+    fn fetch_entries(&mut self, log: &mut Log, effects: &mut Effects) {
+        for wanted in self.replica.take_wanted_entries() {
+            let underway = self.fetching.iter().any(|(_, other)| other.first == wanted.first);
+            if underway || self.fetching.len() >= ENTRY_READS_IN_FLIGHT_MAX {
+                // raft-rs asks again with the next heartbeat's answer.
+                continue;
+            }
+            let bytes_max = wire::limits::APPEND_BYTES_MAX;
+            match log.start_read(self.shard, wanted.first, wanted.last, bytes_max, &mut effects.log) {
+                Ok(token) => self.fetching.push((token, wanted)),
+                Err(error) => effects.notices.push(unreadable(self.shard, &wanted, &error)),
+            }
+        }
+    }
+
+    /// A log read ended; true if it was this shard's.
+    pub fn entries_read(&mut self, token: u64, log: &mut Log, effects: &mut Effects) -> bool {
+        let Some(at) = self.fetching.iter().position(|(mine, _)| *mine == token) else {
+            return self.repairs.read(self.shard, token, log, effects);
+        };
+        let (_, wanted) = self.fetching.swap_remove(at);
+        match log.finish_read(token) {
+            Ok(entries) => {
+                let entries = entries.into_iter().map(raft_entry).collect();
+                self.replica.entries_fetched(wanted, entries);
+            }
+            Err(error) => effects.notices.push(unreadable(self.shard, &wanted, &error)),
+        }
+        true
+    }
+
+    /// A peer lost entries and asks for them.
+    pub fn serve_entries(
+        &mut self,
+        from: ServerId,
+        fetch: &EntriesFetch,
+        log: &mut Log,
+        effects: &mut Effects,
+    ) {
+        self.repairs.serve(self.shard, from, fetch, &self.replica, log, effects);
+    }
+
+    /// A peer's connection broke.
+    pub fn peer_down(&mut self, server: ServerId) {
+        self.replica.report_unreachable(server);
+    }
+
+    /// Answers everything that waits: the server is stopping.
+    pub fn shut_down(&mut self, effects: &mut Effects) {
+        let stopping = failure(FailureKind::ShuttingDown, "this server is shutting down");
+        self.tickets.deposed(effects);
+        self.reads.refuse_all(&stopping, effects);
+        for asker in self.askers.drain(..).flatten() {
+            effects.fail(asker, stopping.clone());
+        }
+        self.commands.clear();
+    }
+}
+
+fn unreadable(shard: ShardId, wanted: &WantedEntries, error: &LogError) -> Notice {
+    let (first, last) = (wanted.first, wanted.last);
+    Notice::Warn(format!("shard {shard}: entries {first} to {last} cannot be read for a follower: {error}"))
+}
+
+/// Rows of dropped views and replaced states freed in each turn: bounds the time it takes.
+const RELEASE_ROWS_PER_TURN: usize = 256;
+/// What an entry costs in the log beside its payload, bytes.
+pub const ENTRY_LOG_OVERHEAD_BYTES: u64 = 32;
+
+/// When a refused client should try again, ms.
+const RETRY_AFTER_MS: u32 = 100;
+
+fn busy(why: &str) -> wire::Failure {
+    let mut failure = failure(FailureKind::Busy, why);
+    failure.retry_after_ms = RETRY_AFTER_MS;
+    failure
+}
+
+/// An entry of the log as raft-rs wants it.
+pub fn raft_entry(entry: crate::log::Entry) -> Entry {
+    let mut out = Entry::default();
+    out.index = entry.index.0;
+    out.term = entry.term.0;
+    out.set_entry_type(match entry.kind {
+        1 => EntryType::EntryConfChange,
+        2 => EntryType::EntryConfChangeV2,
+        _ => EntryType::EntryNormal,
+    });
+    out.data = entry.data;
+    out
+}
+

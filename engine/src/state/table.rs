@@ -1,0 +1,431 @@
+//! How do a table and its indexes stay one thing?
+//!
+//! A table is its rows in a [`Tree`] by primary key, beside it where worthwhile a [`PointIndex`],
+//! and a tree of entries for each further index. Every change goes through [`Table::put`],
+//! [`Table::remove`] or [`Table::remove_prefix`], which check everything that can be refused
+//! before they change anything, and keep rows, indexes and digest in step.
+//!
+//! Invariant ([`Table::check`]): every index holds exactly the keys of the table's rows, and the
+//! digest is the sum over the rows.
+
+use super::{
+    index::{IndexDef, IndexError, Key, Lookup},
+    point::{DiscardedPart, PointIndex},
+    row::Row,
+    secondary::Secondary,
+    tree::{Cursor, Graveyard, Keyed, Tree, TreeBuilder, View},
+};
+
+/// What the schema says of a table.
+pub trait TableDef: 'static {
+    /// Its rows.
+    type Row: Row;
+    /// Its number in images and in the state digest: never changed, never used again.
+    const ID: u16;
+    /// Its name, also its key in the index table.
+    const NAME: &'static str;
+    /// Whether rows are also found by a hash of the primary key: for tables of very many rows.
+    const POINT_INDEX: bool;
+    /// The primary index, by which rows are ordered: unique, and written as the row's own key.
+    fn primary() -> IndexDef<Self::Row>;
+    /// All other indexes.
+    fn secondaries() -> Vec<IndexDef<Self::Row>>;
+}
+
+/// One table.
+#[derive(Debug)]
+pub struct Table<D: TableDef> {
+    rows: Tree<D::Row>,
+    point: Option<PointIndex<D::Row>>,
+    secondaries: Vec<Secondary<D::Row>>,
+    digest: u64,
+}
+
+impl<D: TableDef> Default for Table<D> {
+    fn default() -> Self {
+        Self::with_rows(Tree::new())
+    }
+}
+
+/// A row's part in the digest of the state, by the XXH3-64 of its canonical bytes: rows of
+/// different tables never cancel out.
+pub(crate) fn digest_part(table: u16, row: u64) -> u64 {
+    row ^ u64::from(table).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl<D: TableDef> Table<D> {
+    fn with_rows(rows: Tree<D::Row>) -> Self {
+        Self {
+            rows,
+            point: D::POINT_INDEX.then(PointIndex::new),
+            secondaries: D::secondaries().into_iter().map(Secondary::new).collect(),
+            digest: 0,
+        }
+    }
+
+    /// The row of this primary key.
+    pub fn get(&self, key: &[u8]) -> Option<&D::Row> {
+        match &self.point {
+            Some(point) => point.get(key),
+            None => self.rows.get(key),
+        }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Sum over the rows' digests.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The rows as they are now. O(1).
+    pub fn view(&self) -> View<D::Row> {
+        self.rows.view()
+    }
+
+    /// Puts a row in; returns the one that had its key. On an error nothing changed.
+    pub fn put(&mut self, row: D::Row) -> Result<Option<D::Row>, IndexError> {
+        let old = self.get(row.key()).cloned();
+        for secondary in &mut self.secondaries {
+            secondary.prepare(old.as_ref(), Some(&row))?;
+        }
+        self.secondaries
+            .iter_mut()
+            .for_each(|secondary| secondary.apply(row.key()));
+        if let Some(old) = &old {
+            self.digest = self.digest.wrapping_sub(digest_part(D::ID, old.digest()));
+        }
+        self.digest = self.digest.wrapping_add(digest_part(D::ID, row.digest()));
+        if let Some(point) = &mut self.point {
+            point.insert(row.clone());
+        }
+        self.rows.insert(row);
+        Ok(old)
+    }
+
+    /// Takes out the row of this primary key.
+    pub fn remove(&mut self, key: &[u8]) -> Option<D::Row> {
+        let old = self.rows.remove(key)?;
+        self.forget(&old);
+        Some(old)
+    }
+
+    /// Takes a row that has left the tree out of everything else.
+    fn forget(&mut self, old: &D::Row) {
+        if let Some(point) = &mut self.point {
+            point.remove(old.key());
+        }
+        for secondary in &mut self.secondaries {
+            secondary
+                .prepare(Some(old), None)
+                .expect("a removal violates nothing");
+            secondary.apply(old.key());
+        }
+        self.digest = self.digest.wrapping_sub(digest_part(D::ID, old.digest()));
+    }
+
+    /// Adds a row that is back in the tree to everything else.
+    fn recall(&mut self, row: &D::Row) {
+        if let Some(point) = &mut self.point {
+            point.insert(row.clone());
+        }
+        for secondary in &mut self.secondaries {
+            secondary
+                .prepare(None, Some(row))
+                .expect("it was stored before");
+            secondary.apply(row.key());
+        }
+        self.digest = self.digest.wrapping_add(digest_part(D::ID, row.digest()));
+    }
+
+    /// Removes all rows whose primary key starts with `prefix`; returns how many, and the rows as
+    /// they were before. `None` where there is no such row.
+    pub fn remove_prefix(&mut self, prefix: &[u8]) -> Option<(usize, View<D::Row>)> {
+        let (count, before) = self.rows.remove_prefix(prefix)?;
+        each(before.prefix(prefix), |row| self.forget(row));
+        Some((count, before))
+    }
+
+    /// Takes [`Self::remove_prefix`] back; the table must be as it left it.
+    pub(super) fn undo_remove_prefix(&mut self, prefix: &[u8], before: &View<D::Row>) {
+        self.rows.restore(before);
+        each(before.prefix(prefix), |row| self.recall(row));
+    }
+
+    /// The first row that an index finds.
+    pub fn first<'q, L: Lookup<D::Row>>(
+        &self,
+        index: &L,
+        query: L::Query<'q>,
+    ) -> Result<Option<D::Row>, IndexError> {
+        let mut found = None;
+        self.find(index, query, |row| {
+            found = Some(row.clone());
+            false
+        })?;
+        Ok(found)
+    }
+
+    /// Calls `each` with the rows under one key of an index, in order of the primary key, until it
+    /// returns false.
+    pub fn find<'q, L: Lookup<D::Row>>(
+        &self,
+        index: &L,
+        query: L::Query<'q>,
+        mut each: impl FnMut(&D::Row) -> bool,
+    ) -> Result<(), IndexError> {
+        let mut key = Key::default();
+        index.read(query, &mut key)?;
+        if index.def().name == D::primary().name {
+            self.get(key.as_bytes()).map(each);
+            return Ok(());
+        }
+        self.secondary(&index.def())
+            .find(key.as_bytes(), |primary| each(self.indexed(primary)));
+        Ok(())
+    }
+
+    /// Calls `each` with the rows whose keys in an index start with the query's, in order of these
+    /// keys, until it returns false. A row with several such keys comes several times.
+    pub fn find_prefix<'q, L: Lookup<D::Row>>(
+        &self,
+        index: &L,
+        query: L::Query<'q>,
+        mut each: impl FnMut(&D::Row) -> bool,
+    ) -> Result<(), IndexError> {
+        let def = index.def();
+        if !def.attributes.prefix {
+            return Err(IndexError::NoPrefix { index: def.name });
+        }
+        let mut key = Key::default();
+        index.read_prefix(query, &mut key)?;
+        if def.name != D::primary().name {
+            self.secondary(&def)
+                .find_prefix(key.as_bytes(), |primary| each(self.indexed(primary)));
+            return Ok(());
+        }
+        let mut cursor = self.rows.view().prefix(key.as_bytes());
+        loop {
+            let rows = cursor.take(usize::MAX);
+            if rows.is_empty() || !rows.iter().all(&mut each) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Primary keys under one key, as bytes, of the index of this name.
+    #[cfg(test)]
+    pub(super) fn find_raw(&self, index: &str, key: &[u8]) -> Vec<Vec<u8>> {
+        if index == D::primary().name {
+            return self
+                .get(key)
+                .map(|row| row.key().to_vec())
+                .into_iter()
+                .collect();
+        }
+        let mut found = Vec::new();
+        let secondary = self
+            .secondaries
+            .iter()
+            .find(|secondary| secondary.name() == index);
+        secondary
+            .expect("an index of the table")
+            .find(key, |primary| {
+                found.push(primary.to_vec());
+                true
+            });
+        found
+    }
+
+    fn secondary(&self, def: &IndexDef<D::Row>) -> &Secondary<D::Row> {
+        let found = self
+            .secondaries
+            .iter()
+            .find(|secondary| secondary.name() == def.name);
+        found.unwrap_or_else(|| panic!("table '{}' has no index '{}'", D::NAME, def.name))
+    }
+
+    fn indexed(&self, primary: &[u8]) -> &D::Row {
+        self.get(primary)
+            .expect("an index names only rows of its table")
+    }
+
+    /// Frees about `rows` rows of what views and removals left behind; true while there is more.
+    pub fn release_some(&self, rows: usize) -> bool {
+        let more = self.rows.release_some(rows);
+        self.secondaries
+            .iter()
+            .fold(more, |more, secondary| secondary.release_some(rows) || more)
+    }
+
+    /// Takes the table apart, so that its memory can be given back in slices.
+    pub(super) fn discard(mut self) -> Discarded<D::Row> {
+        Discarded {
+            parts: self
+                .point
+                .as_mut()
+                .map(PointIndex::take_parts)
+                .unwrap_or_default(),
+            secondaries: self.secondaries.iter().map(Secondary::graveyard).collect(),
+            rows: self.rows.graveyard().clone(),
+        }
+    }
+
+    /// Proves the invariant of the module text, for tests and offline checks: O(rows).
+    pub fn check(&self) {
+        self.rows.check();
+        let mut digest = 0u64;
+        let mut expected: Vec<Vec<(Vec<u8>, Vec<u8>)>> = vec![Vec::new(); self.secondaries.len()];
+        let mut keys = Default::default();
+        each(self.rows.view().cursor(), |row| {
+            digest = digest.wrapping_add(digest_part(D::ID, row.digest()));
+            assert!(
+                self.get(row.key()).is_some_and(|found| found.is_same(row)),
+                "point index"
+            );
+            D::primary()
+                .keys_of(row, &mut keys)
+                .expect("a stored row has a primary key");
+            assert_eq!(
+                keys.iter().collect::<Vec<_>>(),
+                [row.key()],
+                "primary index of '{}'",
+                D::NAME
+            );
+            for (secondary, expected) in self.secondaries.iter().zip(&mut expected) {
+                secondary
+                    .def()
+                    .keys_of(row, &mut keys)
+                    .expect("a stored row fits its indexes");
+                expected.extend(keys.iter().map(|key| (key.to_vec(), row.key().to_vec())));
+            }
+        });
+        assert_eq!(digest, self.digest, "digest of '{}'", D::NAME);
+        if let Some(point) = &self.point {
+            assert_eq!(point.len(), self.len(), "point index of '{}'", D::NAME);
+        }
+        for (secondary, mut expected) in self.secondaries.iter().zip(expected) {
+            let mut found = secondary.entries();
+            found.sort();
+            expected.sort();
+            assert_eq!(
+                found,
+                expected,
+                "index '{}' of '{}'",
+                secondary.name(),
+                D::NAME
+            );
+            let mut index_keys: Vec<_> = expected.iter().map(|(key, _)| key).collect();
+            index_keys.dedup();
+            assert!(!secondary.def().attributes.unique || index_keys.len() == expected.len());
+        }
+    }
+}
+
+fn each<R: Row>(mut cursor: Cursor<R>, mut each: impl FnMut(&R)) {
+    loop {
+        let rows = cursor.take(usize::MAX);
+        if rows.is_empty() {
+            return;
+        }
+        rows.iter().for_each(&mut each);
+    }
+}
+
+/// What is left of a table that was replaced.
+#[derive(Debug)]
+pub(super) struct Discarded<R: Row> {
+    parts: Vec<DiscardedPart<R>>,
+    secondaries: Vec<Graveyard<super::secondary::IndexEntry>>,
+    rows: Graveyard<R>,
+}
+
+/// Something that is given back in slices.
+pub(super) trait Release: std::fmt::Debug {
+    /// Frees about `rows` rows; true while there is or can be more.
+    fn release_some(&mut self, rows: usize) -> bool;
+}
+
+impl<R: Row> Release for Discarded<R> {
+    fn release_some(&mut self, rows: usize) -> bool {
+        let mut done = 0;
+        while done < rows {
+            // The tree still holds every row, so this only counts references down.
+            let Some(part) = self.parts.pop() else { break };
+            done += part.len();
+        }
+        if !self.parts.is_empty() {
+            return true;
+        }
+        let left = rows.saturating_sub(done);
+        let more = self.rows.release_some(left) || self.rows.is_shared();
+        self.secondaries
+            .iter()
+            .fold(more, |more, graveyard| graveyard.release_some(left) || more)
+    }
+}
+
+/// Builds a table from rows in ascending order of the primary key.
+#[derive(Debug)]
+pub(crate) struct TableBuilder<D: TableDef> {
+    rows: TreeBuilder<D::Row>,
+    rest: Table<D>,
+}
+
+impl<D: TableDef> Default for TableBuilder<D> {
+    fn default() -> Self {
+        Self {
+            rows: TreeBuilder::new(),
+            rest: Table::default(),
+        }
+    }
+}
+
+/// Why a row cannot be part of the table that is being built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BuildError {
+    #[error("rows are not in ascending order of their keys")]
+    Order,
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl<D: TableDef> TableBuilder<D> {
+    /// Adds the next row.
+    pub(crate) fn push(&mut self, row: D::Row) -> Result<(), BuildError> {
+        self.rows.push(row.clone()).map_err(|_| BuildError::Order)?;
+        for secondary in &mut self.rest.secondaries {
+            secondary.prepare(None, Some(&row))?;
+            secondary.apply(row.key());
+        }
+        self.rest.digest = self
+            .rest
+            .digest
+            .wrapping_add(digest_part(D::ID, row.digest()));
+        if let Some(point) = &mut self.rest.point {
+            point.insert(row);
+        }
+        Ok(())
+    }
+
+    /// Number of rows so far.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The table.
+    pub(crate) fn finish(self) -> Table<D> {
+        Table {
+            rows: self.rows.finish(),
+            ..self.rest
+        }
+    }
+}

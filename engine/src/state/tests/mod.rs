@@ -1,0 +1,5 @@
+//! The store against plain models.
+
+mod gadgets;
+mod kv_reads;
+mod transactions;

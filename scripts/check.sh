@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Format, lints, build, tests, benchmark smoke: what has to pass before a commit lands.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+stage() {
+  local name=$1 began=$SECONDS
+  shift
+  printf '\n==== %s: %s\n' "$name" "$*"
+  "$@"
+  printf '==== %s took %d min %02d s\n' "$name" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60))
+}
+
+command -v cc >/dev/null || { echo "a C compiler (cc) is needed: apt-get install build-essential" >&2; exit 1; }
+
+stage format cargo fmt --all -- --check
+stage lints cargo clippy --workspace --all-targets -- -D warnings
+stage build cargo build --release
+stage tests cargo test --workspace
+stage smoke target/release/curia-bench smoke
+echo
+echo "all stages passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
