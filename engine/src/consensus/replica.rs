@@ -105,6 +105,8 @@ pub struct Replica {
     held: VecDeque<Outgoing>,
     /// The batch with the newest term or vote.
     hard_state_lsn: Lsn,
+    /// That term and vote.
+    promised: (u64, u64),
     /// The batch with the newest entries.
     entries_lsn: Lsn,
     clock: QuorumClock,
@@ -151,6 +153,7 @@ impl Replica {
         let election_ns = config.election_ticks as u64 * config.tick_ns;
         let voters: Vec<u64> = configuration.voters().map(|member| member.raft_id.0).collect();
         let sole = voters == [config.id.0];
+        let recovered = (node.raft.term, node.raft.vote);
         let mut replica = Self {
             silent_until_ns: if config.restarted && !sole { now_ns + election_ns } else { 0 },
             config,
@@ -162,6 +165,7 @@ impl Replica {
             unpersisted: VecDeque::new(),
             held: VecDeque::new(),
             hard_state_lsn: Lsn(0),
+            promised: recovered,
             entries_lsn: Lsn(0),
             clock: QuorumClock::default(),
             term_start: Index(u64::MAX),
@@ -328,7 +332,12 @@ impl Replica {
             if entries {
                 self.entries_lsn = open;
             }
-            if ready.hs().is_some() {
+            // A ready with entries may carry a hard state in which only the commit index moved:
+            // that promises nothing, and what leaves at once must not wait for it.
+            if let Some(promise) = ready.hs().map(|state| (state.term, state.vote))
+                && promise != self.promised
+            {
+                self.promised = promise;
                 self.hard_state_lsn = open;
             }
             if !ready.snapshot().is_empty() {
