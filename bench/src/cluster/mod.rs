@@ -8,7 +8,7 @@ pub mod curia;
 pub mod etcd;
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use crate::{Context, Error, Result};
 pub const READY_MAX: Duration = Duration::from_secs(60);
 /// Timeout of one probe.
 const PROBE_MAX: Duration = Duration::from_secs(2);
+/// How long a killed server's addresses are waited for; after that its successor says what is wrong.
+const ADDRESSES_FREE_MAX: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_millis(20);
 /// Most servers that fit into an address block beside the floor's.
 pub const SERVERS_MAX: usize = 200;
@@ -81,6 +83,13 @@ impl Product {
         match self {
             Self::Curia(_) => curia::HTTP_PORT,
             Self::Etcd(_) => etcd::CLIENT_PORT,
+        }
+    }
+
+    fn ports(&self) -> [u16; 2] {
+        match self {
+            Self::Curia(_) => [curia::HTTP_PORT, curia::SERVER_PORT],
+            Self::Etcd(_) => [etcd::CLIENT_PORT, etcd::PEER_PORT],
         }
     }
 
@@ -186,8 +195,20 @@ impl Cluster {
     }
 
     /// `kill -9` of one server; no effect if it does not run.
+    ///
+    /// Returns once its addresses can be bound again: the kernel ends a killed process's io_uring
+    /// instances in the background, and they hold its sockets for some milliseconds longer.
     pub fn kill(&mut self, position: usize) {
-        self.children[position] = None;
+        if self.children[position].take().is_none() {
+            return;
+        }
+        let deadline = Instant::now() + ADDRESSES_FREE_MAX;
+        for port in self.product.ports() {
+            let address = self.nodes[position].at(port);
+            while TcpListener::bind(address).is_err() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 
     /// Which product this is.

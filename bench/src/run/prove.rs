@@ -21,6 +21,8 @@ use crate::{Error, Result};
 const WRITES: u64 = 200;
 /// Requests in flight in those phases.
 const IN_FLIGHT: usize = 8;
+/// Length of the attempts, between which it is seen whether all servers still run.
+const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long a cluster that must commit may take until it does.
 const COMMIT_MAX: Duration = Duration::from_secs(30);
 
@@ -134,10 +136,11 @@ fn commits(subject: &mut Subject, when: &str) -> Result<f64> {
         first: None,
         acknowledged: 0,
     };
-    let rung = writes(IN_FLIGHT, Until::Time(COMMIT_MAX));
+    let rung = writes(IN_FLIGHT, Until::Time(ATTEMPT));
     // While servers come and go nobody may be listening for a moment: try again.
     let mut errors = Outcome::default();
     while watch.tick(0) {
+        subject.cluster().check_alive()?;
         match subject.drive(&rung, &mut watch) {
             Ok(outcome) => errors.merge(&outcome),
             Err(e) => errors.failure(&e.to_string()),
