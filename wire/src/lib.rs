@@ -32,7 +32,7 @@ pub use hello::{Bootstrap, BootstrapAnswer, Hello, Role};
 pub use ids::{
     ClusterId, ExecutorId, Index, Lsn, NodeId, RequestId, ServerId, ShardId, Term, Uuid,
 };
-pub use placement::shard_of;
+pub use placement::{shard_of, spans_shards};
 pub use query::{Query, QueryBody, ReadMode};
 pub use raft_batch::{RaftEnvelope, decode_raft_frame, encode_raft_frame};
 pub use reply::{

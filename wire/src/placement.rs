@@ -23,6 +23,17 @@ pub fn shard_of(key: &[u8], shards: u16) -> ShardId {
     ShardId((xxh64(segment, 0) % u64::from(shards)) as u16)
 }
 
+/// Whether keys that begin with `prefix` can belong to different shards: the prefix has no whole
+/// first segment, so it does not say which shard they are in.
+///
+/// ```
+/// assert!(wire::spans_shards(b"serv", 4) && !wire::spans_shards(b"serv/", 4));
+/// ```
+pub fn spans_shards(prefix: &[u8], shards: u16) -> bool {
+    let leading = prefix.iter().take_while(|&&byte| byte == b'/').count();
+    shards > 1 && !prefix[leading..].contains(&b'/')
+}
+
 fn first_segment(key: &[u8]) -> &[u8] {
     key.split(|&byte| byte == b'/')
         .find(|segment| !segment.is_empty())
@@ -46,6 +57,23 @@ mod tests {
             ("a//b", "a"),
         ] {
             assert_eq!(first_segment(key.as_bytes()), segment.as_bytes(), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_with_a_whole_segment_is_in_one_shard() {
+        for (prefix, spans) in [
+            ("", true),
+            ("/", true),
+            ("//", true),
+            ("a", true),
+            ("/a", true),
+            ("a/", false),
+            ("//a/", false),
+            ("a/b", false),
+        ] {
+            assert_eq!(spans_shards(prefix.as_bytes(), 4), spans, "{prefix:?}");
+            assert!(!spans_shards(prefix.as_bytes(), 1), "one shard holds all");
         }
     }
 

@@ -525,6 +525,7 @@ mod tests {
     use std::net::TcpListener;
 
     /// `PUT`s answered by a script; the key travels as the path.
+    #[derive(Clone, Copy)]
     struct Plain;
     impl Dialect for Plain {
         fn put(&self, host: SocketAddr, key: &[u8], value: &[u8], out: &mut BytesMut) {

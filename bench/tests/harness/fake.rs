@@ -2,7 +2,7 @@
 //!
 //! All servers of a cluster share one directory of values, so replication is no question. Alive
 //! is who accepts connections on the server port; the leader is the first of those; a write is
-//! acknowledged if a quorum is alive.
+//! acknowledged if a quorum is alive. The server port speaks frames to whoever says Hello.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,6 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
+use bytes::{Bytes, BytesMut};
+use wire::{
+    Command, Failure, FailureKind, Frame, FrameDecoder, FrameKind, Hello, Index, KvRow, Query,
+    QueryBody, Reply, ReplyBody, limits,
+};
 
 /// Environment variable with the arguments that `curia` was called with.
 pub const ARGUMENTS: &str = "FAKE_ARGUMENTS";
@@ -48,15 +53,32 @@ fn serve() {
         TcpListener::bind(format!("{}:{}", flags[ip], flags[port])).expect("port in use")
     };
     let (peers, http) = (listen("bind", "server-port"), listen("client", "http-port"));
-    std::thread::spawn(move || peers.incoming().for_each(drop));
     let fake = Arc::new(Fake {
         flags,
         store,
         writes: AtomicU64::new(0),
     });
+    let native = fake.clone();
+    std::thread::spawn(move || {
+        for stream in peers.incoming() {
+            let fake = native.clone();
+            // Most connections here only ask whether we are alive, and end at once.
+            std::thread::spawn(move || fake.frames(stream.unwrap()));
+        }
+    });
     for stream in http.incoming() {
         let fake = fake.clone();
         std::thread::spawn(move || fake.connection(stream.unwrap()));
+    }
+}
+
+fn reply(body: ReplyBody) -> Reply {
+    Reply {
+        index: Index(1),
+        known_leader: true,
+        last_contact_ms: 0,
+        more: false,
+        body,
     }
 }
 
@@ -113,6 +135,79 @@ impl Fake {
                 return;
             }
         }
+    }
+
+    fn frames(&self, mut stream: TcpStream) {
+        let mut decoder = FrameDecoder::new(limits::CLIENT_FRAME_BYTES_MAX);
+        stream.set_nodelay(true).unwrap();
+        while let Ok(n @ 1..) = stream.read(decoder.space()) {
+            decoder.received(n);
+            while let Some(frame) = decoder.next_frame().expect("frames of our own bench") {
+                let mut out = BytesMut::new();
+                let (kind, payload) = match frame.kind {
+                    FrameKind::Hello => (
+                        FrameKind::Hello,
+                        Hello {
+                            protocol: limits::PROTOCOL_VERSION,
+                            ..Hello::default()
+                        }
+                        .encode(),
+                    ),
+                    FrameKind::Propose => (FrameKind::Reply, self.propose(&frame.payload).encode()),
+                    FrameKind::Query => (FrameKind::Reply, self.query(&frame.payload).encode()),
+                    other => panic!("a bench that sends {other:?}"),
+                };
+                Frame {
+                    kind,
+                    payload,
+                    ..frame
+                }
+                .encode(&mut out);
+                if stream.write_all(&out).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn propose(&self, payload: &Bytes) -> Reply {
+        let Ok(Command::Kv(kv)) = Command::decode(payload) else {
+            panic!("not a KV command");
+        };
+        let key = std::str::from_utf8(kv.key).unwrap();
+        let index = Index(1);
+        reply(match self.put(&format!("/v1/kv/{key}"), kv.value) {
+            (200, _) => ReplyBody::Written { ok: true, index },
+            (_, text) => ReplyBody::Failed(Failure {
+                kind: FailureKind::NoLeader,
+                message: String::from_utf8(text).unwrap(),
+                leader: String::new(),
+                retry_after_ms: 0,
+            }),
+        })
+    }
+
+    fn query(&self, payload: &Bytes) -> Reply {
+        let QueryBody::KvGet { key } = Query::decode(payload).unwrap().body else {
+            panic!("not a get");
+        };
+        let path = format!("/v1/kv/{}", std::str::from_utf8(&key).unwrap());
+        let row = |value: Vec<u8>| KvRow {
+            key: key.clone(),
+            value: value.into(),
+            flags: 0,
+            create_index: Index(1),
+            modify_index: Index(1),
+            lock_index: 0,
+            session: Bytes::new(),
+        };
+        reply(ReplyBody::Rows(
+            fs::read(self.file(&path))
+                .ok()
+                .map(row)
+                .into_iter()
+                .collect(),
+        ))
     }
 
     fn answer(&self, method: &str, target: &str, body: &[u8]) -> (u16, Vec<u8>) {

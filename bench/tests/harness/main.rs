@@ -50,13 +50,11 @@ impl Bench {
             .arg("--report-dir")
             .arg(self.reports())
             .arg("--allow-tmpfs")
-            .args(["--protocol", "http"])
             .args(args)
             .stdin(Stdio::null());
         command
     }
 
-    /// The stand-in speaks HTTP only.
     fn run(&self, mode: &str, args: &[&str], script: &[(&str, &str)]) -> Output {
         let output = self
             .command(mode, args)
@@ -126,7 +124,14 @@ const SHORT: &[&str] = &[
 #[test]
 fn commit_latency_measures_proves_and_reports() {
     let bench = Bench::new();
-    let proof = ["--servers", "1,3", "--silent-seconds", "0.5"];
+    let proof = [
+        "--servers",
+        "1,3",
+        "--silent-seconds",
+        "0.5",
+        "--protocol",
+        "native,http",
+    ];
     let text = succeeds(&bench.run("commit-latency", &[SHORT, &proof].concat(), &[]));
     assert!(text.contains("3 servers: proved"), "{text}");
 
@@ -138,15 +143,20 @@ fn commit_latency_measures_proves_and_reports() {
     );
     let raw = json(&report.join("raw.json"));
     let rows = raw["rows"].as_array().unwrap();
-    let rung = |servers: u64, in_flight: u64| {
-        let found = rows
-            .iter()
-            .find(|r| r["servers"] == servers && r["in_flight"] == in_flight);
+    let rung = |subject: &str, servers: u64, in_flight: u64| {
+        let found = rows.iter().find(|r| {
+            r["subject"] == subject && r["servers"] == servers && r["in_flight"] == in_flight
+        });
         found.unwrap_or_else(|| panic!("{servers} servers, {in_flight} in flight: {rows:#?}"))
     };
     for (servers, quorum, tolerance) in [(1, 1, 0), (3, 2, 1)] {
-        for in_flight in [1, 8] {
-            let row = rung(servers, in_flight);
+        for (subject, in_flight) in [
+            ("curia native", 1),
+            ("curia native", 8),
+            ("curia http", 1),
+            ("curia http", 8),
+        ] {
+            let row = rung(subject, servers, in_flight);
             assert_eq!(
                 (&row["quorum"], &row["tolerance"]),
                 (&quorum.into(), &tolerance.into())

@@ -10,6 +10,7 @@ mod aligned;
 mod background;
 mod dir;
 mod ring;
+pub mod mem;
 pub mod sector;
 
 pub use aligned::AlignedBuf;

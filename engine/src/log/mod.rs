@@ -298,3 +298,6 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ impl Default for LogConfig {
             writes_in_flight_max: 2,
             idle_mark_ns: 100_000_000,
             prepare_retry_ns: 500_000_000,
-            free_segments_max: 2,
+            free_segments_max: 4,
         }
     }
 }

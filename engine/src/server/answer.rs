@@ -7,11 +7,11 @@ use std::{rc::Rc, time::Duration};
 
 use glommio::timer::sleep;
 use wire::{
-    ClusterStatus, Failure, FailureKind, Index, Reply as WireReply, ReplyBody, ReplyMeta, RequestId,
+    Failure, FailureKind, Index, Reply as WireReply, ReplyBody, ReplyMeta, RequestId,
     ShardId, encode_rows_reply, limits,
 };
 
-use super::{admission::Permit, pipe::Outbox, shell::Outcome};
+use super::{admission::Permit, pipe::Outbox, router::ReplySink, shell::Outcome};
 use crate::{
     shard::{ReadAnswer, ReadBody, Reply, failure},
     state::KvRow,
@@ -28,8 +28,8 @@ pub struct NativeAsker {
     pub request: RequestId,
     /// Its shard.
     pub shard: ShardId,
-    /// Its place among the requests in flight.
-    pub permit: Permit,
+    /// Its place among the requests in flight, given back when the answer is out.
+    pub _permit: Permit,
 }
 
 impl NativeAsker {
@@ -110,17 +110,42 @@ impl NativeAsker {
         }
     }
 
-    /// Sends what is there and waits until the peer has read most of it. False at the end.
     async fn room(&self, unfinished: bool) -> bool {
         self.outbox.flush();
-        if !unfinished {
-            return false;
+        unfinished && room(&self.outbox).await
+    }
+}
+
+/// Sends what is there and waits until the peer has read most of it. False when it is gone.
+async fn room(outbox: &Rc<Outbox>) -> bool {
+    outbox.flush();
+    glommio::executor().yield_task_queue_now().await;
+    while outbox.pending() > limits::REPLY_BYTES_MAX && !outbox.is_closed() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    !outbox.is_closed()
+}
+
+/// A native connection that a relayed answer goes to.
+pub struct OutboxSink {
+    /// The connection.
+    pub outbox: Rc<Outbox>,
+    /// The shard.
+    pub shard: ShardId,
+    /// Its name for the request.
+    pub request: RequestId,
+}
+
+impl ReplySink for OutboxSink {
+    async fn reply(&self, reply: WireReply) -> bool {
+        if self.outbox.push(|out| reply.encode_frame(self.shard, self.request, out)).is_err() {
+            self.outbox.close();
         }
-        glommio::executor().yield_task_queue_now().await;
-        while self.outbox.pending() > limits::REPLY_BYTES_MAX && !self.outbox.is_closed() {
-            sleep(Duration::from_millis(1)).await;
+        if reply.more {
+            return room(&self.outbox).await;
         }
-        !self.outbox.is_closed()
+        self.outbox.flush();
+        true
     }
 }
 
@@ -146,11 +171,6 @@ fn with_meta(meta: ReplyMeta, body: ReplyBody) -> WireReply {
 /// A reply that is no read.
 pub fn plain(index: Index, body: ReplyBody) -> WireReply {
     WireReply { index, known_leader: true, last_contact_ms: 0, more: false, body }
-}
-
-/// A status reply.
-pub fn status_reply(status: ClusterStatus) -> WireReply {
-    plain(status.commit, ReplyBody::Status(status))
 }
 
 /// The refusal of a request over the bounds of admission.

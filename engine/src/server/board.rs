@@ -17,19 +17,26 @@ use crate::shard::{Core, status};
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     shared: Arc<Mutex<Shared>>,
+    executor: u16,
     updated_ns: Cell<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     status: BTreeMap<ShardId, ClusterStatus>,
-    metrics: BTreeMap<String, f64>,
+    /// By executor.
+    metrics: BTreeMap<u16, BTreeMap<&'static str, f64>>,
 }
 
 /// Counters are copied at most this often, ns.
 const UPDATE_NS_MIN: u64 = 20_000_000;
 
 impl Board {
+    /// The same board, written to by another executor.
+    pub fn for_executor(&self, executor: u16) -> Self {
+        Self { shared: Arc::clone(&self.shared), executor, updated_ns: Cell::new(0) }
+    }
+
     /// Copies what changed; `at_once` for a change of leader or peer set.
     pub fn update(&self, core: &Core, at_once: bool) {
         let now_ns = super::shell::now_ns();
@@ -38,6 +45,8 @@ impl Board {
         }
         self.updated_ns.set(now_ns);
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &mut *shared;
+        let metrics = shared.metrics.entry(self.executor).or_default();
         let mut elections = 0;
         for (shard, member) in core.members() {
             let replica = member.replica();
@@ -59,9 +68,7 @@ impl Board {
                     ("curia.state.kv_entries", member.fsm().store().kv_len() as f64),
                     ("curia.requests.waiting", member.waiting() as f64),
                 ];
-                for (name, value) in gauges {
-                    shared.metrics.insert(name.to_owned(), value);
-                }
+                metrics.extend(gauges);
             }
         }
         let log = core.log_stats();
@@ -79,15 +86,7 @@ impl Board {
             ("curia.log.disk_bytes", log.disk_bytes as f64),
             ("curia.log.last_batch_entries", log.last_batch_entries as f64),
         ];
-        for (name, value) in counters {
-            shared.metrics.insert(name.to_owned(), value);
-        }
-    }
-
-    /// Puts one gauge.
-    pub fn gauge(&self, name: &str, value: f64) {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.metrics.insert(name.to_owned(), value);
+        metrics.extend(counters);
     }
 
     /// A shard's cluster as this server sees it.
@@ -96,8 +95,13 @@ impl Board {
         shared.status.get(&shard).cloned().unwrap_or_default()
     }
 
-    /// All counters and gauges.
+    /// All counters and gauges; those of several executors are summed.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).metrics.clone()
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = BTreeMap::new();
+        for (name, value) in shared.metrics.values().flatten() {
+            *all.entry((*name).to_owned()).or_default() += value;
+        }
+        all
     }
 }

@@ -110,23 +110,23 @@ pub async fn find_cluster(
         }
         let step = desk.seen.borrow().decide(&desk.own, true, now_ns());
         let mut pause = ROUND;
-        let mut state = String::new();
-        match step {
+        let state = match step {
             Step::Adopt(bootstrap) => return Ok(Some(Formed { bootstrap, promised: Vec::new() })),
             Step::Conflict(why) => return Err(why),
-            Step::Wait(why) => state = why,
+            Step::Wait(why) => why,
             Step::NotListed { server, cluster_id } => {
-                state = format!(
+                let why = format!(
                     "this server is not in the peer set of cluster {cluster_id} (found at {server}); it serves nothing until it is added"
                 );
-                not_listed(Some(state.clone()));
+                not_listed(Some(why.clone()));
                 pause = ROUND_UNLISTED;
+                why
             }
             Step::Propose(members) => match propose(config, desk, introduce, members).await {
                 Ok(formed) => return Ok(Some(formed)),
-                Err(why) => state = why,
+                Err(why) => why,
             },
-        }
+        };
         rounds += 1;
         if state != said || rounds % SAY_AGAIN_ROUNDS == 0 {
             log::info!(target: "agent.server", "no cluster yet: {state}");

@@ -39,14 +39,9 @@ const FORWARDS_IN_FLIGHT_MAX: usize = 16_384;
 /// What every dialled connection introduces itself with.
 pub type Introduce = Rc<dyn Fn() -> Hello>;
 
-/// Why a forwarded request got no answer.
+/// There is no connection to that server, or it takes no more: nothing was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForwardError {
-    /// There is no connection to that server: nothing was sent.
-    NotConnected,
-    /// The connection broke after the request was sent.
-    Broken,
-}
+pub struct NotSent;
 
 /// What happens to links that others must know.
 pub enum LinkEvent {
@@ -145,11 +140,11 @@ impl Links {
         kind: FrameKind,
         shard: ShardId,
         payload: Bytes,
-    ) -> Result<mpsc::UnboundedReceiver<Reply>, ForwardError> {
-        let link = self.0.links.borrow().get(&to).cloned().ok_or(ForwardError::NotConnected)?;
-        let outbox = link.outbox.borrow().clone().ok_or(ForwardError::NotConnected)?;
+    ) -> Result<mpsc::UnboundedReceiver<Reply>, NotSent> {
+        let link = self.0.links.borrow().get(&to).cloned().ok_or(NotSent)?;
+        let outbox = link.outbox.borrow().clone().ok_or(NotSent)?;
         if link.asked.borrow().len() >= FORWARDS_IN_FLIGHT_MAX {
-            return Err(ForwardError::NotConnected);
+            return Err(NotSent);
         }
         let request = link.next_request.get() + 1;
         link.next_request.set(request);
@@ -161,16 +156,11 @@ impl Links {
             payload,
             blob: Bytes::new(),
         };
-        outbox.push(|out| frame.encode(out)).map_err(|_| ForwardError::NotConnected)?;
+        outbox.push(|out| frame.encode(out)).map_err(|_| NotSent)?;
         let (sender, receiver) = mpsc::unbounded();
         link.asked.borrow_mut().insert(request, sender);
         outbox.flush();
         Ok(receiver)
-    }
-
-    /// Whether there is a connection to that server.
-    pub fn is_connected(&self, to: ServerId) -> bool {
-        self.0.links.borrow().get(&to).is_some_and(|link| link.outbox.borrow().is_some())
     }
 }
 
@@ -234,6 +224,10 @@ async fn connect(inner: &Inner, server: ServerId, link: &Link) -> Result<(TcpStr
     hello.role = Role::Peer;
     let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
     let theirs = exchange_hello(&mut stream, &mut decoder, &hello).await.map_err(|_| ())?;
+    if theirs.raft_id == server && theirs.cluster_id.is_nil() {
+        // It is about to learn of the cluster it was formed with.
+        return Err(());
+    }
     if theirs.raft_id != server || theirs.cluster_id != hello.cluster_id {
         log::warn!(
             target: "agent.server.rpc",

@@ -21,7 +21,7 @@ use wire::{
 
 use super::{
     admission::{Admission, Permit},
-    answer::{NativeAsker, over_bounds, plain},
+    answer::{NativeAsker, OutboxSink, over_bounds, plain},
     dial::frame,
     links::Introduce,
     pipe::Outbox,
@@ -324,7 +324,7 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
     let here = serving.router.leads_here(shard);
     let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
     if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
-        let asker = NativeAsker { outbox: Rc::clone(outbox), request: asked, shard, permit };
+        let asker = NativeAsker { outbox: Rc::clone(outbox), request: asked, shard, _permit: permit };
         serving.shell.ask(shard, request, Asker::Native(asker));
     } else {
         let task = forward(serving.router.clone(), request, frame, Rc::clone(outbox), permit);
@@ -334,9 +334,9 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
 }
 
 async fn forward(router: Router, request: Request, frame: Frame, outbox: Rc<Outbox>, permit: Permit) {
-    router.relay(frame.shard, request, frame.request, &outbox).await;
+    let sink = OutboxSink { outbox, shard: frame.shard, request: frame.request };
+    router.relay(frame.shard, request, &sink).await;
     drop(permit);
-    outbox.flush();
 }
 
 fn parse(frame: &Frame) -> Result<Request, wire::WireError> {

@@ -39,7 +39,7 @@ pub async fn repair(
     own: ServerId,
     configuration: &Configuration,
     shell: &Rc<Shell>,
-    port: &Rc<Port>,
+    port: Option<&Rc<Port>>,
     stopping: &Rc<Cell<bool>>,
 ) -> Result<(), String> {
     let damaged: Vec<ShardId> = recovered
@@ -55,6 +55,10 @@ pub async fn repair(
         target: "agent.server.log",
         "the log is damaged; {} shard(s) will be repaired from the peers before this server takes part", damaged.len()
     );
+    let Some(port) = port else {
+        return Err("the log of an executor other than the first is damaged, which this build cannot repair from the peers: \
+                    empty the data directory and let the server rejoin".to_owned());
+    };
     let inbox: Inbox = Rc::default();
     let sink = Rc::clone(&inbox);
     port.enter(Phase::Repairing(Rc::new(move |from, shard, chunk| {

@@ -17,13 +17,13 @@ use futures_lite::StreamExt;
 use glommio::timer::sleep;
 use wire::{
     ClusterStatus, Failure, FailureKind, FrameKind, Index, KvRow as WireRow, KvRowRef, Query,
-    QueryBody, ReadMode, Reply as WireReply, ReplyBody, RequestId, ShardId, limits, shard_of,
+    QueryBody, ReadMode, Reply as WireReply, ReplyBody, ShardId, limits, shard_of,
 };
 
 use super::{
-    answer::{ROWS_PER_SLICE, plain},
+    answer::{ROWS_PER_SLICE, over_bounds, plain},
     gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream, ServerInfo, Written},
-    pipe::Outbox,
+    lanes::{Lanes, Parcel},
     shell::Shell,
 };
 use crate::{
@@ -41,9 +41,34 @@ pub struct Router(Rc<Inner>);
 
 struct Inner {
     shell: Rc<Shell>,
+    lanes: Rc<Lanes>,
     shards: Cell<u16>,
+    /// Executors that shards live on: shard `s` on executor `s mod logs`.
+    logs: u16,
     hold: Duration,
     info: ServerInfo,
+}
+
+/// Where the pieces of an answer go.
+pub trait ReplySink {
+    /// Takes a piece, waiting until there is room. False when nobody wants more.
+    fn reply(&self, reply: WireReply) -> impl Future<Output = bool>;
+}
+
+/// Another executor that asked.
+pub struct LaneSink {
+    /// This executor's way there.
+    pub lanes: Rc<Lanes>,
+    /// The asker.
+    pub to: u16,
+    /// Its name for the question.
+    pub id: u64,
+}
+
+impl ReplySink for LaneSink {
+    async fn reply(&self, reply: WireReply) -> bool {
+        self.lanes.send(self.to, Parcel::Reply { id: self.id, reply }).await
+    }
 }
 
 /// What came of one attempt.
@@ -55,9 +80,9 @@ enum Attempt<T> {
 }
 
 impl Router {
-    /// A router over one executor's shell.
-    pub fn new(shell: Rc<Shell>, hold: Duration, info: ServerInfo) -> Self {
-        Self(Rc::new(Inner { shell, shards: Cell::new(1), hold, info }))
+    /// A router for the tasks of the executor that `shell` and `lanes` are of.
+    pub fn new(shell: Rc<Shell>, lanes: Rc<Lanes>, logs: u16, hold: Duration, info: ServerInfo) -> Self {
+        Self(Rc::new(Inner { shell, lanes, shards: Cell::new(1), logs, hold, info }))
     }
 
     /// How many shards the cluster turned out to have.
@@ -70,9 +95,14 @@ impl Router {
         self.0.shards.get()
     }
 
+    /// The executor that a shard lives on.
+    fn lane_of(&self, shard: ShardId) -> u16 {
+        shard.0 % self.0.logs
+    }
+
     /// Whether the shard lives on this executor.
-    pub fn is_here(&self, _shard: ShardId) -> bool {
-        true
+    pub fn is_here(&self, shard: ShardId) -> bool {
+        self.lane_of(shard) == self.0.lanes.index()
     }
 
     /// Whether this server leads the shard and it lives on this executor.
@@ -81,8 +111,34 @@ impl Router {
     }
 
     /// Hands an event to the executor that the shard lives on.
-    pub fn to_shard(&self, _shard: ShardId, event: Event) {
-        self.0.shell.post(event);
+    pub fn to_shard(&self, shard: ShardId, event: Event) {
+        if self.is_here(shard) {
+            self.0.shell.post(event);
+        } else {
+            // A full channel drops it, as a network does: raft and transfers send again.
+            let _ = self.0.lanes.try_send(self.lane_of(shard), Parcel::Event(Box::new(event)));
+        }
+    }
+
+    /// Asks the executor that a shard lives on. It holds for a leader there.
+    fn across(&self, kind: FrameKind, shard: ShardId, payload: Bytes) -> Result<Pieces, Failure> {
+        let asked = self.0.lanes.ask(self.lane_of(shard), kind, shard, payload);
+        asked.ok_or_else(|| over_bounds("requests"))
+    }
+
+    /// Answers a request that another executor asked.
+    pub async fn serve_call(&self, kind: FrameKind, shard: ShardId, payload: Bytes, sink: LaneSink) {
+        let request = match kind {
+            FrameKind::Propose => Ok(Request::Write(payload)),
+            _ => Query::decode(&payload).map(Request::Read),
+        };
+        match request {
+            Ok(request) => self.relay(shard, request, &sink).await,
+            Err(error) => {
+                let failure = failure(FailureKind::Invalid, error.to_string());
+                sink.reply(plain(Index(0), ReplyBody::Failed(failure))).await;
+            }
+        }
     }
 
     /// Tries until it is settled or the hold time is over.
@@ -109,6 +165,12 @@ impl Router {
 
     async fn try_write(&self, shard: ShardId, command: Bytes) -> Attempt<Written> {
         let shell = &self.0.shell;
+        if !self.is_here(shard) {
+            return match self.across(FrameKind::Propose, shard, command) {
+                Ok(pieces) => written(pieces).await,
+                Err(failure) => Attempt::Settled(Err(failure)),
+            };
+        }
         let leader = shell.leader(shard);
         if leader.here {
             return match shell.call(shard, Request::Write(command)).await {
@@ -118,22 +180,20 @@ impl Router {
             };
         }
         let Some(server) = leader.server else { return Attempt::Again };
-        let Ok(mut pieces) = shell.links.forward(server, FrameKind::Propose, shard, command) else {
-            return Attempt::Again;
-        };
-        match pieces.next().await.map(|reply| reply.body) {
-            Some(ReplyBody::Written { ok, index }) => Attempt::Settled(Ok(Written { ok, index })),
-            Some(ReplyBody::Failed(failure)) => settle(failure),
-            Some(_) => Attempt::Settled(Err(garbled())),
-            None => Attempt::Settled(Err(failure(
-                FailureKind::OutcomeUnknown,
-                "leadership lost while committing log",
-            ))),
+        match shell.links.forward(server, FrameKind::Propose, shard, command) {
+            Ok(pieces) => written(pieces).await,
+            Err(_) => Attempt::Again,
         }
     }
 
     async fn try_read(&self, shard: ShardId, query: &Query) -> Attempt<Answer<Rows>> {
         let shell = &self.0.shell;
+        if !self.is_here(shard) {
+            return match self.across(FrameKind::Query, shard, query.encode()) {
+                Ok(pieces) => rows_read(pieces).await,
+                Err(failure) => Attempt::Settled(Err(failure)),
+            };
+        }
         let leader = shell.leader(shard);
         if leader.here || query.mode == ReadMode::Stale {
             match shell.call(shard, Request::Read(query.clone())).await {
@@ -147,36 +207,28 @@ impl Router {
             }
         }
         let Some(server) = leader.server.filter(|_| !leader.here) else { return Attempt::Again };
-        let Ok(mut pieces) = shell.links.forward(server, FrameKind::Query, shard, query.encode()) else {
-            return Attempt::Again;
-        };
-        match pieces.next().await {
-            None => Attempt::Again,
-            Some(first) => match first.body {
-                ReplyBody::Failed(failure) => settle(failure),
-                _ => remote_answer(first, pieces).await,
-            },
+        match shell.links.forward(server, FrameKind::Query, shard, query.encode()) {
+            Ok(pieces) => rows_read(pieces).await,
+            Err(_) => Attempt::Again,
         }
     }
 
-    /// Answers a native request by way of the router, in one or more frames.
-    pub async fn relay(&self, shard: ShardId, request: Request, id: RequestId, outbox: &Rc<Outbox>) {
-        let push = |reply: &WireReply| {
-            if outbox.push(|out| reply.encode_frame(shard, id, out)).is_err() {
-                outbox.close();
-            }
-        };
+    /// Answers a request by way of the router, in one or more pieces.
+    pub async fn relay(&self, shard: ShardId, request: Request, sink: &impl ReplySink) {
         match request {
             Request::Write(command) => {
                 let written = self.write(shard, command).await;
-                push(&match written {
+                sink.reply(match written {
                     Ok(Written { ok, index }) => plain(index, ReplyBody::Written { ok, index }),
                     Err(failure) => plain(Index(0), ReplyBody::Failed(failure)),
-                });
+                })
+                .await;
             }
             Request::Read(query) => match self.hold(|| self.try_read(shard, &query)).await {
-                Err(failure) => push(&plain(Index(0), ReplyBody::Failed(failure))),
-                Ok(answer) => relay_answer(answer, push).await,
+                Ok(answer) => relay_answer(answer, sink).await,
+                Err(failure) => {
+                    sink.reply(plain(Index(0), ReplyBody::Failed(failure))).await;
+                }
             },
         }
     }
@@ -272,7 +324,31 @@ async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<R
     Attempt::Settled(Ok(Answer { index, known_leader, last_contact_ms, body }))
 }
 
-async fn relay_answer(answer: Answer<Rows>, push: impl Fn(&WireReply)) {
+/// The outcome of a write that was sent elsewhere.
+async fn written(mut pieces: Pieces) -> Attempt<Written> {
+    match pieces.next().await.map(|reply| reply.body) {
+        Some(ReplyBody::Written { ok, index }) => Attempt::Settled(Ok(Written { ok, index })),
+        Some(ReplyBody::Failed(failure)) => settle(failure),
+        Some(_) => Attempt::Settled(Err(garbled())),
+        None => Attempt::Settled(Err(failure(
+            FailureKind::OutcomeUnknown,
+            "leadership lost while committing log",
+        ))),
+    }
+}
+
+/// The answer to a read that was sent elsewhere.
+async fn rows_read(mut pieces: Pieces) -> Attempt<Answer<Rows>> {
+    match pieces.next().await {
+        None => Attempt::Again,
+        Some(first) => match first.body {
+            ReplyBody::Failed(failure) => settle(failure),
+            _ => remote_answer(first, pieces).await,
+        },
+    }
+}
+
+async fn relay_answer(answer: Answer<Rows>, sink: &impl ReplySink) {
     let reply = |more, body| WireReply {
         index: answer.index,
         known_leader: answer.known_leader,
@@ -281,19 +357,41 @@ async fn relay_answer(answer: Answer<Rows>, push: impl Fn(&WireReply)) {
         body,
     };
     match answer.body {
-        AnswerBody::Status(status) => push(&reply(false, ReplyBody::Status(status))),
-        AnswerBody::Keys(keys) => push(&reply(false, ReplyBody::Keys(keys))),
-        AnswerBody::Rows(mut rows) => {
-            while let Some(batch) = rows.next_batch().await {
-                match batch {
-                    Ok(batch) => push(&reply(true, ReplyBody::Rows(batch.into_wire()))),
-                    Err(failure) => return push(&reply(false, ReplyBody::Failed(failure))),
+        AnswerBody::Status(status) => {
+            sink.reply(reply(false, ReplyBody::Status(status))).await;
+        }
+        AnswerBody::Keys(keys) => {
+            let mut pieces = keys.chunks(KEYS_PER_PIECE).peekable();
+            while let Some(piece) = pieces.next() {
+                let more = pieces.peek().is_some();
+                if !sink.reply(reply(more, ReplyBody::Keys(piece.to_vec()))).await {
+                    return;
                 }
             }
-            push(&reply(false, ReplyBody::Rows(Vec::new())));
+            if keys.is_empty() {
+                sink.reply(reply(false, ReplyBody::Keys(Vec::new()))).await;
+            }
+        }
+        AnswerBody::Rows(mut rows) => {
+            while let Some(batch) = rows.next_batch().await {
+                let wanted = match batch {
+                    Ok(batch) => sink.reply(reply(true, ReplyBody::Rows(batch.into_wire()))).await,
+                    Err(failure) => {
+                        sink.reply(reply(false, ReplyBody::Failed(failure))).await;
+                        false
+                    }
+                };
+                if !wanted {
+                    return;
+                }
+            }
+            sink.reply(reply(false, ReplyBody::Rows(Vec::new()))).await;
         }
     }
 }
+
+/// Key names per piece of an answer: of the longest keys, they fit a frame.
+const KEYS_PER_PIECE: usize = 512;
 
 impl Gateway for Router {
     type Rows = Rows;

@@ -397,7 +397,7 @@ fn unreadable(shard: ShardId, wanted: &WantedEntries, error: &LogError) -> Notic
 /// Rows of dropped views and replaced states freed in each turn: bounds the time it takes.
 const RELEASE_ROWS_PER_TURN: usize = 256;
 /// What an entry costs in the log beside its payload, bytes.
-const ENTRY_LOG_OVERHEAD_BYTES: u64 = 32;
+pub const ENTRY_LOG_OVERHEAD_BYTES: u64 = 32;
 
 /// When a refused client should try again, ms.
 const RETRY_AFTER_MS: u32 = 100;

@@ -12,7 +12,7 @@ use wire::{ClusterId, Index, ServerId, ShardId, Term};
 
 use super::{
     images::{ImageConfig, Images},
-    member::{Member, raft_entry},
+    member::{ENTRY_LOG_OVERHEAD_BYTES, Member, raft_entry},
 };
 use crate::{
     consensus::{Configuration, EntryStore, Replica, ReplicaConfig},
@@ -158,7 +158,8 @@ fn open_shard(
         checkpoint.snapshot_term,
         settings.cache_bytes_max,
     );
-    let applied = replay(shard, log, found, log_disk, &mut fsm, &mut store)?;
+    let replayed_bytes = replay(shard, log, found, log_disk, &mut fsm, &mut store)?;
+    let applied = fsm.applied().0;
     if let Some((name, _)) = kept.last() {
         store.offer_image(
             crate::consensus::ImageDescriptor {
@@ -182,7 +183,7 @@ fn open_shard(
     let replica = Replica::new(config, configuration, store, applied, now_ns);
     let mut images = Images::new(shard, settings.cluster_id, settings.images.clone(), kept);
     // What was replayed counts towards the next image, or a server that restarts often never makes one.
-    images.count_applied(log.stats().disk_bytes.min(settings.images.threshold_bytes / 2));
+    images.count_applied(replayed_bytes);
     Ok(Member::new(shard, replica, fsm, images))
 }
 
@@ -215,7 +216,7 @@ fn load_image(shard: ShardId, checkpoint: &Checkpoint, disk: &dyn Disk) -> Resul
 }
 
 /// Replays the log behind the image: everything into the entry store, what is known to be
-/// committed into the state machine. Returns the applied index.
+/// committed into the state machine. Returns the bytes replayed.
 fn replay(
     shard: ShardId,
     log: &Log,
@@ -223,13 +224,15 @@ fn replay(
     disk: &dyn Disk,
     fsm: &mut Fsm,
     store: &mut EntryStore,
-) -> Result<Index, OpenError> {
+) -> Result<u64, OpenError> {
+    let mut bytes = 0;
     let commit = found.checkpoint.hard_state.commit;
     let mut next = found.first_index;
     let mut outcomes = Vec::new();
     while next <= found.last_index {
         let entries = log.read_blocking(disk, shard, next, found.last_index, REPLAY_PIECE_BYTES)?;
         let Some(last) = entries.last().map(|entry| entry.index) else { break };
+        bytes += entries.iter().map(|entry| entry.data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES).sum::<u64>();
         let committed = entries.partition_point(|entry| entry.index <= commit);
         let run: Vec<(Index, Term, &Bytes)> =
             entries[..committed].iter().map(|entry| (entry.index, entry.term, &entry.data)).collect();
@@ -242,7 +245,7 @@ fn replay(
         store.shrink_cache(fsm.applied().0.0);
         next = Index(last.0 + 1);
     }
-    Ok(fsm.applied().0)
+    Ok(bytes)
 }
 
 /// Removes images that no checkpoint names: unfinished ones, and finished ones whose checkpoint

@@ -26,7 +26,10 @@ pub struct ImageName {
 impl ImageName {
     /// The name of the finished file.
     pub fn file_name(&self) -> String {
-        format!("{:04x}-{:016x}-{:016x}{SUFFIX}", self.shard.0, self.index.0, self.term.0)
+        format!(
+            "{:04x}-{:016x}-{:016x}{SUFFIX}",
+            self.shard.0, self.index.0, self.term.0
+        )
     }
 
     /// The name of the file while it is being written.
@@ -42,7 +45,11 @@ impl ImageName {
             u64::from_str_radix(part, 16).ok()
         };
         let (shard, index, term) = (number(4)?, number(16)?, number(16)?);
-        let read = Self { shard: ShardId(u16::try_from(shard).ok()?), index: Index(index), term: Term(term) };
+        let read = Self {
+            shard: ShardId(u16::try_from(shard).ok()?),
+            index: Index(index),
+            term: Term(term),
+        };
         // Only the spelling that is written: no capitals, no signs, nothing behind.
         (read.file_name() == name).then_some(read)
     }
@@ -50,7 +57,8 @@ impl ImageName {
 
 /// Whether this is the name of an image that was never finished and may be removed at start.
 pub fn is_temporary(name: &str) -> bool {
-    name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|name| ImageName::parse(name).is_some())
+    name.strip_suffix(TEMPORARY_SUFFIX)
+        .is_some_and(|name| ImageName::parse(name).is_some())
 }
 
 #[cfg(test)]
@@ -59,10 +67,20 @@ mod tests {
 
     #[test]
     fn names_read_back_and_sort_by_index() {
-        let name = |index| ImageName { shard: ShardId(3), index: Index(index), term: Term(7) };
-        assert_eq!(name(0x1f).file_name(), "0003-000000000000001f-0000000000000007.image");
+        let name = |index| ImageName {
+            shard: ShardId(3),
+            index: Index(index),
+            term: Term(7),
+        };
+        assert_eq!(
+            name(0x1f).file_name(),
+            "0003-000000000000001f-0000000000000007.image"
+        );
         assert_eq!(ImageName::parse(&name(0x1f).file_name()), Some(name(0x1f)));
-        assert!(name(9).file_name() < name(10).file_name() && name(10).file_name() < name(u64::MAX).file_name());
+        assert!(
+            name(9).file_name() < name(10).file_name()
+                && name(10).file_name() < name(u64::MAX).file_name()
+        );
         assert!(is_temporary(&name(1).temporary_name()) && !is_temporary(&name(1).file_name()));
         assert_eq!(ImageName::parse(&name(1).temporary_name()), None);
     }

@@ -36,18 +36,37 @@ impl Sample for Kvs {
             };
             KvRow::new(row, &mut Vec::new())
         };
-        vec![row(b"a", &[1; 16]), row(b"a/b", b""), row(b"A", &[2; 16]), row(b"c\0d", &[1; 16])]
+        vec![
+            row(b"a", &[1; 16]),
+            row(b"a/b", b""),
+            row(b"A", &[2; 16]),
+            row(b"c\0d", &[1; 16]),
+        ]
     }
 
     fn changed(row: &KvRow) -> KvRow {
-        let session = if row.session() == [2; 16] { &[][..] } else { &[2; 16] };
-        KvRow::new(KvRowRef { session, modify_index: Index(9), ..row.as_ref() }, &mut Vec::new())
+        let session = if row.session() == [2; 16] {
+            &[][..]
+        } else {
+            &[2; 16]
+        };
+        KvRow::new(
+            KvRowRef {
+                session,
+                modify_index: Index(9),
+                ..row.as_ref()
+            },
+            &mut Vec::new(),
+        )
     }
 }
 
 impl Sample for Tombstones {
     fn samples() -> Vec<IndexRow> {
-        vec![IndexRow::new(b"a", Index(1)), IndexRow::new(b"a/", Index(2))]
+        vec![
+            IndexRow::new(b"a", Index(1)),
+            IndexRow::new(b"a/", Index(2)),
+        ]
     }
     fn changed(row: &IndexRow) -> IndexRow {
         IndexRow::new(row.key(), Index(row.index().0 + 1))
@@ -56,7 +75,10 @@ impl Sample for Tombstones {
 
 impl Sample for Indexes {
     fn samples() -> Vec<IndexRow> {
-        vec![IndexRow::new(b"kvs", Index(1)), IndexRow::new(b"tombstones", Index(2))]
+        vec![
+            IndexRow::new(b"kvs", Index(1)),
+            IndexRow::new(b"tombstones", Index(2)),
+        ]
     }
     fn changed(row: &IndexRow) -> IndexRow {
         IndexRow::new(row.key(), Index(row.index().0 + 1))
@@ -68,14 +90,18 @@ fn keys<D: Sample>(row: &D::Row) -> Vec<(&'static str, Vec<u8>)> {
     let mut all = Vec::new();
     for def in std::iter::once(D::primary()).chain(D::secondaries()) {
         let mut keys = Keys::default();
-        def.keys_of(row, &mut keys).expect("a sample fits its table");
+        def.keys_of(row, &mut keys)
+            .expect("a sample fits its table");
         all.extend(keys.iter().map(|key| (def.name, key.to_vec())));
     }
     all
 }
 
 fn found<D: Sample>(store: &Store, row: &D::Row, index: &str, key: &[u8]) -> bool {
-    D::of(store.tables()).find_raw(index, key).iter().any(|primary| primary == row.key())
+    D::of(store.tables())
+        .find_raw(index, key)
+        .iter()
+        .any(|primary| primary == row.key())
 }
 
 /// See the [module](self).
@@ -90,12 +116,24 @@ pub(super) fn conforms<D: Sample>() {
     }
     for def in std::iter::once(D::primary()).chain(D::secondaries()) {
         let has = |row: &D::Row| keys::<D>(row).iter().any(|(name, _)| *name == def.name);
-        assert!(samples.iter().any(has), "no sample has a value in index '{}'", def.name);
+        assert!(
+            samples.iter().any(has),
+            "no sample has a value in index '{}'",
+            def.name
+        );
     }
     let filled = store.digest();
     for row in &samples {
-        assert!(D::of(store.tables()).get(row.key()).is_some_and(|stored| stored.is_same(row)));
-        assert!(keys::<D>(row).iter().all(|(name, key)| found::<D>(&store, row, name, key)));
+        assert!(
+            D::of(store.tables())
+                .get(row.key())
+                .is_some_and(|stored| stored.is_same(row))
+        );
+        assert!(
+            keys::<D>(row)
+                .iter()
+                .all(|(name, key)| found::<D>(&store, row, name, key))
+        );
     }
     for row in &samples {
         let changed = D::changed(row);
@@ -104,12 +142,25 @@ pub(super) fn conforms<D: Sample>() {
         txn.commit();
         store.tables().check();
         let new = keys::<D>(&changed);
-        assert!(new.iter().all(|(name, key)| found::<D>(&store, row, name, key)));
+        assert!(
+            new.iter()
+                .all(|(name, key)| found::<D>(&store, row, name, key))
+        );
         for (name, key) in keys::<D>(row).iter().filter(|old| !new.contains(old)) {
-            assert!(!found::<D>(&store, row, name, key), "still found by '{name}'");
+            assert!(
+                !found::<D>(&store, row, name, key),
+                "still found by '{name}'"
+            );
         }
-        store.begin().put::<D>(row.clone()).expect("undone when the transaction is dropped");
-        assert!(D::of(store.tables()).get(row.key()).is_some_and(|stored| stored.is_same(&changed)));
+        store
+            .begin()
+            .put::<D>(row.clone())
+            .expect("undone when the transaction is dropped");
+        assert!(
+            D::of(store.tables())
+                .get(row.key())
+                .is_some_and(|stored| stored.is_same(&changed))
+        );
     }
     assert_ne!(store.digest(), filled);
     for row in &samples {
@@ -117,7 +168,11 @@ pub(super) fn conforms<D: Sample>() {
         txn.put::<D>(row.clone()).expect("back to the first");
         txn.commit();
     }
-    assert_eq!(store.digest(), filled, "the digest depends on the rows only");
+    assert_eq!(
+        store.digest(),
+        filled,
+        "the digest depends on the rows only"
+    );
     for row in &samples {
         let mut bytes = Vec::new();
         row.encode(&mut bytes);
@@ -127,7 +182,11 @@ pub(super) fn conforms<D: Sample>() {
         assert!(txn.remove::<D>(row.key()) && !txn.remove::<D>(row.key()));
         txn.commit();
         store.tables().check();
-        assert!(keys::<D>(row).iter().all(|(name, key)| !found::<D>(&store, row, name, key)));
+        assert!(
+            keys::<D>(row)
+                .iter()
+                .all(|(name, key)| !found::<D>(&store, row, name, key))
+        );
     }
     assert!(D::of(store.tables()).is_empty());
     assert_eq!(store.digest(), 0);

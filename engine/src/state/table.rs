@@ -225,14 +225,23 @@ impl<D: TableDef> Table<D> {
     #[cfg(test)]
     pub(super) fn find_raw(&self, index: &str, key: &[u8]) -> Vec<Vec<u8>> {
         if index == D::primary().name {
-            return self.get(key).map(|row| row.key().to_vec()).into_iter().collect();
+            return self
+                .get(key)
+                .map(|row| row.key().to_vec())
+                .into_iter()
+                .collect();
         }
         let mut found = Vec::new();
-        let secondary = self.secondaries.iter().find(|secondary| secondary.name() == index);
-        secondary.expect("an index of the table").find(key, |primary| {
-            found.push(primary.to_vec());
-            true
-        });
+        let secondary = self
+            .secondaries
+            .iter()
+            .find(|secondary| secondary.name() == index);
+        secondary
+            .expect("an index of the table")
+            .find(key, |primary| {
+                found.push(primary.to_vec());
+                true
+            });
         found
     }
 
@@ -397,7 +406,10 @@ impl<D: TableDef> TableBuilder<D> {
             secondary.prepare(None, Some(&row))?;
             secondary.apply(row.key());
         }
-        self.rest.digest = self.rest.digest.wrapping_add(digest_part(D::ID, row.digest()));
+        self.rest.digest = self
+            .rest
+            .digest
+            .wrapping_add(digest_part(D::ID, row.digest()));
         if let Some(point) = &mut self.rest.point {
             point.insert(row);
         }

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use wire::{ClusterId, Index, ShardId, Term};
 
 use super::{
-    CONFIGURATION_BYTES_MAX, HEADER_BYTES, HEADER_MAGIC, HEADER_TABLE_BYTES, IMAGE_VERSION, ImageError, ImageMeta,
-    TABLES_MAX,
+    CONFIGURATION_BYTES_MAX, HEADER_BYTES, HEADER_MAGIC, HEADER_TABLE_BYTES, IMAGE_VERSION,
+    ImageError, ImageMeta, TABLES_MAX,
 };
 
 /// Bytes before which the length of a header is not known.
 pub(super) const HEADER_START_BYTES: usize = 16;
-const HEADER_BYTES_MAX: usize = HEADER_BYTES + TABLES_MAX * HEADER_TABLE_BYTES + CONFIGURATION_BYTES_MAX;
+const HEADER_BYTES_MAX: usize =
+    HEADER_BYTES + TABLES_MAX * HEADER_TABLE_BYTES + CONFIGURATION_BYTES_MAX;
 
 /// Little-endian numbers at fixed places.
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
@@ -26,7 +27,11 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 fn malformed(why: impl Into<String>) -> ImageError {
-    ImageError::Malformed { what: "header", offset: 0, why: why.into() }
+    ImageError::Malformed {
+        what: "header",
+        offset: 0,
+        why: why.into(),
+    }
 }
 
 /// A header of this meta and these {table, rows}.
@@ -77,7 +82,10 @@ pub(super) fn length(start: &[u8]) -> Result<usize, ImageError> {
 pub(super) fn decode(bytes: &[u8]) -> Result<(ImageMeta, Vec<(u16, u64)>), ImageError> {
     let (covered, crc) = bytes.split_at(bytes.len() - 4);
     if crc32c::crc32c(covered) != u32_at(crc, 0) {
-        return Err(ImageError::Checksum { what: "header", offset: 0 });
+        return Err(ImageError::Checksum {
+            what: "header",
+            offset: 0,
+        });
     }
     let tables = usize::from(u16_at(bytes, 62));
     let configuration = u32_at(bytes, 64) as usize;
@@ -85,7 +93,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(ImageMeta, Vec<(u16, u64)>), Image
         return Err(malformed("its parts are not as long as it is"));
     }
     let (listed, configuration) = bytes[68..bytes.len() - 4].split_at(tables * HEADER_TABLE_BYTES);
-    let tables = listed.chunks_exact(HEADER_TABLE_BYTES).map(|table| (u16_at(table, 0), u64_at(table, 2))).collect();
+    let tables = listed
+        .chunks_exact(HEADER_TABLE_BYTES)
+        .map(|table| (u16_at(table, 0), u64_at(table, 2)))
+        .collect();
     let meta = ImageMeta {
         cluster_id: ClusterId::from_slice(&bytes[16..32]).expect("16 bytes"),
         index: Index(u64_at(bytes, 32)),

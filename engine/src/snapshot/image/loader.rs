@@ -63,13 +63,16 @@ impl ImageLoader {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        self.take(bytes).inspect_err(|error| self.failed = Some(error.clone()))
+        self.take(bytes)
+            .inspect_err(|error| self.failed = Some(error.clone()))
     }
 
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), ImageError> {
         while !bytes.is_empty() {
             if self.stage == Stage::End {
-                return Err(ImageError::Trailing { offset: self.offset });
+                return Err(ImageError::Trailing {
+                    offset: self.offset,
+                });
             }
             if self.partial.is_empty()
                 && let Some(length) = self.part_length(bytes)?
@@ -122,7 +125,10 @@ impl ImageLoader {
         }
         if bytes[..4] == *FOOTER_MAGIC {
             if length != FOOTER_BYTES + 8 * self.offsets.len() {
-                return Err(self.malformed("footer", format!("{length} bytes after {} chunks", self.offsets.len())));
+                return Err(self.malformed(
+                    "footer",
+                    format!("{length} bytes after {} chunks", self.offsets.len()),
+                ));
             }
             return Ok(Some(length));
         }
@@ -130,7 +136,11 @@ impl ImageLoader {
     }
 
     fn malformed(&self, what: &'static str, why: String) -> ImageError {
-        ImageError::Malformed { what, offset: self.offset, why }
+        ImageError::Malformed {
+            what,
+            offset: self.offset,
+            why,
+        }
     }
 
     /// Takes in a part that has arrived whole.
@@ -147,14 +157,22 @@ impl ImageLoader {
     fn accept_header(&mut self, part: &[u8]) -> Result<(), ImageError> {
         let (meta, tables) = header::decode(part)?;
         if meta.feature_level > FEATURE_LEVEL {
-            return Err(ImageError::FeatureLevel { found: meta.feature_level, known: FEATURE_LEVEL });
+            return Err(ImageError::FeatureLevel {
+                found: meta.feature_level,
+                known: FEATURE_LEVEL,
+            });
         }
         if !tables.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(self.malformed("header", "tables are not in ascending order".to_owned()));
         }
-        if let Some((table, _)) = tables.iter().find(|(table, _)| !Tables::ALL.iter().any(|(known, _)| known == table))
+        if let Some((table, _)) = tables
+            .iter()
+            .find(|(table, _)| !Tables::ALL.iter().any(|(known, _)| known == table))
         {
-            return Err(self.malformed("header", format!("table {table} is not known to this build")));
+            return Err(self.malformed(
+                "header",
+                format!("table {table} is not known to this build"),
+            ));
         }
         self.header = Some((meta, tables));
         self.stage = Stage::Chunk;
@@ -164,11 +182,17 @@ impl ImageLoader {
     fn accept_chunk(&mut self, part: &[u8]) -> Result<(), ImageError> {
         let (header, payload) = part.split_at(CHUNK_HEADER_BYTES);
         if crc32c::crc32c_append(crc32c::crc32c(&header[..20]), payload) != u32_at(header, 20) {
-            return Err(ImageError::Checksum { what: "chunk", offset: self.offset });
+            return Err(ImageError::Checksum {
+                what: "chunk",
+                offset: self.offset,
+            });
         }
         let (number, rows, table) = (u32_at(header, 8), u32_at(header, 12), u16_at(header, 16));
         if number as usize != self.offsets.len() {
-            return Err(self.malformed("chunk", format!("number {number} in place {}", self.offsets.len())));
+            return Err(self.malformed(
+                "chunk",
+                format!("number {number} in place {}", self.offsets.len()),
+            ));
         }
         if rows == 0 || u16_at(header, 18) != 0 {
             return Err(self.malformed("chunk", "no rows, or reserved bytes in use".to_owned()));
@@ -183,9 +207,17 @@ impl ImageLoader {
     /// Tables come in the header's order, and none is gone back to.
     fn move_to_table(&mut self, table: u16) -> Result<(), ImageError> {
         let (_, tables) = self.header.as_ref().expect("the header came first");
-        match tables[self.table_at..].iter().position(|(other, _)| *other == table) {
+        match tables[self.table_at..]
+            .iter()
+            .position(|(other, _)| *other == table)
+        {
             Some(ahead) => self.table_at += ahead,
-            None => return Err(self.malformed("chunk", format!("table {table} is not listed, or came before"))),
+            None => {
+                return Err(self.malformed(
+                    "chunk",
+                    format!("table {table} is not listed, or came before"),
+                ));
+            }
         }
         Ok(())
     }
@@ -199,7 +231,9 @@ impl ImageLoader {
             let Some((row, rest)) = row else {
                 return Err(self.malformed("chunk", "a row reaches beyond it".to_owned()));
             };
-            self.builder.push(table, row).map_err(|why| self.malformed("chunk", why.to_string()))?;
+            self.builder
+                .push(table, row)
+                .map_err(|why| self.malformed("chunk", why.to_string()))?;
             payload = rest;
         }
         if !payload.is_empty() {
@@ -211,16 +245,24 @@ impl ImageLoader {
     fn accept_footer(&mut self, part: &[u8]) -> Result<(), ImageError> {
         let (covered, crc) = part.split_at(part.len() - 4);
         if crc32c::crc32c(covered) != u32_at(crc, 0) {
-            return Err(ImageError::Checksum { what: "footer", offset: self.offset });
+            return Err(ImageError::Checksum {
+                what: "footer",
+                offset: self.offset,
+            });
         }
-        let listed = part[32..part.len() - 8].chunks_exact(8).map(|offset| u64_at(offset, 0));
+        let listed = part[32..part.len() - 8]
+            .chunks_exact(8)
+            .map(|offset| u64_at(offset, 0));
         let agrees = u32_at(part, 8) as usize == self.offsets.len()
             && u32_at(part, 12) == 0
             && u64_at(part, 16) == self.rows
             && listed.eq(self.offsets.iter().copied())
             && u32_at(part, part.len() - 8) as usize == part.len();
         if !agrees {
-            return Err(self.malformed("footer", "it does not describe the chunks before it".to_owned()));
+            return Err(self.malformed(
+                "footer",
+                "it does not describe the chunks before it".to_owned(),
+            ));
         }
         self.footer_digest = u64_at(part, 24);
         self.stage = Stage::End;
@@ -234,19 +276,40 @@ impl ImageLoader {
         }
         let (meta, tables) = match self.header {
             Some(header) if self.stage == Stage::End => header,
-            _ => return Err(ImageError::Truncated { length: self.offset + self.partial.len() as u64 }),
+            _ => {
+                return Err(ImageError::Truncated {
+                    length: self.offset + self.partial.len() as u64,
+                });
+            }
         };
-        if let Some((table, rows)) = tables.iter().find(|(table, rows)| self.builder.rows(*table) != *rows) {
-            let why = format!("table {table} has {} rows, not {rows}", self.builder.rows(*table));
-            return Err(ImageError::Malformed { what: "header", offset: 0, why });
+        if let Some((table, rows)) = tables
+            .iter()
+            .find(|(table, rows)| self.builder.rows(*table) != *rows)
+        {
+            let why = format!(
+                "table {table} has {} rows, not {rows}",
+                self.builder.rows(*table)
+            );
+            return Err(ImageError::Malformed {
+                what: "header",
+                offset: 0,
+                why,
+            });
         }
         let store = Store::with_tables(self.builder.finish());
         let found = store.digest();
         for (place, named) in [("footer", self.footer_digest), ("header", meta.digest)] {
             if named != found {
-                return Err(ImageError::Digest { place, named, found });
+                return Err(ImageError::Digest {
+                    place,
+                    named,
+                    found,
+                });
             }
         }
-        Ok((Fsm::from_parts(store, meta.index, meta.term, meta.feature_level), meta))
+        Ok((
+            Fsm::from_parts(store, meta.index, meta.term, meta.feature_level),
+            meta,
+        ))
     }
 }

@@ -75,7 +75,8 @@ const CHUNK_HEADER_BYTES: usize = 24;
 const FOOTER_BYTES: usize = 40;
 
 // A chunk is begun below its fill and ends with any one row: a command's bytes and a row's header.
-const _: () = assert!(CHUNK_FILL_BYTES + limits::COMMAND_BYTES_MAX + 4096 <= limits::IMAGE_CHUNK_BYTES_MAX);
+const _: () =
+    assert!(CHUNK_FILL_BYTES + limits::COMMAND_BYTES_MAX + 4096 <= limits::IMAGE_CHUNK_BYTES_MAX);
 
 /// What an image's header says besides the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,7 +148,9 @@ pub enum ImageError {
         offset: u64,
     },
     /// All bytes are as written, but the rows are not the state that the header speaks of.
-    #[error("image does not hold the state it names: digest {found:016x} of the rows, {named:016x} in the {place}")]
+    #[error(
+        "image does not hold the state it names: digest {found:016x} of the rows, {named:016x} in the {place}"
+    )]
     Digest {
         /// Header or footer.
         place: &'static str,

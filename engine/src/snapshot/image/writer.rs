@@ -10,7 +10,8 @@ use wire::{ClusterId, ShardId, limits};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    CHUNK_FILL_BYTES, CHUNK_HEADER_BYTES, CHUNK_MAGIC, FOOTER_BYTES, FOOTER_MAGIC, ImageMeta, header,
+    CHUNK_FILL_BYTES, CHUNK_HEADER_BYTES, CHUNK_MAGIC, FOOTER_BYTES, FOOTER_MAGIC, ImageMeta,
+    header,
 };
 use crate::{
     fsm::FsmView,
@@ -47,11 +48,17 @@ impl ImageWriter {
             digest: view.digest,
         };
         let sources = view.tables.sources();
-        let counts: Vec<(u16, u64)> = sources.iter().map(|(table, rows, _)| (*table, *rows)).collect();
+        let counts: Vec<(u16, u64)> = sources
+            .iter()
+            .map(|(table, rows, _)| (*table, *rows))
+            .collect();
         Self {
             header: Some(header::encode(&meta, &counts)),
             meta,
-            tables: sources.into_iter().map(|(table, _, source)| (table, source)).collect(),
+            tables: sources
+                .into_iter()
+                .map(|(table, _, source)| (table, source))
+                .collect(),
             offsets: Vec::new(),
             rows: 0,
             digest: 0,
@@ -92,7 +99,8 @@ impl ImageWriter {
             let (table, source) = self.tables.front_mut()?;
             chunk.resize(CHUNK_HEADER_BYTES, 0);
             let digest = &mut self.digest;
-            let mut each = |row: &[u8]| *digest = digest.wrapping_add(digest_part(*table, xxh3_64(row)));
+            let mut each =
+                |row: &[u8]| *digest = digest.wrapping_add(digest_part(*table, xxh3_64(row)));
             let rows = source.fill(budget, &mut each, &mut chunk);
             if rows > 0 {
                 let table = *table;
@@ -106,7 +114,10 @@ impl ImageWriter {
 
     /// Writes the chunk's header in front of its rows.
     fn seal(&mut self, chunk: &mut [u8], table: u16, rows: u32) {
-        assert!(chunk.len() <= limits::IMAGE_CHUNK_BYTES_MAX, "rows are bounded by commands");
+        assert!(
+            chunk.len() <= limits::IMAGE_CHUNK_BYTES_MAX,
+            "rows are bounded by commands"
+        );
         let payload = (chunk.len() - CHUNK_HEADER_BYTES) as u32;
         let number = self.offsets.len() as u32;
         chunk[0..4].copy_from_slice(CHUNK_MAGIC);
@@ -123,7 +134,10 @@ impl ImageWriter {
         if std::mem::replace(&mut self.done, true) {
             return None;
         }
-        assert_eq!(self.digest, self.meta.digest, "the rows are the state that the digest was kept of");
+        assert_eq!(
+            self.digest, self.meta.digest,
+            "the rows are the state that the digest was kept of"
+        );
         let length = (FOOTER_BYTES + 8 * self.offsets.len()) as u32;
         let mut out = Vec::with_capacity(length as usize);
         out.extend_from_slice(FOOTER_MAGIC);

@@ -122,7 +122,7 @@ impl<R> IndexDef<R> {
             Writer::Functional(Write::One(write)) => keys.add_if(|key| write(row, key)),
             Writer::Functional(Write::Multi(write)) => write(row, keys),
         }
-        if keys.len() == 0 && !self.attributes.allow_missing {
+        if keys.is_empty() && !self.attributes.allow_missing {
             return Err(IndexError::Missing { index: self.name });
         }
         if keys.len() > 1 {

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use crate::state::{
-    index::{Arg, Attributes, DeclaredIndex, Field, FunctionalIndex, IndexDef, IndexError, Key, Lookup, Write},
+    index::{
+        Arg, Attributes, DeclaredIndex, Field, FunctionalIndex, IndexDef, IndexError, Key, Lookup,
+        Write,
+    },
     row::{Row, RowError},
     stored::{Record, Stored},
     table::{Table, TableDef},
@@ -37,27 +40,54 @@ impl Record for Gadget {
 
 const ID: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
     name: "id",
-    attributes: Attributes { unique: true, prefix: true, ..Attributes::NONE },
+    attributes: Attributes {
+        unique: true,
+        prefix: true,
+        ..Attributes::NONE
+    },
     fields: &[Field::Lower(|gadget| &gadget.name)],
 };
 const UUID: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
     name: "uuid",
-    attributes: Attributes { unique: true, allow_missing: true, prefix: true, ..Attributes::NONE },
+    attributes: Attributes {
+        unique: true,
+        allow_missing: true,
+        prefix: true,
+        ..Attributes::NONE
+    },
     fields: &[Field::Uuid(|gadget| &gadget.uuid)],
 };
 const OWNER_AND_SIZE: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
     name: "owner_and_size",
-    attributes: Attributes { allow_missing: true, prefix: true, ..Attributes::NONE },
-    fields: &[Field::Text(|gadget| &gadget.owner), Field::Integer(|gadget| gadget.size)],
+    attributes: Attributes {
+        allow_missing: true,
+        prefix: true,
+        ..Attributes::NONE
+    },
+    fields: &[
+        Field::Text(|gadget| &gadget.owner),
+        Field::Integer(|gadget| gadget.size),
+    ],
 };
 const TAGS: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
     name: "tags",
-    attributes: Attributes { allow_missing: true, multi: true, prefix: true, ..Attributes::NONE },
-    fields: &[Field::Condition(|gadget| gadget.broken), Field::LowerList(|gadget| &gadget.tags)],
+    attributes: Attributes {
+        allow_missing: true,
+        multi: true,
+        prefix: true,
+        ..Attributes::NONE
+    },
+    fields: &[
+        Field::Condition(|gadget| gadget.broken),
+        Field::LowerList(|gadget| &gadget.tags),
+    ],
 };
 const LETTERS: FunctionalIndex<Stored<Gadget>, char> = FunctionalIndex {
     name: "letters",
-    attributes: Attributes { multi: true, ..Attributes::NONE },
+    attributes: Attributes {
+        multi: true,
+        ..Attributes::NONE
+    },
     read: |letter, key| {
         key.unsigned(u64::from(*letter));
     },
@@ -73,7 +103,11 @@ const LETTERS: FunctionalIndex<Stored<Gadget>, char> = FunctionalIndex {
 /// Keys that are prefixes of each other, which nothing but the entry's length tells apart.
 const RAW_OWNER: FunctionalIndex<Stored<Gadget>, str> = FunctionalIndex {
     name: "raw_owner",
-    attributes: Attributes { allow_missing: true, prefix: true, ..Attributes::NONE },
+    attributes: Attributes {
+        allow_missing: true,
+        prefix: true,
+        ..Attributes::NONE
+    },
     read: |owner, key| {
         key.raw(owner.as_bytes());
     },
@@ -95,7 +129,13 @@ impl TableDef for Gadgets {
         ID.def()
     }
     fn secondaries() -> Vec<IndexDef<Self::Row>> {
-        vec![UUID.def(), OWNER_AND_SIZE.def(), TAGS.def(), LETTERS.def(), RAW_OWNER.def()]
+        vec![
+            UUID.def(),
+            OWNER_AND_SIZE.def(),
+            TAGS.def(),
+            LETTERS.def(),
+            RAW_OWNER.def(),
+        ]
     }
 }
 
@@ -109,7 +149,14 @@ fn gadget() -> impl Strategy<Value = Gadget> {
         word(),
         any::<bool>(),
     )
-        .prop_map(|(name, uuid, size, tags, owner, broken)| Gadget { name, uuid, size, tags, owner, broken })
+        .prop_map(|(name, uuid, size, tags, owner, broken)| Gadget {
+            name,
+            uuid,
+            size,
+            tags,
+            owner,
+            broken,
+        })
 }
 
 #[derive(Clone, Debug)]
@@ -134,7 +181,9 @@ struct Model(Vec<Gadget>);
 impl Model {
     fn put(&mut self, gadget: &Gadget) -> bool {
         let id = |gadget: &Gadget| gadget.name.to_lowercase();
-        let taken = |other: &Gadget| id(other) != id(gadget) && !gadget.uuid.is_empty() && other.uuid == gadget.uuid;
+        let taken = |other: &Gadget| {
+            id(other) != id(gadget) && !gadget.uuid.is_empty() && other.uuid == gadget.uuid
+        };
         if self.0.iter().any(taken) {
             return false;
         }
@@ -145,11 +194,19 @@ impl Model {
     }
 
     fn names(&self, wanted: impl Fn(&Gadget) -> bool) -> Vec<String> {
-        self.0.iter().filter(|gadget| wanted(gadget)).map(|gadget| gadget.name.clone()).collect()
+        self.0
+            .iter()
+            .filter(|gadget| wanted(gadget))
+            .map(|gadget| gadget.name.clone())
+            .collect()
     }
 }
 
-fn found<'q, L: Lookup<Stored<Gadget>>>(table: &Table<Gadgets>, index: &L, query: L::Query<'q>) -> Vec<String> {
+fn found<'q, L: Lookup<Stored<Gadget>>>(
+    table: &Table<Gadgets>,
+    index: &L,
+    query: L::Query<'q>,
+) -> Vec<String> {
     let mut names = Vec::new();
     let collected = table.find(index, query, |gadget| {
         names.push(gadget.name.clone());
@@ -159,7 +216,11 @@ fn found<'q, L: Lookup<Stored<Gadget>>>(table: &Table<Gadgets>, index: &L, query
     names
 }
 
-fn found_prefix<'q, L: Lookup<Stored<Gadget>>>(table: &Table<Gadgets>, index: &L, query: L::Query<'q>) -> Vec<String> {
+fn found_prefix<'q, L: Lookup<Stored<Gadget>>>(
+    table: &Table<Gadgets>,
+    index: &L,
+    query: L::Query<'q>,
+) -> Vec<String> {
     let mut names = Vec::new();
     let collected = table.find_prefix(index, query, |gadget| {
         names.push(gadget.name.clone());
@@ -180,28 +241,54 @@ fn agrees(table: &Table<Gadgets>, model: &Model) {
     assert_eq!(table.len(), model.0.len());
     for word in ["a", "AB", "b", "bA", "abb"] {
         let lower = word.to_lowercase();
-        assert_eq!(found(table, &ID, &[Arg::Text(word)]), model.names(|g| g.name.to_lowercase() == lower));
+        assert_eq!(
+            found(table, &ID, &[Arg::Text(word)]),
+            model.names(|g| g.name.to_lowercase() == lower)
+        );
         let prefix = model.names(|g| g.name.to_lowercase().starts_with(&lower));
         assert_eq!(found_prefix(table, &ID, &[Arg::Text(word)]), sorted(prefix));
         for broken in [false, true] {
-            let tagged = |g: &Gadget| g.broken == broken && g.tags.iter().any(|tag| tag.to_lowercase() == lower);
-            assert_eq!(found(table, &TAGS, &[Arg::Condition(broken), Arg::Text(word)]), model.names(tagged));
+            let tagged = |g: &Gadget| {
+                g.broken == broken && g.tags.iter().any(|tag| tag.to_lowercase() == lower)
+            };
+            assert_eq!(
+                found(table, &TAGS, &[Arg::Condition(broken), Arg::Text(word)]),
+                model.names(tagged)
+            );
         }
         for size in -2..3 {
             let query = [Arg::Text(word), Arg::Integer(size)];
-            assert_eq!(found(table, &OWNER_AND_SIZE, &query), model.names(|g| g.owner == word && g.size == size));
+            assert_eq!(
+                found(table, &OWNER_AND_SIZE, &query),
+                model.names(|g| g.owner == word && g.size == size)
+            );
         }
         let owned = model.names(|g| g.owner.starts_with(word));
-        assert_eq!(found_prefix(table, &OWNER_AND_SIZE, &[Arg::Text(word)]), sorted(owned.clone()));
+        assert_eq!(
+            found_prefix(table, &OWNER_AND_SIZE, &[Arg::Text(word)]),
+            sorted(owned.clone())
+        );
         assert_eq!(found_prefix(table, &RAW_OWNER, word), sorted(owned));
-        assert_eq!(found(table, &RAW_OWNER, word), model.names(|g| g.owner == word));
+        assert_eq!(
+            found(table, &RAW_OWNER, word),
+            model.names(|g| g.owner == word)
+        );
     }
     for n in 0..8 {
-        assert_eq!(found(table, &UUID, &[Arg::Uuid(&[n; 16])]), model.names(|g| g.uuid == [n; 16]));
-        assert_eq!(found_prefix(table, &UUID, &[Arg::Uuid(&[n; 3])]), model.names(|g| g.uuid == [n; 16]));
+        assert_eq!(
+            found(table, &UUID, &[Arg::Uuid(&[n; 16])]),
+            model.names(|g| g.uuid == [n; 16])
+        );
+        assert_eq!(
+            found_prefix(table, &UUID, &[Arg::Uuid(&[n; 3])]),
+            model.names(|g| g.uuid == [n; 16])
+        );
     }
     for letter in "abAB".chars() {
-        assert_eq!(found(table, &LETTERS, &letter), model.names(|g| g.name.contains(letter)));
+        assert_eq!(
+            found(table, &LETTERS, &letter),
+            model.names(|g| g.name.contains(letter))
+        );
     }
 }
 
@@ -260,12 +347,25 @@ fn sample() -> Gadget {
 fn objects_that_an_index_cannot_hold_are_refused_whole() {
     let mut table: Table<Gadgets> = Table::default();
     table.put(Stored::new(sample())).expect("fits");
-    let nameless = Gadget { name: String::new(), uuid: vec![], ..sample() };
-    assert_eq!(table.put(Stored::new(nameless)).err(), Some(IndexError::Missing { index: "letters" }));
+    let nameless = Gadget {
+        name: String::new(),
+        uuid: vec![],
+        ..sample()
+    };
+    assert_eq!(
+        table.put(Stored::new(nameless)).err(),
+        Some(IndexError::Missing { index: "letters" })
+    );
     let mut single = LETTERS.def();
     single.attributes.multi = false;
-    let two = Stored::new(Gadget { name: "ab".into(), ..sample() });
-    assert_eq!(single.keys_of(&two, &mut Default::default()), Err(IndexError::NotMulti { index: "letters" }));
+    let two = Stored::new(Gadget {
+        name: "ab".into(),
+        ..sample()
+    });
+    assert_eq!(
+        single.keys_of(&two, &mut Default::default()),
+        Err(IndexError::NotMulti { index: "letters" })
+    );
     table.check();
     assert_eq!(table.len(), 1);
 }
@@ -278,8 +378,15 @@ fn queries_that_do_not_fit_are_named() {
     assert!(query(table.find(&ID, &[], &mut none)));
     assert!(query(table.find(&ID, &[Arg::Integer(1)], &mut none)));
     assert!(query(table.find(&UUID, &[Arg::Uuid(&[1; 15])], &mut none)));
-    assert!(query(table.find_prefix(&ID, &[Arg::Text("a"), Arg::Text("b")], &mut none)));
-    assert_eq!(table.find_prefix(&LETTERS, &'a', &mut none), Err(IndexError::NoPrefix { index: "letters" }));
+    assert!(query(table.find_prefix(
+        &ID,
+        &[Arg::Text("a"), Arg::Text("b")],
+        &mut none
+    )));
+    assert_eq!(
+        table.find_prefix(&LETTERS, &'a', &mut none),
+        Err(IndexError::NoPrefix { index: "letters" })
+    );
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn store_of(keys: &BTreeMap<Vec<u8>, u64>, tombstones: &BTreeMap<Vec<u8>, u64>) 
         txn.put::<Kvs>(row(key, b"v", *stamp)).expect("fits");
     }
     for (key, stamp) in tombstones {
-        txn.put::<Tombstones>(IndexRow::new(key, Index(*stamp))).expect("fits");
+        txn.put::<Tombstones>(IndexRow::new(key, Index(*stamp)))
+            .expect("fits");
     }
     let greatest = |map: &BTreeMap<Vec<u8>, u64>| map.values().copied().max().unwrap_or(0);
     txn.touch::<Kvs>(Index(greatest(keys)));
@@ -43,7 +44,10 @@ fn store_of(keys: &BTreeMap<Vec<u8>, u64>, tombstones: &BTreeMap<Vec<u8>, u64>) 
 fn all_rows(mut list: KvList, slice: usize) -> Vec<Vec<u8>> {
     let mut rows = Vec::new();
     while list.next_rows(slice, usize::MAX, &mut rows) {}
-    assert!(!list.next_rows(slice, usize::MAX, &mut rows), "the end stays the end");
+    assert!(
+        !list.next_rows(slice, usize::MAX, &mut rows),
+        "the end stays the end"
+    );
     rows.iter().map(|row| row.key().to_vec()).collect()
 }
 
@@ -124,7 +128,8 @@ fn a_piece_of_a_listing_ends_once_it_has_its_bytes() {
     let mut store = Store::new();
     let mut txn = store.begin();
     for n in 0..200u32 {
-        txn.put::<Kvs>(row(&n.to_be_bytes(), &[0; 1000], 1)).expect("fits");
+        txn.put::<Kvs>(row(&n.to_be_bytes(), &[0; 1000], 1))
+            .expect("fits");
     }
     txn.commit();
     let mut list = store.kv_list(b"", b"", 0);
@@ -152,9 +157,18 @@ fn a_parked_listing_sees_its_own_moment() {
     txn.put::<Kvs>(row(&[0, 0, 1], b"later", 2)).expect("fits");
     txn.commit();
     while list.next_rows(100, usize::MAX, &mut rows) {}
-    assert_eq!(rows.iter().map(|row| row.key().to_vec()).collect::<Vec<_>>(), keys.into_keys().collect::<Vec<_>>());
+    assert_eq!(
+        rows.iter()
+            .map(|row| row.key().to_vec())
+            .collect::<Vec<_>>(),
+        keys.into_keys().collect::<Vec<_>>()
+    );
     let mut out = Vec::new();
     while names.next_keys(33, &mut out) {}
     assert_eq!(out.len(), 500);
-    assert_eq!(store.kv_len(), 245, "256 keys of the first prefix went, one came");
+    assert_eq!(
+        store.kv_len(),
+        245,
+        "256 keys of the first prefix went, one came"
+    );
 }

@@ -7,7 +7,7 @@ use wire::{Index, KvRowRef};
 
 use crate::state::{
     IndexRow, KvRow, Store, Txn,
-    schema::{KVS_SESSION, Kvs, RowChange, Change, Tombstones},
+    schema::{Change, KVS_SESSION, Kvs, RowChange, Tombstones},
 };
 
 fn row(key: &[u8], stamp: u64, session: u8) -> KvRow {
@@ -59,7 +59,8 @@ fn carry_out(txn: &mut Txn<'_>, model: &mut Model, op: &Op, stamp: u64) {
             model.0.insert(key.clone(), (stamp, *session));
         }
         Op::Bury(key) => {
-            txn.put::<Tombstones>(IndexRow::new(key, Index(stamp))).expect("fits");
+            txn.put::<Tombstones>(IndexRow::new(key, Index(stamp)))
+                .expect("fits");
             model.1.insert(key.clone(), stamp);
         }
         Op::Remove(key) => assert_eq!(txn.remove::<Kvs>(key), model.0.remove(key).is_some()),
@@ -75,12 +76,18 @@ fn carry_out(txn: &mut Txn<'_>, model: &mut Model, op: &Op, stamp: u64) {
 fn agrees(store: &Store, model: &Model) {
     let tables = store.tables();
     tables.check();
-    assert_eq!((tables.kvs.len(), tables.tombstones.len()), (model.0.len(), model.1.len()));
+    assert_eq!(
+        (tables.kvs.len(), tables.tombstones.len()),
+        (model.0.len(), model.1.len())
+    );
     for (key, (stamp, session)) in &model.0 {
         assert_eq!(tables.kvs.get(key), Some(&row(key, *stamp, *session)));
     }
     for (key, stamp) in &model.1 {
-        assert_eq!(tables.tombstones.get(key), Some(&IndexRow::new(key, Index(*stamp))));
+        assert_eq!(
+            tables.tombstones.get(key),
+            Some(&IndexRow::new(key, Index(*stamp)))
+        );
     }
     for session in 1..3u8 {
         let mut held = Vec::new();
@@ -89,7 +96,12 @@ fn agrees(store: &Store, model: &Model) {
             true
         });
         found.expect("a session query");
-        let expected: Vec<_> = model.0.iter().filter(|(_, row)| row.1 == session).map(|(key, _)| key.clone()).collect();
+        let expected: Vec<_> = model
+            .0
+            .iter()
+            .filter(|(_, row)| row.1 == session)
+            .map(|(key, _)| key.clone())
+            .collect();
         assert_eq!(held, expected);
     }
 }
@@ -148,7 +160,11 @@ fn the_index_table_is_written_once_per_run_and_undone_with_it() {
         txn.touch::<Kvs>(Index(stamp));
     }
     txn.settle();
-    let written = txn.changes().iter().filter(|change| matches!(change, Change::Indexes(_))).count();
+    let written = txn
+        .changes()
+        .iter()
+        .filter(|change| matches!(change, Change::Indexes(_)))
+        .count();
     assert_eq!(written, 1);
     drop(txn);
     assert_eq!(store.tables().max_index(&["kvs"]), Index(1));
@@ -166,9 +182,15 @@ fn a_transaction_tells_what_changed() {
         .changes()
         .iter()
         .map(|change| match change {
-            Change::Kvs(RowChange::Put { old, new }) => format!("put {} {:?}", new.modify_index(), old.is_some()),
+            Change::Kvs(RowChange::Put { old, new }) => {
+                format!("put {} {:?}", new.modify_index(), old.is_some())
+            }
             Change::Kvs(RowChange::PrefixRemoved { prefix, before }) => {
-                format!("removed {} {}", prefix.escape_ascii(), before.count_prefix(prefix))
+                format!(
+                    "removed {} {}",
+                    prefix.escape_ascii(),
+                    before.count_prefix(prefix)
+                )
             }
             other => panic!("{other:?}"),
         })
@@ -183,7 +205,8 @@ fn a_replaced_state_is_freed_in_slices_and_its_views_stay() {
     let fill = |store: &mut Store, count: u64| {
         let mut txn = store.begin();
         for n in 0..count {
-            txn.put::<Kvs>(row(format!("key/{n:05}").as_bytes(), n + 1, (n % 2) as u8)).expect("fits");
+            txn.put::<Kvs>(row(format!("key/{n:05}").as_bytes(), n + 1, (n % 2) as u8))
+                .expect("fits");
         }
         txn.commit();
     };
@@ -195,7 +218,10 @@ fn a_replaced_state_is_freed_in_slices_and_its_views_stay() {
     store.replace(new);
     assert_eq!(store.kv_len(), 10);
     for _ in 0..1_000 {
-        assert!(store.release_some(50), "an open view keeps its state waiting");
+        assert!(
+            store.release_some(50),
+            "an open view keeps its state waiting"
+        );
     }
     let mut rows = Vec::new();
     while old.next_rows(100, usize::MAX, &mut rows) {}

@@ -226,7 +226,10 @@ proptest! {
     }
 }
 
-fn many(count: usize) -> (Tree<Row>, Vec<Weak<(Vec<u8>, u64)>>) {
+/// Sees whether a row is still held.
+type Watch = Weak<(Vec<u8>, u64)>;
+
+fn many(count: usize) -> (Tree<Row>, Vec<Watch>) {
     let mut tree = Tree::new();
     let mut alive = Vec::new();
     for number in 0..count {
@@ -241,7 +244,7 @@ fn many(count: usize) -> (Tree<Row>, Vec<Weak<(Vec<u8>, u64)>>) {
     (tree, alive)
 }
 
-fn living(rows: &[Weak<(Vec<u8>, u64)>]) -> usize {
+fn living(rows: &[Watch]) -> usize {
     rows.iter().filter(|row| row.strong_count() > 0).count()
 }
 

@@ -1,0 +1,419 @@
+//! One executor of a server: what runs on its thread.
+//!
+//! The first executor owns the ports, finds the cluster and hands HTTP connections round; every
+//! executor serves connections, and those with a log run the shards on it.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd},
+    path::PathBuf,
+    rc::Rc,
+    time::Duration,
+};
+
+use futures_lite::FutureExt;
+use glommio::{io::BufferedFile, timer::sleep};
+use socket2::Socket;
+use wire::{ClusterId, Hello, Member, ShardId, limits};
+
+use super::{
+    admission::{Admission, AdmissionLimits},
+    board::Board,
+    config::{AgentConfig, BootstrapMode},
+    forming::{Desk, find_cluster},
+    gateway::ServerInfo,
+    http::HttpService,
+    lanes::{Ends, Inbound, Lanes, Parcel},
+    links::{Introduce, LinkEvent, Links},
+    port::{Phase, Port, Serving},
+    recover::{Opened, create_logs, tick},
+    router::{LaneSink, Router},
+    shell::{self, Shell},
+    start::StopSignal,
+};
+use crate::{
+    cluster::{
+        forming::Own,
+        identity::{DataDir, Identity},
+    },
+    consensus::Configuration,
+    shard::Event,
+};
+
+/// How long a stopping server waits for its log and its answers, at most.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where a server's data lies, and whose it is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The data directory.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub identity: Identity,
+}
+
+impl Place {
+    /// Number of logs.
+    pub fn logs(&self) -> u16 {
+        self.identity.logs.len() as u16
+    }
+
+    /// Folder of the images.
+    pub fn images_path(&self) -> PathBuf {
+        self.path.join("images")
+    }
+}
+
+/// One executor of a server.
+pub struct Executor {
+    config: AgentConfig,
+    place: Place,
+    lanes: Rc<Lanes>,
+    shell: Rc<Shell>,
+    router: Router,
+    service: HttpService<Router>,
+    introduce: Introduce,
+    /// The cluster, once there is one.
+    cluster: Rc<RefCell<Option<Configuration>>>,
+    stopping: Rc<Cell<bool>>,
+    /// Why another executor cannot go on.
+    failed: Rc<RefCell<Option<String>>>,
+}
+
+impl Executor {
+    /// The executor that this runs on.
+    pub async fn new(config: AgentConfig, place: Place, board: &Board, ends: Ends) -> (Rc<Self>, Vec<Inbound>) {
+        let (lanes, inbound) = Lanes::connect(ends).await;
+        let cluster: Rc<RefCell<Option<Configuration>>> = Rc::default();
+        let introduce = introduction(&config, &place, lanes.index(), board.clone(), Rc::clone(&cluster));
+        let links = Links::new(place.identity.server_id(), config.server_bind.ip(), introduce.clone());
+        let shell = Shell::new(links, board.clone());
+        let info = server_info(&config, &place);
+        let router = Router::new(Rc::clone(&shell), Rc::clone(&lanes), place.logs(), config.rpc_hold_timeout, info);
+        let service = HttpService::new(router.clone(), config.http.clone());
+        let executor = Self {
+            config,
+            place,
+            lanes,
+            shell,
+            router,
+            service,
+            introduce,
+            cluster,
+            stopping: Rc::default(),
+            failed: Rc::default(),
+        };
+        (Rc::new(executor), inbound)
+    }
+
+    /// The first executor: until the server is told to stop, or cannot go on.
+    pub async fn run_first(
+        self: Rc<Self>,
+        inbound: Vec<Inbound>,
+        data: DataDir,
+        server: std::net::TcpListener,
+        http: Option<std::net::TcpListener>,
+        stop: StopSignal,
+    ) -> Result<(), String> {
+        self.greet();
+        self.read_parcels(inbound);
+        let desk = Desk::new(self.own());
+        let port = Port::new(Phase::Forming(desk.clone()), self.introduce.clone());
+        let server_port = Rc::clone(&port);
+        glommio::spawn_local(accept(server, move |socket| {
+            glommio::spawn_local(Rc::clone(&server_port).serve(socket)).detach();
+        }))
+        .detach();
+        if let Some(listener) = http {
+            glommio::spawn_local(accept(listener, Rc::clone(&self).hand_round())).detach();
+        }
+        glommio::spawn_local(Rc::clone(&self).stop_on(stop)).detach();
+        let result = self.join_and_serve(data, &desk, &port).or(self.stopped()).await;
+        port.enter(Phase::Stopping);
+        self.lanes.send_all(|| Parcel::Stop).await;
+        if result.is_ok() {
+            log::info!(target: "agent", "shutdown complete");
+        }
+        result
+    }
+
+    /// Another executor: until the first one says stop.
+    pub async fn run_worker(self: Rc<Self>, inbound: Vec<Inbound>) {
+        self.read_parcels(inbound);
+        let serving = async {
+            while self.cluster.borrow().is_none() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            let configuration = self.cluster.borrow().clone().unwrap_or_default();
+            if self.lanes.index() >= self.place.logs() {
+                return std::future::pending::<Result<(), String>>().await;
+            }
+            self.serve_shards(&configuration, true, None).await
+        };
+        if let Err(why) = serving.or(self.stopped()).await {
+            self.lanes.send(0, Parcel::Fatal(why)).await;
+        }
+    }
+
+    /// Finds the cluster, and serves until the log is idle after a shutdown.
+    async fn join_and_serve(
+        self: &Rc<Self>,
+        mut data: DataDir,
+        desk: &Rc<Desk>,
+        port: &Rc<Port>,
+    ) -> Result<(), String> {
+        let restarted = self.place.identity.cluster_id.is_some();
+        if !restarted && !self.join(&mut data, desk).await? {
+            return Ok(());
+        }
+        let opened = Opened::recover(&self.config, &self.place, 0)?;
+        let configuration = opened.configuration()?;
+        drop(opened);
+        *self.cluster.borrow_mut() = Some(configuration.clone());
+        self.lanes.send_all(|| Parcel::Serve(Box::new(configuration.clone()))).await;
+        self.serve_shards(&configuration, restarted, Some(port)).await
+    }
+
+    /// Opens the shards of this executor's log and runs them.
+    async fn serve_shards(
+        self: &Rc<Self>,
+        configuration: &Configuration,
+        restarted: bool,
+        port: Option<&Rc<Port>>,
+    ) -> Result<(), String> {
+        self.router.set_shards(configuration.shards);
+        self.shell.links.set_members(&configuration.members);
+        let down = Rc::clone(&self.shell);
+        self.shell.links.on_event(Rc::new(move |LinkEvent::Down(server)| down.post(Event::PeerDown { server })));
+        let opened = Opened::recover(&self.config, &self.place, self.lanes.index())?;
+        let (core, devices) = opened
+            .into_core(&self.config, &self.place, configuration, restarted, &self.shell, port, &self.stopping)
+            .await?;
+        if let Some(port) = port {
+            port.enter(Phase::Serving(Serving {
+                shell: Rc::clone(&self.shell),
+                router: self.router.clone(),
+                admission: Admission::new(AdmissionLimits::default()),
+            }));
+            log::info!(
+                target: "agent.server",
+                "serving: cluster={} servers={} quorum={} shards={}",
+                configuration.cluster_id, configuration.members.len(), configuration.quorum(), configuration.shards
+            );
+        }
+        shell::run(Rc::clone(&self.shell), core, devices, tick(&self.config)).await
+    }
+
+    /// Finds or forms a cluster and makes it durable. False when told to stop before there was one.
+    async fn join(&self, data: &mut DataDir, desk: &Rc<Desk>) -> Result<bool, String> {
+        let refuse = |why: Option<String>| {
+            for to in 1..self.lanes.count() {
+                // An executor that is behind learns it with the next round.
+                let _ = self.lanes.try_send(to, Parcel::Refuse(why.clone()));
+            }
+            self.shell.refuse(why);
+        };
+        let formed = find_cluster(&self.config, desk, &self.introduce, &self.stopping, refuse).await?;
+        let Some(formed) = formed else { return Ok(false) };
+        refuse(None);
+        let table = &formed.bootstrap;
+        let configuration = Configuration::new(table.cluster_id, table.shards, table.members.clone());
+        // The logs first: a directory that names a cluster always has them.
+        create_logs(&self.config, &self.place, &configuration)?;
+        data.join_cluster(configuration.cluster_id, &configuration.encode()).map_err(|error| error.to_string())?;
+        *self.cluster.borrow_mut() = Some(configuration);
+        log::info!(target: "agent.server", "cluster formed: cluster={} servers={}", table.cluster_id, table.members.len());
+        formed.announce().await;
+        Ok(true)
+    }
+
+    /// Ends when a stopping server has waited long enough, or another executor has failed.
+    async fn stopped(&self) -> Result<(), String> {
+        while !self.stopping.get() {
+            if let Some(why) = self.failed.borrow().clone() {
+                return Err(why);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.service.stop();
+        sleep(STOP_PATIENCE).await;
+        log::warn!(target: "agent", "stopped without waiting for the log any longer; what was acknowledged is durable");
+        Ok(())
+    }
+
+    async fn stop_on(self: Rc<Self>, stop: StopSignal) {
+        // SAFETY: the descriptor is an open eventfd, and its ownership passes to the file.
+        let file = unsafe { BufferedFile::from_raw_fd(stop.into_raw_fd()) };
+        // An error means that no signal can be waited for any more: stopping is the safe answer.
+        let _ = file.read_at(0, 8).await;
+        log::info!(target: "agent", "Gracefully shutting down agent...");
+        self.stop();
+    }
+
+    fn stop(&self) {
+        self.stopping.set(true);
+        self.shell.post(Event::Shutdown);
+    }
+
+    /// Starts a task for what each other executor sends.
+    fn read_parcels(self: &Rc<Self>, inbound: Vec<Inbound>) {
+        for receiver in inbound {
+            let executor = Rc::clone(self);
+            glommio::spawn_local(async move {
+                while let Some(parcel) = receiver.recv().await {
+                    executor.take(parcel);
+                }
+            })
+            .detach();
+        }
+    }
+
+    fn take(&self, parcel: Parcel) {
+        match parcel {
+            Parcel::Http(fd) => self.serve_http(fd.into()),
+            Parcel::Call { from, id, kind, shard, payload } => {
+                let (router, lanes) = (self.router.clone(), Rc::clone(&self.lanes));
+                let sink = LaneSink { lanes, to: from, id };
+                let answer = async move { router.serve_call(kind, shard, payload, sink).await };
+                glommio::spawn_local(answer).detach();
+            }
+            Parcel::Reply { id, reply } => self.lanes.answered(id, reply),
+            Parcel::Event(event) => self.shell.post(*event),
+            Parcel::Serve(configuration) => {
+                self.router.set_shards(configuration.shards);
+                *self.cluster.borrow_mut() = Some(*configuration);
+            }
+            Parcel::Refuse(why) => self.shell.refuse(why),
+            Parcel::Stop => self.stop(),
+            Parcel::Fatal(why) => *self.failed.borrow_mut() = Some(why),
+        }
+    }
+
+    fn serve_http(&self, socket: Socket) {
+        let (service, stream) = (self.service.clone(), super::pipe::stream(socket));
+        glommio::spawn_local(async move { service.serve_connection(stream).await }).detach();
+    }
+
+    /// Takes HTTP connections in turn with the other executors.
+    fn hand_round(self: Rc<Self>) -> impl Fn(Socket) {
+        let next = Cell::new(0);
+        move |socket| {
+            let to = next.get();
+            next.set((to + 1) % self.lanes.count());
+            if to == self.lanes.index() {
+                return self.serve_http(socket);
+            }
+            // An executor that is behind gets no more: this one serves it.
+            if let Err(Parcel::Http(fd)) = self.lanes.try_send(to, Parcel::Http(socket.into())) {
+                self.serve_http(fd.into());
+            }
+        }
+    }
+
+    fn greet(&self) {
+        let http = self.config.http_address.map_or("disabled".to_owned(), |address| address.to_string());
+        log::info!(
+            target: "agent",
+            "curia {} agent running: node={} node_id={} datacenter={} server={} http={http} executors={} data_dir={}",
+            env!("CARGO_PKG_VERSION"), self.config.node_name, self.place.identity.node_id, self.config.datacenter,
+            self.config.server_bind, self.lanes.count(), self.place.path.display(),
+        );
+    }
+
+    fn own(&self) -> Own {
+        own(&self.config, &self.place)
+    }
+}
+
+fn own(config: &AgentConfig, place: &Place) -> Own {
+    Own {
+        member: Member {
+            raft_id: place.identity.server_id(),
+            node_id: place.identity.node_id(),
+            name: config.node_name.clone(),
+            address: config.server_advertise.to_string(),
+            voter: true,
+            leader: false,
+        },
+        expect: match config.bootstrap {
+            BootstrapMode::None => 0,
+            BootstrapMode::Alone => 1,
+            BootstrapMode::Expect(servers) => servers,
+        },
+        shards: config.shards.unwrap_or(1),
+        datacenter: config.datacenter.clone(),
+    }
+}
+
+/// What this server says of itself at the start of every connection.
+fn introduction(
+    config: &AgentConfig,
+    place: &Place,
+    lane: u16,
+    board: Board,
+    cluster: Rc<RefCell<Option<Configuration>>>,
+) -> Introduce {
+    let own = own(config, place);
+    let lanes = place.logs();
+    let http = config.http_address.map(|address| address.to_string()).unwrap_or_default();
+    Rc::new(move || {
+        let cluster = cluster.borrow();
+        Hello {
+            protocol: limits::PROTOCOL_VERSION,
+            node_id: own.member.node_id,
+            raft_id: own.member.raft_id,
+            name: own.member.name.clone(),
+            address: own.member.address.clone(),
+            http_address: http.clone(),
+            datacenter: own.datacenter.clone(),
+            cluster_id: cluster.as_ref().map_or(ClusterId::default(), |c| c.cluster_id),
+            lane,
+            lanes,
+            shards: cluster.as_ref().map_or(0, |c| c.shards),
+            expect: own.expect,
+            has_state: cluster.is_some(),
+            leader: board.status(ShardId(0)).leader,
+            members: cluster.as_ref().map_or(Vec::new(), |c| c.members.clone()),
+            ..Hello::default()
+        }
+    })
+}
+
+fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
+    ServerInfo {
+        node_name: config.node_name.clone(),
+        node_id: place.identity.node_id.clone(),
+        datacenter: config.datacenter.clone(),
+        server_address: config.server_advertise.to_string(),
+        http_address: config.http_address.map(|address| address.to_string()).unwrap_or_default(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: option_env!("CURIA_REVISION").unwrap_or_default().to_owned(),
+        shards: 1,
+        executors: config.executors,
+        dev_mode: config.dev,
+    }
+}
+
+/// Accepts connections for ever.
+async fn accept(listener: std::net::TcpListener, serve: impl Fn(Socket)) {
+    let listener = super::http::into_glommio(listener);
+    loop {
+        match listener.shared_accept().await.map_err(io::Error::from).and_then(|accepted| owned(accepted.bind_to_executor())) {
+            Ok(socket) => serve(socket),
+            Err(error) => {
+                // Out of descriptors, most likely: those that close make room.
+                log::warn!(target: "agent.server", "cannot accept a connection: {error}");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// The accepted connection as a socket of ours.
+fn owned(stream: glommio::net::TcpStream) -> io::Result<Socket> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the stream owns the descriptor and lives until it has been duplicated.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    Ok(Socket::from(borrowed.as_fd().try_clone_to_owned()?))
+}

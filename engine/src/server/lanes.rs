@@ -1,0 +1,253 @@
+//! How do the executors of one process talk to each other?
+//!
+//! By messages only. Each pair has a bounded channel in each direction; what one executor knows
+//! of another's shards is what it is told. A request for a shard that lives elsewhere crosses
+//! over as the bytes it would travel to another server in, and is answered in the same form, so
+//! that crossing cores and crossing machines are one piece of code above.
+
+use std::{
+    cell::{Cell, RefCell},
+    os::fd::OwnedFd,
+    rc::Rc,
+};
+
+use ahash::AHashMap;
+use bytes::Bytes;
+use futures_channel::mpsc;
+use glommio::channels::shared_channel::{
+    ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
+};
+use wire::{FrameKind, Reply, ShardId};
+
+use crate::{consensus::Configuration, shard::Event};
+
+/// Messages under way from one executor to another, at most.
+pub const PARCELS_IN_FLIGHT_MAX: usize = 4096;
+
+/// What one executor sends another.
+#[derive(Debug)]
+pub enum Parcel {
+    /// An accepted HTTP connection, to be served there.
+    Http(OwnedFd),
+    /// A request for a shard there.
+    Call {
+        /// Who asks.
+        from: u16,
+        /// Its name for the question.
+        id: u64,
+        /// Propose or Query.
+        kind: FrameKind,
+        /// The shard.
+        shard: ShardId,
+        /// Command or query, encoded and verified.
+        payload: Bytes,
+    },
+    /// An answer, in one or more pieces.
+    Reply {
+        /// The asker's name for the question.
+        id: u64,
+        /// The piece.
+        reply: Reply,
+    },
+    /// Something for a shard there.
+    Event(Box<Event>),
+    /// There is a cluster now: open your shards.
+    Serve(Box<Configuration>),
+    /// This server serves nothing, for this reason; or serves again.
+    Refuse(Option<String>),
+    /// Stop.
+    Stop,
+    /// An executor cannot go on: the process must end.
+    Fatal(String),
+}
+
+/// The channels of one executor before it runs.
+pub struct Ends {
+    index: u16,
+    senders: Vec<Option<SharedSender<Parcel>>>,
+    receivers: Vec<Option<SharedReceiver<Parcel>>>,
+}
+
+impl Ends {
+    /// The executor that they are for.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+}
+
+/// Channels between `executors` executors, in their order.
+pub fn mesh(executors: u16) -> Vec<Ends> {
+    let count = usize::from(executors);
+    let mut ends: Vec<Ends> = (0..executors)
+        .map(|index| Ends {
+            index,
+            senders: (0..count).map(|_| None).collect(),
+            receivers: (0..count).map(|_| None).collect(),
+        })
+        .collect();
+    for from in 0..count {
+        for to in (0..count).filter(|to| *to != from) {
+            let (sender, receiver) = new_bounded(PARCELS_IN_FLIGHT_MAX);
+            ends[from].senders[to] = Some(sender);
+            ends[to].receivers[from] = Some(receiver);
+        }
+    }
+    ends
+}
+
+/// One executor's way to the others.
+pub struct Lanes {
+    index: u16,
+    senders: Vec<Option<ConnectedSender<Parcel>>>,
+    asked: RefCell<AHashMap<u64, mpsc::UnboundedSender<Reply>>>,
+    next: Cell<u64>,
+}
+
+/// What arrives from one other executor.
+pub type Inbound = ConnectedReceiver<Parcel>;
+
+impl Lanes {
+    /// Connects the channels, on the executor that will use them.
+    pub async fn connect(ends: Ends) -> (Rc<Self>, Vec<Inbound>) {
+        let mut receivers = Vec::new();
+        let mut senders = Vec::new();
+        // Every executor connects all its sending ends first: connecting waits for no one.
+        for sender in ends.senders {
+            senders.push(match sender {
+                Some(sender) => Some(sender.connect().await),
+                None => None,
+            });
+        }
+        for receiver in ends.receivers.into_iter().flatten() {
+            receivers.push(receiver.connect().await);
+        }
+        let (asked, next) = (RefCell::default(), Cell::new(0));
+        (Rc::new(Self { index: ends.index, senders, asked, next }), receivers)
+    }
+
+    /// This executor's number.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// How many executors there are.
+    pub fn count(&self) -> u16 {
+        self.senders.len() as u16
+    }
+
+    /// Sends at once; gives the parcel back when the channel is full.
+    pub fn try_send(&self, to: u16, parcel: Parcel) -> Result<(), Parcel> {
+        let Some(sender) = self.senders.get(usize::from(to)).and_then(Option::as_ref) else {
+            return Err(parcel);
+        };
+        sender.try_send(parcel).map_err(|error| match error {
+            glommio::GlommioError::WouldBlock(glommio::ResourceType::Channel(parcel))
+            | glommio::GlommioError::Closed(glommio::ResourceType::Channel(parcel)) => parcel,
+            _ => Parcel::Stop,
+        })
+    }
+
+    /// Sends, waiting while the channel is full. False when that executor has ended.
+    pub async fn send(&self, to: u16, parcel: Parcel) -> bool {
+        match self.senders.get(usize::from(to)).and_then(Option::as_ref) {
+            Some(sender) => sender.send(parcel).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Sends to all others what can be made anew for each.
+    pub async fn send_all(&self, parcel: impl Fn() -> Parcel) {
+        for to in (0..self.count()).filter(|to| *to != self.index) {
+            self.send(to, parcel()).await;
+        }
+    }
+
+    /// Asks an executor; `None` when its channel is full.
+    pub fn ask(
+        &self,
+        to: u16,
+        kind: FrameKind,
+        shard: ShardId,
+        payload: Bytes,
+    ) -> Option<mpsc::UnboundedReceiver<Reply>> {
+        let id = self.next.get() + 1;
+        self.next.set(id);
+        let (sender, receiver) = mpsc::unbounded();
+        self.asked.borrow_mut().insert(id, sender);
+        let call = Parcel::Call { from: self.index, id, kind, shard, payload };
+        if self.try_send(to, call).is_err() {
+            self.asked.borrow_mut().remove(&id);
+            return None;
+        }
+        Some(receiver)
+    }
+
+    /// A piece of an answer arrived.
+    pub fn answered(&self, id: u64, reply: Reply) {
+        let more = reply.more;
+        let mut asked = self.asked.borrow_mut();
+        if let Some(sender) = asked.get(&id) {
+            // The asker may have gone; its answer is dropped.
+            let _ = sender.unbounded_send(reply);
+        }
+        if !more {
+            asked.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use glommio::{LocalExecutorBuilder, Placement};
+    use wire::{Index, ReplyBody};
+
+    #[test]
+    fn a_full_channel_gives_the_parcel_back_and_questions_are_answered() {
+        let mut ends = mesh(2);
+        let (second, first) = (ends.pop().unwrap(), ends.pop().unwrap());
+        let asker = LocalExecutorBuilder::new(Placement::Unbound)
+            .spawn(move || async move {
+                let (lanes, _inbound) = Lanes::connect(first).await;
+                let mut sent = 0;
+                while lanes.try_send(1, Parcel::Refuse(None)).is_ok() {
+                    sent += 1;
+                    assert!(sent <= PARCELS_IN_FLIGHT_MAX + 1, "the channel is not bounded");
+                }
+                assert!(lanes.ask(1, FrameKind::Query, ShardId(0), Bytes::new()).is_none());
+                assert!(lanes.asked.borrow().is_empty(), "a question that was not sent is forgotten");
+                sent
+            })
+            .unwrap();
+        let quiet = LocalExecutorBuilder::new(Placement::Unbound)
+            .spawn(move || async move {
+                let (lanes, _inbound) = Lanes::connect(second).await;
+                // Reads nothing until the other has filled the channel.
+                glommio::timer::sleep(std::time::Duration::from_millis(300)).await;
+                lanes.index()
+            })
+            .unwrap();
+        assert!(asker.join().unwrap() > 0);
+        assert_eq!(quiet.join().unwrap(), 1);
+    }
+
+    #[test]
+    fn pieces_reach_the_asker_until_the_last() {
+        let lanes = Lanes { index: 0, senders: vec![None], asked: RefCell::default(), next: Cell::new(0) };
+        let (sender, mut receiver) = mpsc::unbounded();
+        lanes.asked.borrow_mut().insert(7, sender);
+        let piece = |more| Reply {
+            index: Index(1),
+            known_leader: true,
+            last_contact_ms: 0,
+            more,
+            body: ReplyBody::Rows(Vec::new()),
+        };
+        lanes.answered(7, piece(true));
+        lanes.answered(7, piece(false));
+        lanes.answered(7, piece(false));
+        assert!(receiver.try_recv().is_ok());
+        assert!(receiver.try_recv().is_ok());
+        assert!(lanes.asked.borrow().is_empty());
+    }
+}
