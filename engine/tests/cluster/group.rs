@@ -64,7 +64,7 @@ impl Group {
         self.add_plain(&all)
     }
 
-    /// One more server with exactly these flags beside its name, addresses and data directory.
+    /// One more server with these flags beside, or instead of, its name, addresses and data directory.
     pub fn add_plain(&mut self, flags: &[String]) -> &mut Server {
         let at = self.servers.len();
         let (name, ip) = (format!("s{}", at + 1), self.ip(at));
@@ -81,6 +81,8 @@ impl Group {
         ];
         // A few small segments, or a hundred servers would spend the test on zero-filling.
         all.push("-set=log.segment_mb=4".to_owned());
+        let name_of = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+        all.retain(|default| default.starts_with("-set") || flags.iter().all(|flag| name_of(flag) != name_of(default)));
         all.extend_from_slice(flags);
         let server = Server::new(&self.home, &name, ip, all);
         self.servers.push(server);
