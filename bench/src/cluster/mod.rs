@@ -292,7 +292,7 @@ impl Cluster {
         }
     }
 
-    /// An error with the last lines that each server wrote.
+    /// An error with the last lines that each server wrote, and the last panic before them.
     pub fn failure(&self, what: &str) -> Error {
         let mut text = format!(
             "{} with {} servers: {what}",
@@ -301,14 +301,30 @@ impl Cluster {
         );
         for node in &self.nodes {
             let log = fs::read_to_string(log_path(node)).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(8)..];
-            if !tail.is_empty() {
-                text += &format!("\n--- last lines of {}:\n{}", node.name(), tail.join("\n"));
+            let shown = last_words(&log);
+            if !shown.is_empty() {
+                text += &format!("\n--- last lines of {}:\n{}", node.name(), shown.join("\n"));
             }
         }
         Error::Server(text)
     }
+}
+
+/// The last lines, and where the last panic speaks further up, its place and message.
+fn last_words(log: &str) -> Vec<&str> {
+    const LINES: usize = 8;
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines.len().saturating_sub(LINES);
+    let mut shown = Vec::new();
+    if let Some(at) = lines[..tail]
+        .iter()
+        .rposition(|line| line.contains("panicked at"))
+    {
+        shown.extend_from_slice(&lines[at..tail.min(at + 2)]);
+        shown.push("…");
+    }
+    shown.extend_from_slice(&lines[tail..]);
+    shown
 }
 
 /// Beside the data directory, which belongs to the server alone.
@@ -338,6 +354,17 @@ mod tests {
         assert!(text.contains("node-1 ended by itself"), "{text}");
         drop(cluster);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "data removed");
+    }
+
+    #[test]
+    fn a_panic_above_its_backtrace_is_among_the_last_words() {
+        let backtrace: String = (0..30).map(|n| format!("  {n}: frame\n")).collect();
+        let log =
+            format!("started\nthread 'main' panicked at src/x.rs:1:1:\nwhy it did\n{backtrace}");
+        let shown = last_words(&log);
+        assert_eq!(shown[1], "why it did");
+        assert_eq!(shown.len(), 3 + 8);
+        assert_eq!(last_words("a\nb\n"), ["a", "b"]);
     }
 
     #[test]

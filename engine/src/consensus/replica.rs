@@ -103,6 +103,8 @@ pub struct Replica {
     unpersisted: VecDeque<Unpersisted>,
     /// Messages that wait for the disk.
     held: VecDeque<Outgoing>,
+    /// Newest (term, vote) that was put into a batch.
+    promised: (u64, u64),
     /// The batch with the newest term or vote.
     hard_state_lsn: Lsn,
     /// The batch with the newest entries.
@@ -161,6 +163,7 @@ impl Replica {
             echoes: Vec::new(),
             unpersisted: VecDeque::new(),
             held: VecDeque::new(),
+            promised: (0, 0),
             hard_state_lsn: Lsn(0),
             entries_lsn: Lsn(0),
             clock: QuorumClock::default(),
@@ -172,6 +175,7 @@ impl Replica {
             last_contact_ns: 0,
         };
         replica.seen_term = replica.node.raft.term;
+        replica.promised = (replica.node.raft.term, replica.node.raft.vote);
         if sole {
             replica.campaign();
         }
@@ -328,7 +332,11 @@ impl Replica {
             if entries {
                 self.entries_lsn = open;
             }
-            if ready.hs().is_some() {
+            // A ready with entries says "must sync" whatever its hard state is: only a new term or
+            // vote is what other messages promise.
+            let promised = ready.hs().map(|state| (state.term, state.vote));
+            if promised.is_some_and(|promised| promised != self.promised) {
+                self.promised = promised.unwrap_or_default();
                 self.hard_state_lsn = open;
             }
             if !ready.snapshot().is_empty() {
