@@ -235,7 +235,7 @@ impl Replica {
         if vote && now_ns < self.silent_until_ns {
             return;
         }
-        if kind == MessageType::MsgHeartbeat && message.commit > self.last_index().0 {
+        if !self.is_plausible(&message) {
             return;
         }
         let term = message.term;
@@ -249,6 +249,25 @@ impl Replica {
         self.after_input(if current { sent_at } else { 0 });
         if answers && current && self.is_leader() && echo != 0 && echo <= now_ns {
             self.clock.echo(from.0, echo);
+        }
+    }
+
+    /// Whether raft-rs may see a message: what it aborts on, or takes at face value, is left out.
+    fn is_plausible(&self, message: &Message) -> bool {
+        let last = self.last_index().0;
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat => message.commit <= last,
+            // A leader that is told of entries beyond its log would count them as replicated.
+            MessageType::MsgAppendResponse => message.reject || message.index <= last,
+            MessageType::MsgAppend => {
+                let mut next = message.index;
+                message.log_term != 0
+                    && message.entries.iter().all(|entry| {
+                        next += 1;
+                        entry.index == next
+                    })
+            }
+            _ => true,
         }
     }
 
@@ -348,8 +367,11 @@ impl Replica {
         self.unpersisted.push_back(Unpersisted { lsn, number: ready.number() });
         let at_once = ready.take_messages();
         let mut echoes = std::mem::take(&mut self.echoes).into_iter();
-        for message in at_once {
+        for mut message in at_once {
             let echo = echoes.next().unwrap_or_default();
+            if !self.set_append_right(&mut message) {
+                continue;
+            }
             out.send.push(self.outgoing(now_ns, message, echo, self.hard_state_lsn));
         }
         for message in ready.take_persisted_messages() {
@@ -361,6 +383,25 @@ impl Replica {
             let outgoing = self.outgoing(now_ns, message, echo, requires);
             self.held.push_back(outgoing);
         }
+    }
+
+    /// raft-rs's `batch_append` adds entries to an empty append that is already queued for the same
+    /// peer, even when that one was for another index (it was made before a rejection moved the
+    /// peer back). Sent as it is, the follower would acknowledge entries it does not have. The
+    /// entries are right, so the message is made to fit them; false to drop it, which raft takes
+    /// as loss.
+    fn set_append_right(&self, message: &mut Message) -> bool {
+        if message.get_msg_type() != MessageType::MsgAppend {
+            return true;
+        }
+        if let Some(first) = message.entries.first().map(|entry| entry.index)
+            && first != message.index + 1
+        {
+            let Some(term) = self.node.store().term_of(first - 1) else { return false };
+            message.index = first - 1;
+            message.log_term = term;
+        }
+        message.log_term != 0
     }
 
     fn outgoing(&self, now_ns: u64, message: Message, echo: u64, requires: Lsn) -> Outgoing {

@@ -4,7 +4,7 @@
 //! delays, losses, crashes that tear what was not flushed. Judged by what clients were told:
 //! an acknowledged write is found on every server at the end, one that was refused as "nothing
 //! happened" on none, and all states are equal. A failure prints its seed; `SEED=n cargo test -p
-//! engine --lib shard::tests` replays it.
+//! engine --lib shard::tests` replays it, and `SEEDS=n` tries the first `n`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -257,6 +257,7 @@ impl World {
             }
         }
         for (to, _, envelope) in effects.raft {
+            self.check_append(at, &envelope);
             self.send(at, to, Parcel::Raft(envelope));
         }
         for (to, _, transfer) in effects.transfers {
@@ -281,6 +282,21 @@ impl World {
         }
         for answered in effects.answers {
             self.answered(at, answered.ticket, answered.result);
+        }
+    }
+
+    /// Found here on the first day (seed 3): raft-rs's `batch_append` adds entries to an *empty*
+    /// append that is already queued, whatever index that one was for. The follower then
+    /// acknowledged an entry that it did not have, and the leader believed it.
+    fn check_append(&self, at: usize, envelope: &RaftEnvelope) {
+        let message = &envelope.message;
+        if message.get_msg_type() == raft::eraftpb::MessageType::MsgAppend {
+            let follows = message.entries.first().is_none_or(|first| first.index == message.index + 1);
+            assert!(
+                follows && message.log_term != 0,
+                "SEED={}: at {} ms server {at} sends {message:?}; positions {:?}",
+                self.seed, self.now / MS, self.positions()
+            );
         }
     }
 
@@ -422,12 +438,15 @@ fn perform_file(disk: &MemDisk, op: FileOp) -> FileDone {
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => (1..=count).collect(),
+        Err(_) => {
+            let more = std::env::var("SEEDS").ok().map(|seeds| seeds.parse().expect("SEEDS is a number"));
+            (1..=more.unwrap_or(count)).collect()
+        }
     }
 }
 
 /// Writes for a while under crashes and losses. Returns how many images were installed.
-fn torment(seed: u64, servers: usize, image_threshold: u64) -> u64 {
+fn torment(seed: u64, servers: usize, image_threshold: u64, acknowledged: &mut usize) -> u64 {
     let mut draw = Draw(seed ^ 0xFEED);
     let mut world = World::new(seed, servers, draw.below(6), image_threshold);
     let (crash_per_mille, write_percent) = (draw.below(8), 20 + draw.below(60));
@@ -446,29 +465,35 @@ fn torment(seed: u64, servers: usize, image_threshold: u64) -> u64 {
     }
     world.settle();
     world.judge();
-    assert!(!world.acknowledged.is_empty(), "SEED={seed}: nothing was ever acknowledged");
+    *acknowledged += world.acknowledged.len();
     world.nodes.iter().map(|node| node.installs).sum()
 }
 
 #[test]
 fn three_servers_keep_what_they_acknowledged_through_crashes_and_losses() {
+    let mut acknowledged = 0;
     for seed in seeds(40) {
-        torment(seed, 3, u64::MAX);
+        torment(seed, 3, u64::MAX, &mut acknowledged);
     }
+    assert!(acknowledged > 1_000, "only {acknowledged} writes were acknowledged: the test tests little");
 }
 
 #[test]
 fn with_small_images_lagging_followers_are_brought_up_and_nothing_is_lost() {
-    let installs: u64 = seeds(40).into_iter().map(|seed| torment(seed, 3, 40 << 10)).sum();
+    let mut acknowledged = 0;
+    let installs: u64 =
+        seeds(40).into_iter().map(|seed| torment(seed, 3, 40 << 10, &mut acknowledged)).sum();
     assert!(installs > 0 || std::env::var("SEED").is_ok(), "no image was ever installed: the test tests nothing");
 }
 
 #[test]
 fn one_two_and_five_servers_do_too() {
-    for seed in seeds(10) {
-        torment(seed, 1, 60 << 10);
-        torment(seed, 2, 60 << 10);
-        torment(seed, 5, 60 << 10);
+    for servers in [1, 2, 5] {
+        let mut acknowledged = 0;
+        for seed in seeds(10) {
+            torment(seed, servers, 60 << 10, &mut acknowledged);
+        }
+        assert!(acknowledged > 100, "{servers} servers acknowledged only {acknowledged} writes");
     }
 }
 
@@ -519,7 +544,10 @@ fn a_leaders_appends_leave_while_its_own_disk_is_still_writing() {
         }
         let before = world.wire.len();
         world.turn(leader);
-        assert!(world.wire.len() >= before + 2, "appends wait for the leader's own disk");
+        let appends = world.wire[before..].iter().filter(|(.., parcel)| {
+            matches!(parcel, Parcel::Raft(envelope) if !envelope.message.entries.is_empty())
+        });
+        assert!(appends.count() >= 2 || round > 0, "appends wait for the leader's own disk");
         world.step();
     }
 }
