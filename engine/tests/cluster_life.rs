@@ -128,8 +128,12 @@ fn a_follower_answers_through_the_leader_after_the_old_one_is_gone() {
     let mut group = Group::formed(3, &[]);
     let old = group.wait_for_leader();
     group[old].kill();
-    let asked = (old + 1) % 3;
-    let written = group[asked].http().put("/v1/kv/after", b"the old leader").unwrap();
+    let asked = &group[(old + 1) % 3];
+    wait_for("the old leader is missed", || {
+        let leader = asked.http().get("/v1/status/leader").map_err(|why| format!("{why:?}"))?.text();
+        check(!leader.contains(&group[old].server_address().to_string()), || leader)
+    });
+    let written = asked.http().put("/v1/kv/after", b"the old leader").unwrap();
     assert!(written.is_true(), "a request waits for the next leader: {} {}", written.status, written.text());
     group[old].start();
     let leader = group.wait_for_leader();

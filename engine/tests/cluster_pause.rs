@@ -94,7 +94,8 @@ fn a_request_that_lies_with_a_sleeping_leader_is_given_an_answer() {
             let http = Http::new(follower, PATIENCE);
             let answer = match what {
                 "write" => http.put("/v1/kv/paused", b"after"),
-                mode => http.get(&format!("/v1/kv/paused?raw&{mode}")),
+                "default" => http.get("/v1/kv/paused?raw"),
+                _ => http.get("/v1/kv/paused?raw&consistent"),
             };
             (what, answer)
         })

@@ -242,7 +242,7 @@ impl Member {
             bytes += data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES;
             self.tickets.applied(Applied::new(*index, *term, outcome), effects);
         }
-        self.images.count_applied(bytes);
+        self.images.count_applied(run.len() as u64, bytes);
         if let Some(last) = committed.last() {
             self.replica.applied(Index(last.index));
         }
