@@ -457,9 +457,17 @@ impl Images {
         }
     }
 
-    /// The state built from a received image, once raft has accepted its message.
-    pub fn take_loaded(&mut self) -> Option<Loaded> {
-        self.applied_bytes = 0;
+    /// The state built from a received image, once raft has accepted its message. An image that is
+    /// being written is given up: it may be older than the one that came.
+    pub fn take_loaded(&mut self, effects: &mut Effects) -> Option<Loaded> {
+        (self.applied_bytes, self.applied_entries) = (0, 0);
+        if let Some(Writing { name, .. }) = self.writing.take() {
+            // It has either name by now; operations are in order.
+            for file in [name.temporary_name(), name.file_name()] {
+                let token = self.token(Purpose::Remove);
+                effects.files.push(FileOp::Remove { name: file, token });
+            }
+        }
         self.loaded.take()
     }
 

@@ -251,7 +251,7 @@ impl Member {
     /// Raft accepted a received image: replace the state in one step and put the checkpoint into
     /// the same batch that raft's answer waits for.
     fn install(&mut self, log: &mut Log, effects: &mut Effects) {
-        let Some(Loaded { fsm, meta, name, bytes }) = self.images.take_loaded() else {
+        let Some(Loaded { fsm, meta, name, bytes }) = self.images.take_loaded(effects) else {
             effects.fatal = Some(format!("shard {}: raft accepted an image that was not loaded", self.shard));
             return;
         };

@@ -156,7 +156,10 @@ impl World {
                 threshold_bytes: self.image_threshold,
                 slice_bytes: 4 << 10,
                 idle_ns_max: 200 * MS,
+                threshold_entries: u64::MAX,
+                interval_ns: 100 * MS,
             },
+            trailing_entries_max: 100,
         };
         let members =
             open_shards(&settings, &[SHARD], &log, &recovered, &node.log_disk, &node.image_disk, now)
@@ -478,6 +481,8 @@ fn three_servers_keep_what_they_acknowledged_through_crashes_and_losses() {
     assert!(acknowledged > 1_000, "only {acknowledged} writes were acknowledged: the test tests little");
 }
 
+/// Among what it found: an image of this server's own that was being written while a newer one was
+/// installed, and then took the log's checkpoint back.
 #[test]
 fn with_small_images_lagging_followers_are_brought_up_and_nothing_is_lost() {
     let mut acknowledged = 0;
