@@ -62,6 +62,7 @@ pub struct EntryStore {
     cache_first: u64,
     cache_bytes: usize,
     cache_bytes_max: usize,
+    trailing_entries_max: u64,
     image: Option<ImageDescriptor>,
     image_conf: ConfState,
     image_wanted: Cell<bool>,
@@ -70,13 +71,16 @@ pub struct EntryStore {
 }
 
 impl EntryStore {
-    /// The store of a shard whose log begins after (`snapshot_index`, `snapshot_term`).
+    /// The store of a shard whose log begins after (`snapshot_index`, `snapshot_term`). At most
+    /// `cache_bytes_max` of applied entries stay in memory, and at most `trailing_entries_max` of
+    /// those that are no longer on disk.
     pub fn new(
         hard_state: HardState,
         conf_state: ConfState,
         snapshot_index: Index,
         snapshot_term: Term,
         cache_bytes_max: usize,
+        trailing_entries_max: u64,
     ) -> Self {
         Self {
             initial: RaftState { hard_state, conf_state },
@@ -88,6 +92,7 @@ impl EntryStore {
             cache_first: snapshot_index.0 + 1,
             cache_bytes: 0,
             cache_bytes_max,
+            trailing_entries_max,
             image: None,
             image_conf: ConfState::default(),
             image_wanted: Cell::new(false),
@@ -130,11 +135,15 @@ impl EntryStore {
     /// Forgets cached entries up to `applied`, oldest first, until the cache fits its bound.
     pub fn shrink_cache(&mut self, applied: u64) {
         while self.cache_bytes > self.cache_bytes_max && self.cache_first <= applied {
-            let Some(entry) = self.cache.pop_front() else { return };
-            self.cache_bytes -= entry.data.len() + ENTRY_OVERHEAD_BYTES;
-            self.cache_first = entry.index + 1;
+            self.forget_oldest();
         }
         self.forget_before(self.disk_first.min(self.cache_first));
+    }
+
+    fn forget_oldest(&mut self) {
+        let entry = self.cache.pop_front().expect("the cache ends where the log does");
+        self.cache_bytes -= entry.data.len() + ENTRY_OVERHEAD_BYTES;
+        self.cache_first = entry.index + 1;
     }
 
     /// Bytes of entries in memory.
@@ -148,6 +157,10 @@ impl EntryStore {
         if first.0 > self.disk_first {
             assert!(first.0 <= self.last + 1, "compaction to {first} beyond the last index {}", self.last);
             self.disk_first = first.0;
+            let trailing_first = first.0.saturating_sub(self.trailing_entries_max);
+            while self.cache_first < trailing_first {
+                self.forget_oldest();
+            }
             self.forget_before(self.disk_first.min(self.cache_first));
         }
     }
@@ -323,7 +336,7 @@ mod tests {
     }
 
     fn store() -> EntryStore {
-        EntryStore::new(HardState::default(), ConfState::default(), Index(5), Term(2), 10 * 228)
+        EntryStore::new(HardState::default(), ConfState::default(), Index(5), Term(2), 10 * 228, u64::MAX)
     }
 
     #[test]
@@ -342,6 +355,21 @@ mod tests {
         assert_eq!(store.term_of(7), Some(3));
         assert_eq!(store.term_of(6), None);
         assert_eq!(store.first_index().unwrap(), 8);
+    }
+
+    #[test]
+    fn no_more_entries_trail_an_image_than_asked_for() {
+        let mut store = store();
+        store.cache_bytes_max = usize::MAX;
+        store.trailing_entries_max = 3;
+        store.append(&(6..26).map(|index| entry(index, 2)).collect::<Vec<_>>());
+        store.compact(Index(20));
+        assert_eq!(store.first_index().unwrap(), 17);
+        assert_eq!(store.entries(17, 26, None, GetEntriesContext::empty(false)).unwrap().len(), 9);
+        store.trailing_entries_max = 0;
+        store.compact(Index(26));
+        assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (26, 25));
+        assert_eq!(store.cache_bytes(), 0);
     }
 
     #[test]

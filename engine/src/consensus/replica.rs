@@ -103,10 +103,10 @@ pub struct Replica {
     unpersisted: VecDeque<Unpersisted>,
     /// Messages that wait for the disk.
     held: VecDeque<Outgoing>,
+    /// Newest (term, vote) that was put into a batch.
+    promised: (u64, u64),
     /// The batch with the newest term or vote.
     hard_state_lsn: Lsn,
-    /// That term and vote.
-    promised: (u64, u64),
     /// The batch with the newest entries.
     entries_lsn: Lsn,
     clock: QuorumClock,
@@ -153,7 +153,6 @@ impl Replica {
         let election_ns = config.election_ticks as u64 * config.tick_ns;
         let voters: Vec<u64> = configuration.voters().map(|member| member.raft_id.0).collect();
         let sole = voters == [config.id.0];
-        let recovered = (node.raft.term, node.raft.vote);
         let mut replica = Self {
             silent_until_ns: if config.restarted && !sole { now_ns + election_ns } else { 0 },
             config,
@@ -164,8 +163,8 @@ impl Replica {
             echoes: Vec::new(),
             unpersisted: VecDeque::new(),
             held: VecDeque::new(),
+            promised: (0, 0),
             hard_state_lsn: Lsn(0),
-            promised: recovered,
             entries_lsn: Lsn(0),
             clock: QuorumClock::default(),
             term_start: Index(u64::MAX),
@@ -176,6 +175,7 @@ impl Replica {
             last_contact_ns: 0,
         };
         replica.seen_term = replica.node.raft.term;
+        replica.promised = (replica.node.raft.term, replica.node.raft.vote);
         if sole {
             replica.campaign();
         }
@@ -235,7 +235,7 @@ impl Replica {
         if vote && now_ns < self.silent_until_ns {
             return;
         }
-        if kind == MessageType::MsgHeartbeat && message.commit > self.last_index().0 {
+        if !self.is_plausible(&message) {
             return;
         }
         let term = message.term;
@@ -249,6 +249,25 @@ impl Replica {
         self.after_input(if current { sent_at } else { 0 });
         if answers && current && self.is_leader() && echo != 0 && echo <= now_ns {
             self.clock.echo(from.0, echo);
+        }
+    }
+
+    /// Whether raft-rs may see a message: what it aborts on, or takes at face value, is left out.
+    fn is_plausible(&self, message: &Message) -> bool {
+        let last = self.last_index().0;
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat => message.commit <= last,
+            // A leader that is told of entries beyond its log would count them as replicated.
+            MessageType::MsgAppendResponse => message.reject || message.index <= last,
+            MessageType::MsgAppend => {
+                let mut next = message.index;
+                message.log_term != 0
+                    && message.entries.iter().all(|entry| {
+                        next += 1;
+                        entry.index == next
+                    })
+            }
+            _ => true,
         }
     }
 
@@ -332,12 +351,11 @@ impl Replica {
             if entries {
                 self.entries_lsn = open;
             }
-            // A ready with entries may carry a hard state in which only the commit index moved:
-            // that promises nothing, and what leaves at once must not wait for it.
-            if let Some(promise) = ready.hs().map(|state| (state.term, state.vote))
-                && promise != self.promised
-            {
-                self.promised = promise;
+            // A ready with entries says "must sync" whatever its hard state is: only a new term or
+            // vote is what other messages promise.
+            let promised = ready.hs().map(|state| (state.term, state.vote));
+            if promised.is_some_and(|promised| promised != self.promised) {
+                self.promised = promised.unwrap_or_default();
                 self.hard_state_lsn = open;
             }
             if !ready.snapshot().is_empty() {
@@ -349,8 +367,11 @@ impl Replica {
         self.unpersisted.push_back(Unpersisted { lsn, number: ready.number() });
         let at_once = ready.take_messages();
         let mut echoes = std::mem::take(&mut self.echoes).into_iter();
-        for message in at_once {
+        for mut message in at_once {
             let echo = echoes.next().unwrap_or_default();
+            if !self.set_append_right(&mut message) {
+                continue;
+            }
             out.send.push(self.outgoing(now_ns, message, echo, self.hard_state_lsn));
         }
         for message in ready.take_persisted_messages() {
@@ -362,6 +383,25 @@ impl Replica {
             let outgoing = self.outgoing(now_ns, message, echo, requires);
             self.held.push_back(outgoing);
         }
+    }
+
+    /// raft-rs's `batch_append` adds entries to an empty append that is already queued for the same
+    /// peer, even when that one was for another index (it was made before a rejection moved the
+    /// peer back). Sent as it is, the follower would acknowledge entries it does not have. The
+    /// entries are right, so the message is made to fit them; false to drop it, which raft takes
+    /// as loss.
+    fn set_append_right(&self, message: &mut Message) -> bool {
+        if message.get_msg_type() != MessageType::MsgAppend {
+            return true;
+        }
+        if let Some(first) = message.entries.first().map(|entry| entry.index)
+            && first != message.index + 1
+        {
+            let Some(term) = self.node.store().term_of(first - 1) else { return false };
+            message.index = first - 1;
+            message.log_term = term;
+        }
+        message.log_term != 0
     }
 
     fn outgoing(&self, now_ns: u64, message: Message, echo: u64, requires: Lsn) -> Outgoing {

@@ -22,9 +22,14 @@ impl Dir {
     /// An existing directory.
     pub fn open(path: &Path) -> io::Result<Self> {
         if !fs::metadata(path)?.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "not a directory",
+            ));
         }
-        Ok(Self { path: path.to_owned() })
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 
     /// Where a file of this name lies.
@@ -33,7 +38,11 @@ impl Dir {
     }
 
     fn writable(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().write(true).create(true).truncate(false).open(self.path_of(name))
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.path_of(name))
     }
 }
 
@@ -79,5 +88,46 @@ impl Disk for Dir {
 
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_the_promises_of_a_disk() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        dir.write_at("x", 4090, b"across").unwrap();
+        dir.write_at("x", 0, b"begin").unwrap();
+        dir.sync("x").unwrap();
+        let mut back = [0; 6];
+        dir.read_at("x", 4090, &mut back).unwrap();
+        assert_eq!(&back, b"across");
+        assert_eq!(
+            dir.read_at("x", 4091, &mut back).unwrap_err().kind(),
+            ErrorKind::UnexpectedEof
+        );
+        assert_eq!(
+            dir.read_at("none", 0, &mut back).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        dir.write_at("y", 0, b"other").unwrap();
+        dir.rename("x", "y").unwrap();
+        assert_eq!(dir.list().unwrap(), [("y".to_owned(), 4096)]);
+        assert_eq!(
+            (dir.length("x").unwrap(), dir.length("y").unwrap()),
+            (None, Some(4096))
+        );
+        dir.remove("y").unwrap();
+        dir.remove("y").unwrap();
+        dir.sync_dir().unwrap();
+        assert_eq!(dir.list().unwrap(), []);
+        assert!(Dir::open(&place.path().join("none")).is_err());
+        fs::write(place.path().join("file"), b"x").unwrap();
+        assert!(Dir::open(&place.path().join("file")).is_err());
     }
 }

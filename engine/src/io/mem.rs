@@ -15,7 +15,7 @@ use std::{
     ops::Range,
 };
 
-use super::{AlignedBuf, Disk, LogDone, LogOp, SegmentNo, prepare_segment, sector::SECTOR_BYTES};
+use super::{AlignedBuf, Disk, LogDone, LogOp, SegmentNo, perform, sector::SECTOR_BYTES};
 
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,43 +258,7 @@ impl MemDisk {
     pub fn execute(&self, op: LogOp) -> LogDone {
         match op {
             LogOp::Write { .. } => self.finish(self.begin(op)),
-            LogOp::Read {
-                segment,
-                offset,
-                mut buf,
-                length,
-                token,
-            } => {
-                let result = self.read_at(&segment.file_name(), offset, &mut buf[..length]);
-                LogDone {
-                    token,
-                    buf: Some(buf),
-                    result,
-                    formatted_bytes: 0,
-                }
-            }
-            LogOp::Prepare {
-                segment,
-                recycle,
-                bytes,
-                key,
-                token,
-            } => {
-                let prepared = prepare_segment(self, segment, recycle, bytes, key);
-                let formatted_bytes = *prepared.as_ref().unwrap_or(&0);
-                LogDone {
-                    token,
-                    buf: None,
-                    result: prepared.map(|_| ()),
-                    formatted_bytes,
-                }
-            }
-            LogOp::Remove { segment, token } => LogDone {
-                token,
-                buf: None,
-                result: self.remove(&segment.file_name()),
-                formatted_bytes: 0,
-            },
+            op => perform(self, op),
         }
     }
 

@@ -9,14 +9,18 @@ use std::{fmt, io};
 mod aligned;
 mod background;
 mod dir;
-mod ring;
+pub mod event;
 pub mod mem;
+mod perform;
+mod probe;
+mod ring;
 pub mod sector;
 
 pub use aligned::AlignedBuf;
-pub use background::{BackgroundDone, BackgroundLane};
+pub use background::{BackgroundDone, BackgroundLane, LANE_OPS_MAX};
 pub use dir::Dir;
-pub use ring::{LogRing, RingOptions};
+pub use perform::perform;
+pub use ring::{Fallbacks, LogRing, RingError, RingOptions};
 pub use sector::SectorKey;
 
 /// Direct I/O unit in bytes: offsets, lengths and addresses of log writes are multiples of it.

@@ -1,312 +1,593 @@
-//! The log's device: its own io_uring, on the executor's thread.
+//! How do a log's writes reach the device?
 //!
-//! A durable write is one submission, `WRITE_FIXED` with `RWF_DSYNC` into a formatted segment
-//! opened with `O_DIRECT`: one completion, one device flush, no file metadata. What the kernel or
-//! the file system lacks is done without, each with one warning: registered buffers, then
-//! `RWF_DSYNC` (a write followed by `FSYNC`), then `O_DIRECT`.
+//! Through a ring of their own (`IORING_SETUP_SINGLE_ISSUER | DEFER_TASKRUN`), made and used on
+//! the executor's thread: one submission and one completion per batch, a direct write with
+//! `RWF_DSYNC` from a registered buffer into a registered file. An [`Event`] rings when something
+//! has completed; [`reap`](LogRing::reap) then runs the kernel's deferred work and collects it.
 //!
-//! Completions raise an eventfd that the executor awaits. The ring defers its task work
-//! (`DEFER_TASKRUN`), so [`LogRing::reap`] enters the kernel once to have it done.
+//! What the machine lacks is done without: each with one warning and a flag for the metrics
+//! ([`Fallbacks`]); `require_direct` refuses instead.
+//!
+//! Invariants: a buffer stays in the ring's hands from submission to completion, whatever
+//! happens, also when the ring is dropped; a failed write is answered as failed and never tried
+//! again here.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     fs::{File, OpenOptions},
     io,
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::fs::OpenOptionsExt,
     },
     path::{Path, PathBuf},
 };
 
-use io_uring::{IoUring, opcode, types};
+use io_uring::{IoUring, opcode, squeue, types};
 
-use super::{AlignedBuf, BLOCK_BYTES, LogDone, LogOp, SegmentNo};
+use super::{
+    AlignedBuf, LogDone, LogOp, SegmentNo,
+    event::Event,
+    probe::{WritePath, probe},
+};
 
-/// Operations in flight at most; the log keeps far below.
+/// Submission slots; the log has a few writes and a few reads under way.
 const RING_ENTRIES: u32 = 64;
-/// Segment files held open at most.
-const OPEN_FILES_MAX: usize = 16;
-/// Buffers registered with the kernel, and their size in bytes: what most batches need.
-const REGISTERED_BUFFERS: usize = 4;
-/// See [`REGISTERED_BUFFERS`]. Small, because all servers of one user share its `memlock` limit.
-const REGISTERED_BUFFER_BYTES: usize = 128 << 10;
+/// Segment files that are open at the same time.
+const OPEN_SEGMENTS_MAX: usize = 8;
+
+/// Buffers registered with the kernel, and their length in bytes: what most batches need. Few,
+/// since all servers of one user share its `memlock` limit.
+const REGISTERED_BUFFERS: u16 = 3;
+const REGISTERED_BUFFER_BYTES: usize = 128 * 1024;
 
 /// How the ring is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RingOptions {
-    /// Refuse to start without direct I/O and `RWF_DSYNC` (`log.require_direct`).
+    /// Refuse anything but direct writes with `RWF_DSYNC` (`log.require_direct`).
     pub require_direct: bool,
 }
 
+/// What is done another way than the fastest; for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fallbacks {
+    /// The filesystem has no `O_DIRECT`: writes are buffered.
+    pub buffered: bool,
+    /// It has no `RWF_DSYNC`: each write is followed by a flush.
+    pub separate_flush: bool,
+    /// Buffers could not be registered (`memlock`): the kernel pins them per write.
+    pub unregistered_buffers: bool,
+    /// Files could not be registered.
+    pub unregistered_files: bool,
+    /// The kernel has no single-issuer rings with deferred work (before 6.1).
+    pub plain_ring: bool,
+}
+
+/// Why the ring was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// The ring itself could not be made.
+    #[error(
+        "log: cannot set up io_uring: {0} (is it forbidden by kernel.io_uring_disabled or a seccomp filter?)"
+    )]
+    Setup(#[source] io::Error),
+    /// The directory cannot be written.
+    #[error("log: cannot write in {dir}: {source}")]
+    Directory {
+        /// The log directory.
+        dir: PathBuf,
+        /// What the filesystem reports.
+        source: io::Error,
+    },
+    /// `require_direct`, and the filesystem cannot.
+    #[error(
+        "log: the filesystem of {dir} does not support {missing}, and log.require_direct is set; use ext4 or xfs, or unset it"
+    )]
+    NotDirect {
+        /// The log directory.
+        dir: PathBuf,
+        /// What it lacks.
+        missing: &'static str,
+    },
+}
+
+/// An op that the kernel has.
 #[derive(Debug)]
-struct InFlight {
+struct Flight {
+    segment: SegmentNo,
     token: u64,
     buf: AlignedBuf,
     length: usize,
-    segment: SegmentNo,
-    /// A write whose flush is a second operation.
-    flush_follows: bool,
+    kind: Kind,
 }
 
-/// An executor's ring for log I/O.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+    /// The flush after a write, where the write cannot be durable by itself.
+    Flush,
+}
+
+/// A registered, open segment file.
+#[derive(Debug)]
+struct Segment {
+    no: SegmentNo,
+    file: File,
+}
+
+/// The log's ring. Used on the thread that made it, and dropped there.
 pub struct LogRing {
     ring: IoUring,
-    path: PathBuf,
-    signal: OwnedFd,
-    files: BTreeMap<SegmentNo, File>,
-    in_flight: BTreeMap<u64, InFlight>,
-    refused: Vec<LogDone>,
-    next: u64,
-    direct: bool,
-    dsync: bool,
-    queued: bool,
+    dir: PathBuf,
+    path: WritePath,
+    fallbacks: Fallbacks,
     warnings: Vec<String>,
+    event: Event,
+    /// Open segments, by slot of the ring's file table.
+    segments: Vec<Option<Segment>>,
+    /// Slots in the order of their last use, the latest last.
+    used: VecDeque<usize>,
+    flights: Vec<Option<Flight>>,
+    in_flight: usize,
+    /// Ops that failed before they reached the kernel.
+    refused: Vec<LogDone>,
 }
 
 impl LogRing {
-    /// Opens the ring for segment files in `path`, on the thread that will use it. Returns the
-    /// buffers that were registered, for the log to use first.
-    pub fn open(path: &Path, options: RingOptions) -> io::Result<(Self, Vec<AlignedBuf>)> {
-        let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(RING_ENTRIES)?;
-        // SAFETY: no pointers are passed.
-        let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if raw < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `raw` was just opened and has no other owner.
-        let signal = unsafe { OwnedFd::from_raw_fd(raw) };
-        ring.submitter().register_eventfd(signal.as_raw_fd())?;
-        let (direct, dsync) = probe(path)?;
+    /// A ring for the segments in `dir`, on this thread, and the buffers that it has registered,
+    /// to be given to the log.
+    ///
+    /// # Errors
+    /// [`RingError`]; each says what to do.
+    pub fn open(dir: &Path, options: RingOptions) -> Result<(Self, Vec<AlignedBuf>), RingError> {
+        let path = probe(dir).map_err(|source| RingError::Directory {
+            dir: dir.to_owned(),
+            source,
+        })?;
+        Self::open_with(dir, path, options)
+    }
+
+    /// As [`open`](Self::open), with the write path chosen instead of probed.
+    fn open_with(
+        dir: &Path,
+        path: WritePath,
+        options: RingOptions,
+    ) -> Result<(Self, Vec<AlignedBuf>), RingError> {
+        let mut fallbacks = Fallbacks::default();
         let mut warnings = Vec::new();
-        if !direct || !dsync {
-            let lacking = match (direct, dsync) {
-                (false, true) => "direct I/O (O_DIRECT)",
-                (true, false) => "durable writes (RWF_DSYNC)",
-                _ => "direct I/O (O_DIRECT) and durable writes (RWF_DSYNC)",
-            };
+        if let Some(missing) = path.missing() {
             if options.require_direct {
-                let why = format!("the file system lacks {lacking}, which log.require_direct demands");
-                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+                let dir = dir.to_owned();
+                return Err(RingError::NotDirect { dir, missing });
             }
-            warnings.push(format!("the file system lacks {lacking}: log writes are safe but slower"));
+            warnings.push(format!(
+                "the filesystem lacks {missing}: log writes are safe but slower"
+            ));
+            fallbacks.buffered = !path.direct;
+            fallbacks.separate_flush = !path.dsync;
         }
-        let mut ring = Self {
+        let ring = build(&mut fallbacks, &mut warnings).map_err(RingError::Setup)?;
+        let event = Event::new().map_err(RingError::Setup)?;
+        let submitter = ring.submitter();
+        submitter
+            .register_eventfd(event.as_raw_fd())
+            .map_err(RingError::Setup)?;
+        if let Err(error) = submitter.register_files_sparse(OPEN_SEGMENTS_MAX as u32) {
+            warnings.push(format!(
+                "segment files could not be registered ({error}): log writes are safe but slower"
+            ));
+            fallbacks.unregistered_files = true;
+        }
+        let buffers = register_buffers(&ring, &mut fallbacks, &mut warnings);
+        let ring = Self {
             ring,
-            path: path.to_owned(),
-            signal,
-            files: BTreeMap::new(),
-            in_flight: BTreeMap::new(),
-            refused: Vec::new(),
-            next: 0,
-            direct,
-            dsync,
-            queued: false,
+            dir: dir.to_owned(),
+            path,
+            fallbacks,
             warnings,
+            event,
+            segments: (0..OPEN_SEGMENTS_MAX).map(|_| None).collect(),
+            used: (0..OPEN_SEGMENTS_MAX).collect(),
+            flights: Vec::new(),
+            in_flight: 0,
+            refused: Vec::new(),
         };
-        let buffers = ring.register_buffers();
         Ok((ring, buffers))
     }
 
-    fn register_buffers(&mut self) -> Vec<AlignedBuf> {
-        let buffers: Vec<AlignedBuf> =
-            (0..REGISTERED_BUFFERS).map(|_| AlignedBuf::new(REGISTERED_BUFFER_BYTES)).collect();
-        let vectors: Vec<libc::iovec> = buffers
-            .iter()
-            .map(|buf| libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() })
-            .collect();
-        // SAFETY: the buffers never move, and the log keeps them as long as this ring is used: a
-        // buffer that is freed early is unpinned by the kernel only when the ring closes.
-        match unsafe { self.ring.submitter().register_buffers(&vectors) } {
-            Ok(()) => (0u16..).zip(buffers).map(|(slot, buf)| buf.with_slot(slot)).collect(),
-            Err(error) => {
-                self.warnings.push(format!(
-                    "log buffers could not be registered ({error}; raise the memlock limit): each write costs a few µs more"
-                ));
-                Vec::new()
-            }
-        }
+    /// A descriptor that becomes readable (8 bytes) when ops have completed.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn eventfd(&self) -> io::Result<OwnedFd> {
+        Ok(self.event.share()?.into_fd())
     }
 
-    /// What is done without, one sentence each.
+    /// What is not done the fastest way, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// A descriptor that becomes readable (8 bytes) when operations have completed.
-    pub fn eventfd(&self) -> io::Result<OwnedFd> {
-        self.signal.try_clone()
+    /// What is not done the fastest way.
+    pub fn fallbacks(&self) -> Fallbacks {
+        self.fallbacks
     }
 
-    /// Queues a write or a read; it starts with the next [`Self::flush`].
-    pub fn submit(&mut self, op: LogOp) {
-        match op {
-            LogOp::Write { segment, offset, buf, length, token } => {
-                assert!(length <= buf.len() && length % BLOCK_BYTES == 0, "a write of whole blocks of its buffer");
-                let flush_follows = !self.dsync;
-                let flight = InFlight { token, buf, length, segment, flush_follows };
-                self.start(flight, offset, true);
-            }
-            LogOp::Read { segment, offset, buf, length, token } => {
-                assert!(length <= buf.len(), "a read into its buffer");
-                let flight = InFlight { token, buf, length, segment, flush_follows: false };
-                self.start(flight, offset, false);
-            }
-            other => unreachable!("{other:?} is for the background lane"),
-        }
-    }
-
-    fn start(&mut self, flight: InFlight, offset: u64, write: bool) {
-        let fd = match self.file(flight.segment) {
-            Ok(fd) => types::Fd(fd),
-            Err(error) => return self.refuse(flight, error),
-        };
-        let (start, length) = (flight.buf.as_ptr(), flight.length as u32);
-        let flags = if self.dsync { libc::RWF_DSYNC } else { 0 };
-        let entry = match (write, flight.buf.slot()) {
-            (true, Some(slot)) => {
-                opcode::WriteFixed::new(fd, start, length, slot).offset(offset).rw_flags(flags).build()
-            }
-            (true, None) => opcode::Write::new(fd, start, length).offset(offset).rw_flags(flags).build(),
-            (false, _) => opcode::Read::new(fd, start.cast_mut(), length).offset(offset).build(),
-        };
-        self.next += 1;
-        let entry = entry.user_data(self.next);
-        // SAFETY: the buffer is kept in `in_flight` until its completion, and never moves.
-        if let Err(error) = unsafe { self.ring.submission().push(&entry) } {
-            return self.refuse(flight, io::Error::other(error.to_string()));
-        }
-        self.queued = true;
-        self.in_flight.insert(self.next, flight);
-    }
-
-    fn refuse(&mut self, flight: InFlight, error: io::Error) {
-        self.refused.push(LogDone { token: flight.token, buf: Some(flight.buf), result: Err(error), formatted_bytes: 0 });
-        // An answer that needs no kernel: wake the reader by hand.
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: writes 8 bytes from a local to a descriptor that this ring owns.
-        unsafe { libc::write(self.signal.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-
-    fn file(&mut self, segment: SegmentNo) -> io::Result<i32> {
-        if !self.files.contains_key(&segment) {
-            let busy = |no: &SegmentNo| self.in_flight.values().any(|flight| flight.segment == *no);
-            if self.files.len() >= OPEN_FILES_MAX
-                && let Some(oldest) = self.files.keys().copied().find(|no| !busy(no))
-            {
-                self.files.remove(&oldest);
-            }
-            let mut open = OpenOptions::new();
-            open.read(true).write(true);
-            if self.direct {
-                open.custom_flags(libc::O_DIRECT);
-            }
-            let file = open.open(self.path.join(segment.file_name()))?;
-            self.files.insert(segment, file);
-        }
-        Ok(self.files[&segment].as_raw_fd())
-    }
-
-    /// Starts everything queued, in one system call.
-    pub fn flush(&mut self) {
-        if std::mem::take(&mut self.queued) {
-            // An error here (EAGAIN, EBUSY) leaves entries queued; the next flush takes them.
-            if self.ring.submit().is_err() {
-                self.queued = true;
-            }
-        }
-    }
-
-    /// Operations not yet answered.
+    /// Ops not yet answered: while there are any, polling makes sense.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len() + self.refused.len()
+        self.in_flight + self.refused.len()
     }
 
-    /// Takes what has completed.
+    /// Puts a write or a read into the submission queue; [`flush`](Self::flush) hands it over.
+    ///
+    /// # Panics
+    /// For other ops, which are the background lane's.
+    pub fn submit(&mut self, op: LogOp) {
+        let (segment, offset, buf, length, token, kind) = match op {
+            LogOp::Write {
+                segment,
+                offset,
+                buf,
+                length,
+                token,
+            } => (segment, offset, buf, length, token, Kind::Write),
+            LogOp::Read {
+                segment,
+                offset,
+                buf,
+                length,
+                token,
+            } => (segment, offset, buf, length, token, Kind::Read),
+            LogOp::Prepare { .. } | LogOp::Remove { .. } => {
+                panic!("the background lane does this: {op:?}")
+            }
+        };
+        let slot = match self.slot(segment) {
+            Ok(slot) => slot,
+            Err(error) => return self.refuse(token, buf, error),
+        };
+        let flight = Flight {
+            segment,
+            token,
+            buf,
+            length,
+            kind,
+        };
+        let entry = self.entry(slot, &flight, offset);
+        self.push(flight, entry);
+    }
+
+    /// Hands everything submitted to the kernel, in one call. When the kernel refuses (no memory),
+    /// the ops stay queued for the next call; if that never succeeds the log's oldest write grows
+    /// old, and the server steps down.
+    pub fn flush(&mut self) {
+        if !self.ring.submission().is_empty()
+            && let Err(error) = self.ring.submit()
+        {
+            ::log::error!("log: io_uring refuses submissions: {error}");
+        }
+    }
+
+    /// Adds the answers of completed ops to `done`. Never waits. To be called when the event rang,
+    /// or in a loop while something is in flight (`log.completion = poll`).
     pub fn reap(&mut self, done: &mut Vec<LogDone>) {
         done.append(&mut self.refused);
-        // DEFER_TASKRUN: completions appear only when this thread asks for them.
-        // SAFETY: no pointers are passed.
-        let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, 1, None) };
-        if let Err(error) = entered {
-            log::debug!("entering the log's ring: {error}");
+        if self.in_flight > 0 {
+            self.enter(0);
+            self.collect(done);
         }
-        let completions: Vec<(u64, i32)> =
-            self.ring.completion().map(|entry| (entry.user_data(), entry.result())).collect();
-        for (key, result) in completions {
-            let Some(flight) = self.in_flight.remove(&key) else { continue };
-            self.complete(flight, result, done);
-        }
-        self.flush();
     }
 
-    fn complete(&mut self, mut flight: InFlight, result: i32, done: &mut Vec<LogDone>) {
-        if flight.flush_follows && result == flight.length as i32 {
-            // Only reached without RWF_DSYNC: durable once the flush has completed too.
-            flight.flush_follows = false;
-            flight.length = 0;
-            let fd = types::Fd(self.files[&flight.segment].as_raw_fd());
-            self.next += 1;
-            let entry = opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build().user_data(self.next);
-            // SAFETY: the operation refers to no memory.
-            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
-                self.queued = true;
-                self.in_flight.insert(self.next, flight);
-            } else {
-                self.refuse(flight, io::Error::other("the log's ring is full"));
+    /// As [`reap`](Self::reap), but waits until there is at least one answer, if any is
+    /// outstanding. For shutdown and tests.
+    pub fn wait(&mut self, done: &mut Vec<LogDone>) {
+        while done.is_empty() && self.in_flight() > 0 {
+            if self.refused.is_empty() && !self.enter(1) {
+                return;
             }
-            return;
+            self.reap(done);
         }
-        let result = match result {
-            n if n < 0 => Err(io::Error::from_raw_os_error(-n)),
-            n if n as usize == flight.length => Ok(()),
-            n => Err(io::Error::new(
-                io::ErrorKind::WriteZero,
-                format!("{n} bytes of {} were transferred", flight.length),
-            )),
-        };
-        done.push(LogDone { token: flight.token, buf: Some(flight.buf), result, formatted_bytes: 0 });
     }
+
+    /// Closes a segment's file, since it goes or gets another name. Nothing of it is in flight.
+    pub fn forget(&mut self, segment: SegmentNo) {
+        for slot in 0..self.segments.len() {
+            if self.segments[slot]
+                .as_ref()
+                .is_some_and(|open| open.no == segment)
+            {
+                self.close(slot);
+            }
+        }
+    }
+
+    /// Submits what is queued, lets the kernel do its deferred work, and waits for `want`
+    /// completions. `false` when the kernel refuses.
+    fn enter(&mut self, want: u32) -> bool {
+        const GETEVENTS: u32 = 1;
+        self.flush();
+        loop {
+            // SAFETY: no signal mask and no extended arguments are passed.
+            let entered = unsafe {
+                self.ring
+                    .submitter()
+                    .enter::<libc::sigset_t>(0, want, GETEVENTS, None)
+            };
+            match entered {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    ::log::error!("log: io_uring refuses to be entered: {error}");
+                    return false;
+                }
+                Ok(_) => return true,
+            }
+        }
+    }
+
+    fn collect(&mut self, done: &mut Vec<LogDone>) {
+        let mut flushes = Vec::new();
+        for completion in self.ring.completion() {
+            let id = completion.user_data() as usize;
+            let flight = self.flights[id]
+                .take()
+                .expect("a completion has its flight");
+            self.in_flight -= 1;
+            let result = outcome(&flight, completion.result());
+            if result.is_ok() && flight.kind == Kind::Write && !self.path.dsync {
+                flushes.push(flight);
+                continue;
+            }
+            done.push(LogDone {
+                token: flight.token,
+                buf: Some(flight.buf),
+                result,
+                formatted_bytes: 0,
+            });
+        }
+        if !flushes.is_empty() {
+            flushes
+                .into_iter()
+                .for_each(|flight| self.flush_file(flight));
+            self.flush();
+        }
+    }
+
+    /// The write is complete but not durable.
+    fn flush_file(&mut self, flight: Flight) {
+        match self.slot(flight.segment) {
+            Err(error) => self.refuse(flight.token, flight.buf, error),
+            Ok(slot) => {
+                let flags = types::FsyncFlags::DATASYNC;
+                let entry = match self.target(slot) {
+                    Target::Fixed(slot) => opcode::Fsync::new(slot).flags(flags).build(),
+                    Target::Fd(fd) => opcode::Fsync::new(fd).flags(flags).build(),
+                };
+                let kind = Kind::Flush;
+                self.push(Flight { kind, ..flight }, entry);
+            }
+        }
+    }
+
+    fn refuse(&mut self, token: u64, buf: AlignedBuf, error: io::Error) {
+        self.refused.push(LogDone {
+            token,
+            buf: Some(buf),
+            result: Err(error),
+            formatted_bytes: 0,
+        });
+        self.event.ring();
+    }
+
+    fn entry(&self, slot: usize, flight: &Flight, offset: u64) -> squeue::Entry {
+        let (start, length) = (flight.buf.as_ptr(), flight.length as u32);
+        debug_assert!(flight.length <= flight.buf.len());
+        let flags = if self.path.dsync { libc::RWF_DSYNC } else { 0 };
+        let registered = flight.buf.slot();
+        match (flight.kind, self.target(slot), registered) {
+            (Kind::Read, Target::Fixed(file), _) => {
+                opcode::Read::new(file, start.cast_mut(), length)
+                    .offset(offset)
+                    .build()
+            }
+            (Kind::Read, Target::Fd(file), _) => opcode::Read::new(file, start.cast_mut(), length)
+                .offset(offset)
+                .build(),
+            (_, Target::Fixed(file), Some(no)) => opcode::WriteFixed::new(file, start, length, no)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+            (_, Target::Fd(file), Some(no)) => opcode::WriteFixed::new(file, start, length, no)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+            (_, Target::Fixed(file), None) => opcode::Write::new(file, start, length)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+            (_, Target::Fd(file), None) => opcode::Write::new(file, start, length)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+        }
+    }
+
+    fn keep(&mut self, flight: Flight) -> usize {
+        self.in_flight += 1;
+        let free = self.flights.iter().position(Option::is_none);
+        let id = free.unwrap_or_else(|| {
+            self.flights.push(None);
+            self.flights.len() - 1
+        });
+        self.flights[id] = Some(flight);
+        id
+    }
+
+    /// Queues the op's entry and keeps its buffer until it is answered.
+    fn push(&mut self, flight: Flight, entry: squeue::Entry) {
+        if self.ring.submission().is_full() {
+            self.flush();
+        }
+        if self.ring.submission().is_full() {
+            return self.refuse(
+                flight.token,
+                flight.buf,
+                io::Error::other("io_uring takes no submissions"),
+            );
+        }
+        let entry = entry.user_data(self.keep(flight) as u64);
+        // SAFETY: the entry's buffer is in `flights` until its completion, its file is open
+        // until no flight uses it.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.expect("there is room, and this thread alone submits");
+    }
+
+    fn target(&self, slot: usize) -> Target {
+        if self.fallbacks.unregistered_files {
+            let open = self.segments[slot]
+                .as_ref()
+                .expect("the slot was just filled");
+            Target::Fd(types::Fd(open.file.as_raw_fd()))
+        } else {
+            Target::Fixed(types::Fixed(slot as u32))
+        }
+    }
+
+    /// The slot of a segment's file, which is opened if need be.
+    fn slot(&mut self, segment: SegmentNo) -> io::Result<usize> {
+        let is_open = |open: &Option<Segment>| open.as_ref().is_some_and(|open| open.no == segment);
+        let slot = match self.segments.iter().position(is_open) {
+            Some(slot) => slot,
+            None => self.open_segment(segment)?,
+        };
+        self.used.retain(|used| *used != slot);
+        self.used.push_back(slot);
+        Ok(slot)
+    }
+
+    fn open_segment(&mut self, segment: SegmentNo) -> io::Result<usize> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        if self.path.direct {
+            options.custom_flags(libc::O_DIRECT);
+        }
+        let file = options.open(self.dir.join(segment.file_name()))?;
+        let busy = |no: SegmentNo| {
+            self.flights
+                .iter()
+                .flatten()
+                .any(|flight| flight.segment == no)
+        };
+        let idle = self.used.iter().copied().find(|slot| {
+            let open = self.segments[*slot].as_ref();
+            open.is_none_or(|open| !busy(open.no))
+        });
+        let slot = idle.ok_or_else(|| io::Error::other("too many segments in use at once"))?;
+        self.close(slot);
+        if !self.fallbacks.unregistered_files {
+            let update = self
+                .ring
+                .submitter()
+                .register_files_update(slot as u32, &[file.as_raw_fd()]);
+            update?;
+        }
+        self.segments[slot] = Some(Segment { no: segment, file });
+        Ok(slot)
+    }
+
+    fn close(&mut self, slot: usize) {
+        if self.segments[slot].take().is_some() && !self.fallbacks.unregistered_files {
+            // A slot that stays filled only keeps the old file open until it is used again.
+            let _ = self
+                .ring
+                .submitter()
+                .register_files_update(slot as u32, &[-1]);
+        }
+    }
+}
+
+enum Target {
+    Fixed(types::Fixed),
+    Fd(types::Fd),
 }
 
 impl Drop for LogRing {
+    /// Waits for what the kernel still has, since it writes from and into our buffers.
     fn drop(&mut self) {
-        // The kernel may still read from buffers in flight: they must outlive it.
-        while !self.in_flight.is_empty() {
-            if self.ring.submit_and_wait(1).is_err() {
-                std::mem::forget(std::mem::take(&mut self.in_flight));
+        let mut done = Vec::new();
+        while self.in_flight() > 0 {
+            self.wait(&mut done);
+            if done.is_empty() {
+                // Leaked on purpose: the kernel may still use the memory.
+                std::mem::forget(std::mem::take(&mut self.flights));
                 return;
             }
-            let keys: Vec<u64> = self.ring.completion().map(|entry| entry.user_data()).collect();
-            for key in keys {
-                self.in_flight.remove(&key);
-            }
+            done.clear();
         }
     }
 }
 
-/// Whether files here can be opened with `O_DIRECT`, and written with `RWF_DSYNC`.
-fn probe(path: &Path) -> io::Result<(bool, bool)> {
-    let name = path.join("probe.tmp");
-    let mut direct = OpenOptions::new();
-    direct.read(true).write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
-    let (file, is_direct) = match direct.open(&name) {
-        Ok(file) => (file, true),
+fn build(fallbacks: &mut Fallbacks, warnings: &mut Vec<String>) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.setup_single_issuer().setup_defer_taskrun();
+    match builder.build(RING_ENTRIES) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            (OpenOptions::new().write(true).create(true).truncate(true).open(&name)?, false)
+            warnings.push("this kernel has no single-issuer rings (Linux 6.1): log writes are safe but slower".into());
+            fallbacks.plain_ring = true;
+            IoUring::new(RING_ENTRIES)
         }
-        Err(error) => return Err(error),
-    };
-    let block = AlignedBuf::new(BLOCK_BYTES);
-    let vector = libc::iovec { iov_base: block.as_ptr().cast_mut().cast(), iov_len: block.len() };
-    // SAFETY: one vector over a live buffer, written to a file that is owned here.
-    let written = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const vector, 1, 0, libc::RWF_DSYNC) };
-    let dsync = written == BLOCK_BYTES as isize;
-    let error = io::Error::last_os_error();
-    std::fs::remove_file(&name)?;
-    if !dsync && error.kind() == io::ErrorKind::StorageFull {
-        // A full disk says nothing about what it can do.
-        return Ok((is_direct, true));
+        ring => ring,
     }
-    Ok((is_direct, dsync))
 }
+
+fn register_buffers(
+    ring: &IoUring,
+    fallbacks: &mut Fallbacks,
+    warnings: &mut Vec<String>,
+) -> Vec<AlignedBuf> {
+    let slots = 0..REGISTERED_BUFFERS;
+    let buffers: Vec<_> = slots
+        .map(|slot| AlignedBuf::new(REGISTERED_BUFFER_BYTES).with_slot(slot))
+        .collect();
+    let part = |buf: &AlignedBuf| libc::iovec {
+        iov_base: buf.as_ptr().cast_mut().cast(),
+        iov_len: buf.len(),
+    };
+    let parts: Vec<_> = buffers.iter().map(part).collect();
+    // SAFETY: the ranges are valid. The kernel pins their pages; each later use names a buffer
+    // that is alive, in the ring's hands, so a freed one is never written from.
+    match unsafe { ring.submitter().register_buffers(&parts) } {
+        Ok(()) => buffers,
+        Err(error) => {
+            warnings.push(format!(
+                "log buffers could not be registered ({error}; raise the memlock limit by {} KiB): each write costs a few µs more",
+                usize::from(REGISTERED_BUFFERS) * REGISTERED_BUFFER_BYTES / 1024
+            ));
+            fallbacks.unregistered_buffers = true;
+            Vec::new()
+        }
+    }
+}
+
+fn outcome(flight: &Flight, result: i32) -> io::Result<()> {
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    let moved = result as usize;
+    match flight.kind {
+        Kind::Flush => Ok(()),
+        _ if moved == flight.length => Ok(()),
+        Kind::Write => Err(io::Error::new(
+            io::ErrorKind::WriteZero,
+            format!("short write: {moved} of {} bytes", flight.length),
+        )),
+        Kind::Read => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("short read: {moved} of {} bytes", flight.length),
+        )),
+    }
+}
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

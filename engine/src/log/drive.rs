@@ -17,7 +17,7 @@ use super::{
     Log, LogFailure,
     batch::{Batch, Issue},
     format::{FLAG_CLOSES, FLAG_MARK, Place},
-    types::{Progress, SECOND_WRITE_BYTES_MIN, Space},
+    types::{Progress, Space},
 };
 
 /// A write that was issued.
@@ -70,7 +70,7 @@ impl Log {
             return None;
         }
         let waiting = self.closed.front().or(self.open.as_ref())?;
-        let long = waiting.disk_bytes() >= SECOND_WRITE_BYTES_MIN as u64;
+        let long = waiting.disk_bytes() >= self.config.second_write_bytes_min as u64;
         if !self.in_flight.is_empty() && !long {
             return None;
         }

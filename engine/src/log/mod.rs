@@ -26,7 +26,7 @@ use wire::{Index, Lsn, ShardId, Term, limits::SHARDS_MAX};
 
 use crate::io::{AlignedBuf, Disk, SectorKey, SegmentNo, prepare_segment};
 
-pub use blocking::perform;
+pub use crate::io::perform;
 pub use buffers::BUFFER_BYTES;
 pub use error::{CorruptAt, LogError, LogFailure};
 pub use format::FORMAT_VERSION;
@@ -34,7 +34,7 @@ pub use recovery::{Recovered, RecoveredShard, RecoveryReport};
 pub use stats::LogStats;
 pub use types::{
     Checkpoint, Entry, EntryRef, Gap, HardState, LogConfig, LogIdentity, Progress,
-    RESERVE_BYTES_MAX, SECOND_WRITE_BYTES_MIN, SEGMENT_BYTES_MIN, Space,
+    RESERVE_BYTES_MAX, SEGMENT_BYTES_MIN, Space,
 };
 pub use verdict::{Cause, Verdict};
 

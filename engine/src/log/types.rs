@@ -14,8 +14,6 @@ pub const SEGMENT_BYTES_MIN: u64 = 16 * BLOCK_BYTES as u64;
 /// Space of the active segment that only hard states and checkpoints should use, bytes at most
 /// (a sixteenth of the segment when that is less).
 pub const RESERVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// A second write starts beside one in flight only when it is at least this long, bytes.
-pub const SECOND_WRITE_BYTES_MIN: usize = 64 * 1024;
 
 /// What each batch keeps free for one hard state of each shard, payload bytes.
 pub(super) const KEPT_BYTES: usize = wire::limits::SHARDS_MAX * format::RECORD_HEADER_BYTES;
@@ -32,9 +30,11 @@ pub struct LogConfig {
     /// At half of it [`pinned`](super::Log::pinned) names the shards to snapshot; beyond it no
     /// segment is prepared.
     pub log_bytes_max: u64,
-    /// Durable writes at the same time. The second and further ones start only when they are at
-    /// least [`SECOND_WRITE_BYTES_MIN`] long: small ones gain from gathering instead.
+    /// Durable writes at the same time.
     pub writes_in_flight_max: usize,
+    /// A write starts beside one in flight only when it is at least this long, bytes: small ones
+    /// gain more from gathering on.
+    pub second_write_bytes_min: usize,
     /// After this long without a write a mark names the tail durable, nanoseconds.
     pub idle_mark_ns: u64,
     /// A segment that could not be prepared is tried again after this long, nanoseconds.
@@ -50,6 +50,7 @@ impl Default for LogConfig {
             batch_bytes_max: 1024 * 1024,
             log_bytes_max: 1024 * 1024 * 1024,
             writes_in_flight_max: 2,
+            second_write_bytes_min: 64 * 1024,
             idle_mark_ns: 100_000_000,
             prepare_retry_ns: 500_000_000,
             free_segments_max: 4,

@@ -37,7 +37,15 @@ impl Devices for RealDevices {
         for op in log.drain(..) {
             match op {
                 LogOp::Write { .. } | LogOp::Read { .. } => ring.submit(op),
-                LogOp::Prepare { .. } | LogOp::Remove { .. } => lane.log(op),
+                LogOp::Prepare { recycle, .. } => {
+                    recycle.into_iter().for_each(|freed| ring.forget(freed));
+                    lane.log(op);
+                }
+                LogOp::Remove { segment, .. } => {
+                    // Its space returns only when nobody holds it open.
+                    ring.forget(segment);
+                    lane.log(op);
+                }
             }
         }
         ring.flush();

@@ -149,7 +149,8 @@ impl Executor {
             if self.lanes.index() >= self.place.logs() {
                 return std::future::pending::<Result<(), String>>().await;
             }
-            self.serve_shards(&configuration, true, None).await
+            let opened = Opened::recover(&self.config, &self.place, self.lanes.index())?;
+            self.serve_shards(opened, &configuration, true, None).await
         };
         if let Err(why) = serving.or(self.stopped()).await {
             self.lanes.send(0, Parcel::Fatal(why)).await;
@@ -169,15 +170,15 @@ impl Executor {
         }
         let opened = Opened::recover(&self.config, &self.place, 0)?;
         let configuration = opened.configuration()?;
-        drop(opened);
         *self.cluster.borrow_mut() = Some(configuration.clone());
         self.lanes.send_all(|| Parcel::Serve(Box::new(configuration.clone()))).await;
-        self.serve_shards(&configuration, restarted, Some(port)).await
+        self.serve_shards(opened, &configuration, restarted, Some(port)).await
     }
 
     /// Opens the shards of this executor's log and runs them.
     async fn serve_shards(
         self: &Rc<Self>,
+        opened: Opened,
         configuration: &Configuration,
         restarted: bool,
         port: Option<&Rc<Port>>,
@@ -186,7 +187,6 @@ impl Executor {
         self.shell.links.set_members(&configuration.members);
         let down = Rc::clone(&self.shell);
         self.shell.links.on_event(Rc::new(move |LinkEvent::Down(server)| down.post(Event::PeerDown { server })));
-        let opened = Opened::recover(&self.config, &self.place, self.lanes.index())?;
         let (core, devices) = opened
             .into_core(&self.config, &self.place, configuration, restarted, &self.shell, port, &self.stopping)
             .await?;

@@ -109,17 +109,24 @@ pub type Inbound = ConnectedReceiver<Parcel>;
 impl Lanes {
     /// Connects the channels, on the executor that will use them.
     pub async fn connect(ends: Ends) -> (Rc<Self>, Vec<Inbound>) {
-        let mut receivers = Vec::new();
+        // An end waits for its other end, and that may wait for another of ours: all at once.
+        let sending: Vec<_> = ends
+            .senders
+            .into_iter()
+            .map(|sender| sender.map(|sender| glommio::spawn_local(sender.connect())))
+            .collect();
+        let receiving: Vec<_> =
+            ends.receivers.into_iter().flatten().map(|r| glommio::spawn_local(r.connect())).collect();
         let mut senders = Vec::new();
-        // Every executor connects all its sending ends first: connecting waits for no one.
-        for sender in ends.senders {
+        for sender in sending {
             senders.push(match sender {
-                Some(sender) => Some(sender.connect().await),
+                Some(sender) => Some(sender.await),
                 None => None,
             });
         }
-        for receiver in ends.receivers.into_iter().flatten() {
-            receivers.push(receiver.connect().await);
+        let mut receivers = Vec::new();
+        for receiver in receiving {
+            receivers.push(receiver.await);
         }
         let (asked, next) = (RefCell::default(), Cell::new(0));
         (Rc::new(Self { index: ends.index, senders, asked, next }), receivers)
@@ -202,6 +209,8 @@ mod tests {
     use glommio::{LocalExecutorBuilder, Placement};
     use wire::{Index, ReplyBody};
 
+    /// Found by running `curia agent -dev` on two cores: each executor connected its sending end
+    /// first and waited for the other's receiving end, for ever.
     #[test]
     fn a_full_channel_gives_the_parcel_back_and_questions_are_answered() {
         let mut ends = mesh(2);

@@ -52,7 +52,7 @@ pub enum LinkEvent {
 struct Link {
     address: RefCell<String>,
     outbox: RefCell<Option<Rc<Outbox>>>,
-    asked: RefCell<AHashMap<u64, mpsc::UnboundedSender<Reply>>>,
+    asked: RefCell<AHashMap<u64, (ShardId, mpsc::UnboundedSender<Reply>)>>,
     next_request: Cell<u64>,
     retired: Cell<bool>,
 }
@@ -158,9 +158,18 @@ impl Links {
         };
         outbox.push(|out| frame.encode(out)).map_err(|_| NotSent)?;
         let (sender, receiver) = mpsc::unbounded();
-        link.asked.borrow_mut().insert(request, sender);
+        link.asked.borrow_mut().insert(request, (shard, sender));
         outbox.flush();
         Ok(receiver)
+    }
+
+    /// A shard's leader is no longer that server: what was forwarded to it is answered by nobody
+    /// here, as when the connection breaks. It may be asleep, with the connection standing.
+    pub fn abandon(&self, server: ServerId, shard: ShardId) {
+        if let Some(link) = self.0.links.borrow().get(&server) {
+            // Dropping the senders tells the waiting that no answer comes.
+            link.asked.borrow_mut().retain(|_, (asked_of, _)| *asked_of != shard);
+        }
     }
 }
 
@@ -187,11 +196,11 @@ impl Link {
         let reply = Reply::decode(&frame.payload)?;
         let mut asked = self.asked.borrow_mut();
         if reply.more {
-            if let Some(sender) = asked.get(&frame.request.0) {
+            if let Some((_, sender)) = asked.get(&frame.request.0) {
                 // The asker may have gone; its pieces are dropped.
                 let _ = sender.unbounded_send(reply);
             }
-        } else if let Some(sender) = asked.remove(&frame.request.0) {
+        } else if let Some((_, sender)) = asked.remove(&frame.request.0) {
             let _ = sender.unbounded_send(reply);
         }
         Ok(())

@@ -9,11 +9,12 @@ use std::{
     io::{self, ErrorKind},
     os::fd::{FromRawFd, IntoRawFd},
     rc::Rc,
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
 use futures_lite::AsyncWriteExt;
-use glommio::net::TcpStream;
+use glommio::{net::TcpStream, timer::sleep};
 use socket2::Socket;
 
 /// A refusal to buffer more for a peer that does not read.
@@ -75,6 +76,9 @@ impl Outbox {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.waiting.set(true);
+                    // glommio runs a new task at once up to its first wait, so it may not find
+                    // the buffer borrowed.
+                    drop(buffer);
                     glommio::spawn_local(Rc::clone(self).wait()).detach();
                     return;
                 }
@@ -102,6 +106,16 @@ impl Outbox {
         self.waiting.set(false);
     }
 
+    /// Waits until whoever still holds this write half has answered, and the peer has taken it all:
+    /// a peer that closed its sending side still gets its answers. Not longer than `patience`.
+    pub async fn drained(self: &Rc<Self>, patience: Duration) {
+        let mut waited = Duration::ZERO;
+        while waited < patience && !self.is_closed() && Rc::strong_count(self) > 1 {
+            sleep(DRAIN_LOOK).await;
+            waited += DRAIN_LOOK;
+        }
+    }
+
     /// Closes both directions: the reading task ends too.
     pub fn close(&self) {
         if !self.closed.replace(true) {
@@ -116,5 +130,7 @@ pub fn stream(socket: Socket) -> TcpStream {
     unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
 }
 
+/// Between two looks at a half-closed connection.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// An empty buffer larger than this is given back, bytes.
 const BUFFER_KEPT_BYTES_MAX: usize = 4 << 20;

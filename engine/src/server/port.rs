@@ -34,6 +34,8 @@ use crate::shard::{Event, Request, failure};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers that a client does not read, beyond which its connection is closed, bytes.
 const CLIENT_OUTBOX_BYTES_MAX: usize = 16 << 20;
+/// How long a client that closed its sending side may wait for its answers.
+const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(30);
 /// Connections to the server port at the same time.
 pub const SERVER_CONNECTIONS_MAX: usize = 4096;
 
@@ -168,20 +170,30 @@ impl Port {
         if let Phase::Forming(desk) = self.phase() {
             desk.seen(hello);
         }
-        let mut promised: Option<(Rc<dyn FormingDesk>, Bootstrap)> = None;
-        let result = loop {
-            let frame = match next(stream, decoder).await {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break Ok(()),
-                Err(end) => break Err(end),
-            };
+        let mut promised = None;
+        let result = self.judge_proposals(stream, decoder, outbox, &mut promised).await;
+        if let Some((desk, proposal)) = promised {
+            desk.released(&proposal);
+        }
+        result
+    }
+
+    /// Answers proposals until the connection ends. What is left in `promised` was not decided.
+    async fn judge_proposals(
+        &self,
+        stream: &mut TcpStream,
+        decoder: &mut FrameDecoder,
+        outbox: &Rc<Outbox>,
+        promised: &mut Option<(Rc<dyn FormingDesk>, Bootstrap)>,
+    ) -> Result<(), End> {
+        while let Some(frame) = next(stream, decoder).await? {
             let phase = self.phase();
             match (frame.kind, phase) {
                 (FrameKind::BootstrapPropose, Phase::Forming(desk)) => {
                     let proposal = Bootstrap::decode(&frame.payload)?;
                     let answer = desk.propose(&proposal);
                     if answer.accepted {
-                        promised = Some((desk, proposal));
+                        *promised = Some((desk, proposal));
                     }
                     push(outbox, &super::dial::frame(FrameKind::BootstrapAnswer, answer.encode()));
                     outbox.flush();
@@ -196,17 +208,14 @@ impl Port {
                     let decision = Bootstrap::decode(&frame.payload)?;
                     match promised.take() {
                         Some((desk, proposal)) if proposal == decision => desk.commit(decision),
-                        _ => break Err(End::Refused("a decision that was not proposed here".to_owned())),
+                        _ => return Err(End::Refused("a decision that was not proposed here".to_owned())),
                     }
                 }
                 (FrameKind::BootstrapCommit, _) => {}
-                (other, _) => break Err(unexpected(other, "probe")),
+                (other, _) => return Err(unexpected(other, "probe")),
             }
-        };
-        if let Some((desk, proposal)) = promised {
-            desk.released(&proposal);
         }
-        result
+        Ok(())
     }
 
     async fn peer(
@@ -257,6 +266,7 @@ impl Port {
             };
             request(&serving, frame, outbox)?;
         }
+        outbox.drained(HALF_CLOSED_PATIENCE).await;
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wire::ShardId;
+use wire::{ServerId, ShardId};
 
 use super::{
     config::AgentConfig,
@@ -51,6 +51,17 @@ pub fn shards_of(index: u16, logs: u16, shards: u16) -> Vec<ShardId> {
 
 fn log_config(config: &AgentConfig) -> LogConfig {
     LogConfig { segment_bytes: config.log.segment_bytes, ..LogConfig::default() }
+}
+
+fn image_config(config: &AgentConfig, id: ServerId) -> ImageConfig {
+    // Between once and twice the interval, as Consul's, and each server at its own pace: or all
+    // would write their images at the same time.
+    let stretch = 1.0 + (id.0 % 1024) as f64 / 1024.0;
+    ImageConfig {
+        threshold_entries: config.raft.snapshot_threshold,
+        interval_ns: config.raft.snapshot_interval.mul_f64(stretch).as_nanos() as u64,
+        ..ImageConfig::default()
+    }
 }
 
 fn log_identity(place: &Place, index: u16) -> LogIdentity {
@@ -151,7 +162,8 @@ impl Opened {
             cache_bytes_max: ENTRY_CACHE_BYTES,
             uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
             restarted,
-            images: ImageConfig::default(),
+            trailing_entries_max: config.raft.trailing_logs,
+            images: image_config(config, id),
         };
         let began = Instant::now();
         let members = self.open_members(&settings, place, configuration, &images)?;

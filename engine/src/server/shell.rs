@@ -187,7 +187,10 @@ impl Shell {
             let leader = Leader { here: replica.is_leader(), server: replica.leader() };
             let mut leaders = self.leaders.borrow_mut();
             if leaders.get(shard) != Some(&leader) {
-                leaders.insert(*shard, leader);
+                let before = leaders.insert(*shard, leader.clone()).and_then(|leader| leader.server);
+                if let Some(before) = before.filter(|before| Some(*before) != leader.server) {
+                    self.links.abandon(before, *shard);
+                }
                 changed = true;
             }
         }

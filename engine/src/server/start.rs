@@ -20,7 +20,7 @@ use super::{
     board::Board,
     config::{AgentConfig, DataDir as WhereData},
     executor::{Executor, Place},
-    http::bind_exclusive,
+    http::bind_after_predecessor,
     lanes::{Ends, mesh},
 };
 use crate::cluster::identity::{DataDir, random_u64};
@@ -53,10 +53,10 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
             config.executors
         ));
     }
-    let server = bind_exclusive(config.server_bind, "-bind, -server-port").map_err(|e| e.to_string())?;
+    let server = bind_after_predecessor(config.server_bind, "-bind, -server-port").map_err(|e| e.to_string())?;
     let http = config
         .http_address
-        .map(|address| bind_exclusive(address, "-client, -http-port"))
+        .map(|address| bind_after_predecessor(address, "-client, -http-port"))
         .transpose()
         .map_err(|error| error.to_string())?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;

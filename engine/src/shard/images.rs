@@ -1,7 +1,7 @@
 //! How is the log kept short, and a follower that fell behind it brought up?
 //!
-//! *Writing*: when a shard's log outgrew its bound, a view of the state is taken (O(1)) and
-//! written in slices, one piece at a time, paced by the background lane: each finished write
+//! *Writing*: when a shard's log outgrew its bound ([`Images::is_due`]), a view of the state is
+//! taken (O(1)) and written in slices, one piece at a time, paced by the background lane: each finished write
 //! lets the next slice be made. Only when the file is durable under its final name is a
 //! checkpoint put into the log, and only when that is durable may older segments go.
 //!
@@ -32,9 +32,13 @@ use crate::{
 /// Bounds of image making.
 #[derive(Clone, Debug)]
 pub struct ImageConfig {
-    /// Applied payload since the last image that calls for a new one, bytes. For a state whose
-    /// image is larger, half of the image's size counts instead.
+    /// Applied payload since the last image that calls for a new one at once, bytes.
     pub threshold_bytes: u64,
+    /// Entries applied since the last image that call for a new one at the next look
+    /// (`raft_snapshot_threshold`).
+    pub threshold_entries: u64,
+    /// Between two looks at the entries, ns (`raft_snapshot_interval`).
+    pub interval_ns: u64,
     /// Rows made into one piece at a time, bytes: bounds the time a slice takes.
     pub slice_bytes: usize,
     /// A follower that asked for no piece for so long has given up, ns.
@@ -43,7 +47,13 @@ pub struct ImageConfig {
 
 impl Default for ImageConfig {
     fn default() -> Self {
-        Self { threshold_bytes: 128 << 20, slice_bytes: 128 << 10, idle_ns_max: 5_000_000_000 }
+        Self {
+            threshold_bytes: 128 << 20,
+            threshold_entries: 16_384,
+            interval_ns: 30_000_000_000,
+            slice_bytes: 128 << 10,
+            idle_ns_max: 5_000_000_000,
+        }
     }
 }
 
@@ -120,7 +130,10 @@ pub struct Images {
     /// Images whose checkpoint is in the log with their sizes in bytes, oldest first.
     kept: Vec<(ImageName, u64)>,
     applied_bytes: u64,
+    applied_entries: u64,
     image_bytes: u64,
+    /// When the entries are looked at next, ns.
+    look_ns: u64,
     /// Not before this time after a failure, ns.
     retry_ns: u64,
 }
@@ -144,7 +157,9 @@ impl Images {
             serving: BTreeMap::new(),
             kept,
             applied_bytes: 0,
+            applied_entries: 0,
             image_bytes,
+            look_ns: 0,
             retry_ns: 0,
         }
     }
@@ -161,21 +176,34 @@ impl Images {
         token
     }
 
-    /// Counts payload that was applied since the last image.
-    pub fn count_applied(&mut self, bytes: u64) {
+    /// Counts what was applied since the last image.
+    pub fn count_applied(&mut self, entries: u64, bytes: u64) {
+        self.applied_entries += entries;
         self.applied_bytes += bytes;
     }
 
     /// Whether an image should be begun. `wanted`: a follower needs one whatever the size of the
     /// log. `pinned`: the log cannot keep to its bound without one. Otherwise none is begun while
     /// a follower pulls one, because the log behind that one is what it will catch up from.
-    pub fn is_due(&self, now_ns: u64, wanted: bool, pinned: bool) -> bool {
-        let threshold = self.config.threshold_bytes.max(self.image_bytes / 2);
+    ///
+    /// Consul's two keys mean what they mean there: every `raft_snapshot_interval` the entries
+    /// since the last image are held against `raft_snapshot_threshold`. A fast log is also bounded
+    /// in bytes, at once. Either way no image is written for less than half of its own size in new
+    /// log, so that keeping a large state short costs at most two bytes per byte written.
+    pub fn is_due(&mut self, now_ns: u64, wanted: bool, pinned: bool) -> bool {
+        let looked = now_ns >= self.look_ns;
+        if looked {
+            self.look_ns = now_ns + self.config.interval_ns;
+        }
+        let many = looked && self.applied_entries >= self.config.threshold_entries;
+        let outgrown = (many || self.applied_bytes >= self.config.threshold_bytes)
+            && self.applied_bytes >= self.image_bytes / 2
+            && self.serving.is_empty();
         self.writing.is_none()
             && self.receiving.is_none()
             && self.loaded.is_none()
             && now_ns >= self.retry_ns
-            && (wanted || pinned || self.applied_bytes >= threshold && self.serving.is_empty())
+            && (wanted || pinned || outgrown)
     }
 
     /// Begins an image of `view`.
@@ -185,7 +213,7 @@ impl Images {
             return;
         }
         let writer = ImageWriter::new(view, self.cluster_id, self.shard, configuration);
-        self.applied_bytes = 0;
+        (self.applied_bytes, self.applied_entries) = (0, 0);
         self.writing = Some(Writing { writer, name, offset: 0 });
         self.write_slice(effects);
     }
@@ -455,5 +483,50 @@ impl Images {
     /// Size of the newest image written here, bytes.
     pub fn image_bytes(&self) -> u64 {
         self.image_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: u64 = 1 << 40;
+
+    fn images(threshold_entries: u64, image_bytes: u64) -> Images {
+        let config = ImageConfig { threshold_entries, interval_ns: 100, ..ImageConfig::default() };
+        let name = ImageName { shard: ShardId(0), index: Index(5), term: Term(1) };
+        Images::new(ShardId(0), ClusterId::default(), config, vec![(name, image_bytes)])
+    }
+
+    #[test]
+    fn entries_count_at_each_look_and_bytes_at_once() {
+        let mut images = images(10, 0);
+        assert!(!images.is_due(1000, false, false), "nothing was applied");
+        images.count_applied(10, 10);
+        assert!(!images.is_due(1099, false, false), "the next look is at 1100");
+        assert!(images.is_due(1100, false, false));
+        images.count_applied(1, BYTES);
+        assert!(images.is_due(1101, false, false), "a log of that many bytes does not wait for a look");
+    }
+
+    #[test]
+    fn a_large_state_is_not_written_for_a_little_log() {
+        let mut images = images(1, 1000);
+        images.count_applied(100, 499);
+        assert!(!images.is_due(1000, false, false));
+        assert!(images.is_due(1001, true, false), "but a follower that needs one gets it");
+        assert!(images.is_due(1002, false, true), "and a log that cannot keep to its bound is cut");
+        images.count_applied(0, 1);
+        assert!(images.is_due(1100, false, false));
+    }
+
+    #[test]
+    fn a_follower_that_pulls_an_image_keeps_the_log_behind_it() {
+        let mut images = images(1, 0);
+        images.count_applied(10, 10);
+        images.offered(1000, ServerId(2));
+        assert!(!images.is_due(1000, false, false));
+        assert_eq!(images.take_idle(1000 + 6_000_000_000), [ServerId(2)]);
+        assert!(images.is_due(6_000_001_100, false, false));
     }
 }

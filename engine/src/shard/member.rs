@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, MessageType};
-use wire::{Command, EntriesFetch, FailureKind, Index, RaftEnvelope, ServerId, ShardId, Term};
+use wire::{Command, EntriesFetch, FailureKind, Index, Lsn, RaftEnvelope, ServerId, ShardId, Term};
 
 use super::{
     event::{Effects, Notice, Request, Ticket, failure},
@@ -32,6 +32,8 @@ pub struct Member {
     output: Output,
     outcomes: Vec<Outcome>,
     digest_proposed: Index,
+    /// An image that replaced the state, and the batch that its checkpoint is in.
+    installed: Option<(Lsn, Index)>,
     /// Reads of old entries under way for lagging followers, by log token.
     fetching: Vec<(u64, WantedEntries)>,
 }
@@ -55,6 +57,7 @@ impl Member {
             output: Output::default(),
             outcomes: Vec::new(),
             digest_proposed: Index(0),
+            installed: None,
             fetching: Vec::new(),
         }
     }
@@ -178,6 +181,7 @@ impl Member {
     /// Drains consensus, applies what is committed, answers what may be answered.
     pub fn advance(&mut self, now_ns: u64, log: &mut Log, effects: &mut Effects) {
         self.reads.before_drain(now_ns, &mut self.replica);
+        self.note_installed(log);
         loop {
             let mut output = std::mem::take(&mut self.output);
             self.replica.drain(now_ns, log, &mut output);
@@ -238,7 +242,7 @@ impl Member {
             bytes += data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES;
             self.tickets.applied(Applied::new(*index, *term, outcome), effects);
         }
-        self.images.count_applied(bytes);
+        self.images.count_applied(run.len() as u64, bytes);
         if let Some(last) = committed.last() {
             self.replica.applied(Index(last.index));
         }
@@ -262,13 +266,22 @@ impl Member {
         self.replica.also_requires(log.open_lsn());
         self.fsm.replace(fsm);
         self.replica.set_configuration(configuration.clone());
-        self.replica.applied(name.index);
+        self.installed = Some((log.open_lsn(), name.index));
         self.images.keep(name, bytes, effects);
         effects.notices.push(Notice::Configuration(configuration));
         effects.notices.push(Notice::Info(format!(
             "shard {}: installed the leader's image at index {}",
             self.shard, name.index
         )));
+    }
+
+    /// raft-rs may be told that an image is applied only once it may count it as persisted.
+    fn note_installed(&mut self, log: &Log) {
+        let durable = log.durable_lsn();
+        if let Some((_, index)) = self.installed.take_if(|(lsn, _)| *lsn <= durable) {
+            self.replica.on_durable(durable);
+            self.replica.applied(index);
+        }
     }
 
     fn checkpoint(&self, index: Index, term: Term, configuration: Bytes) -> Checkpoint {

@@ -107,6 +107,9 @@ pub struct ShardSettings {
     pub seed: u64,
     /// Bound of each shard's entry cache, bytes.
     pub cache_bytes_max: usize,
+    /// Entries kept in memory behind an image, at most (`raft_trailing_logs`); the cache's bound
+    /// in bytes holds as well.
+    pub trailing_entries_max: u64,
     /// Bound of what is proposed and uncommitted, bytes.
     pub uncommitted_bytes_max: u64,
     /// Whether the server held raft state before.
@@ -157,6 +160,7 @@ fn open_shard(
         checkpoint.snapshot_index,
         checkpoint.snapshot_term,
         settings.cache_bytes_max,
+        settings.trailing_entries_max,
     );
     let replayed_bytes = replay(shard, log, found, log_disk, &mut fsm, &mut store)?;
     let applied = fsm.applied().0;
@@ -183,7 +187,7 @@ fn open_shard(
     let replica = Replica::new(config, configuration, store, applied, now_ns);
     let mut images = Images::new(shard, settings.cluster_id, settings.images.clone(), kept);
     // What was replayed counts towards the next image, or a server that restarts often never makes one.
-    images.count_applied(replayed_bytes);
+    images.count_applied(applied.0 - checkpoint.snapshot_index.0, replayed_bytes);
     Ok(Member::new(shard, replica, fsm, images))
 }
 

@@ -1,0 +1,265 @@
+//! The ring on real files: every write path, more files than slots, errors, and its end.
+
+use std::path::Path;
+
+use super::*;
+use crate::io::{Dir, SectorKey, prepare_segment};
+
+const ALL_PATHS: [WritePath; 4] = [
+    WritePath {
+        direct: true,
+        dsync: true,
+    },
+    WritePath {
+        direct: true,
+        dsync: false,
+    },
+    WritePath {
+        direct: false,
+        dsync: true,
+    },
+    WritePath {
+        direct: false,
+        dsync: false,
+    },
+];
+
+fn prepare(place: &Path, no: u64, recycle: Option<u64>) {
+    let dir = Dir::open(place).unwrap();
+    prepare_segment(
+        &dir,
+        SegmentNo(no),
+        recycle.map(SegmentNo),
+        1 << 20,
+        SectorKey(7),
+    )
+    .unwrap();
+}
+
+fn write(segment: u64, offset: u64, buf: AlignedBuf, token: u64) -> LogOp {
+    let length = buf.len();
+    LogOp::Write {
+        segment: SegmentNo(segment),
+        offset,
+        buf,
+        length,
+        token,
+    }
+}
+
+/// Waits for all answers, in any order.
+fn drain(ring: &mut LogRing) -> Vec<LogDone> {
+    let mut all = Vec::new();
+    while ring.in_flight() > 0 {
+        let mut done = Vec::new();
+        ring.wait(&mut done);
+        assert!(!done.is_empty());
+        all.append(&mut done);
+    }
+    all.sort_by_key(|done| done.token);
+    all
+}
+
+#[test]
+fn every_write_path_writes_and_reads_back() {
+    for path in ALL_PATHS {
+        let place = tempfile::tempdir().unwrap();
+        prepare(place.path(), 1, None);
+        let (mut ring, mut buffers) =
+            LogRing::open_with(place.path(), path, RingOptions::default()).unwrap();
+        let fallbacks = ring.fallbacks();
+        assert_eq!(
+            (fallbacks.buffered, fallbacks.separate_flush),
+            (!path.direct, !path.dsync)
+        );
+        assert_eq!(
+            ring.warnings()
+                .iter()
+                .filter(|text| text.contains("filesystem"))
+                .count(),
+            usize::from(path.missing().is_some())
+        );
+        // A registered buffer, if there is one, and one that is not.
+        buffers.push(AlignedBuf::new(8192));
+        let count = buffers.len() as u64;
+        for (no, mut buf) in (1..).zip(buffers) {
+            buf.fill(no as u8);
+            ring.submit(write(1, no * 131072, buf, no));
+        }
+        ring.flush();
+        let done = drain(&mut ring);
+        assert_eq!(done.len() as u64, count);
+        for done in done {
+            done.result.unwrap();
+            ring.submit(LogOp::Read {
+                segment: SegmentNo(1),
+                offset: done.token * 131072,
+                buf: AlignedBuf::new(8192),
+                length: 8192,
+                token: done.token,
+            });
+        }
+        for done in drain(&mut ring) {
+            done.result.unwrap();
+            assert!(
+                done.buf
+                    .unwrap()
+                    .iter()
+                    .all(|byte| *byte == done.token as u8)
+            );
+        }
+    }
+}
+
+#[test]
+fn require_direct_refuses_every_path_but_the_fast_one_and_says_what_is_missing() {
+    let place = tempfile::tempdir().unwrap();
+    let options = RingOptions {
+        require_direct: true,
+    };
+    for path in ALL_PATHS {
+        let opened = LogRing::open_with(place.path(), path, options);
+        match path.missing() {
+            None => assert!(opened.is_ok()),
+            Some(missing) => {
+                let text = opened.err().unwrap().to_string();
+                assert!(
+                    text.contains(missing) && text.contains("log.require_direct"),
+                    "{text}"
+                );
+            }
+        }
+    }
+    let error = LogRing::open(&place.path().join("none"), options)
+        .err()
+        .unwrap();
+    assert!(matches!(error, RingError::Directory { .. }), "{error}");
+}
+
+#[test]
+fn more_segments_than_slots_and_recycled_ones() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    let mut buf = AlignedBuf::new(4096);
+    let per_round = OPEN_SEGMENTS_MAX as u64 + 3;
+    for no in 1..=3 * per_round {
+        let before = no.checked_sub(per_round).filter(|before| *before > 0);
+        before
+            .into_iter()
+            .for_each(|before| ring.forget(SegmentNo(before)));
+        prepare(place.path(), no, before);
+        buf.fill(no as u8);
+        ring.submit(write(no, 4096, buf, no));
+        let mut done = drain(&mut ring);
+        let done = done.pop().unwrap();
+        done.result.unwrap();
+        buf = done.buf.unwrap();
+        let bytes = std::fs::read(place.path().join(SegmentNo(no).file_name())).unwrap();
+        assert!(bytes[4096..8192].iter().all(|byte| *byte == no as u8));
+    }
+}
+
+#[test]
+fn a_forgotten_segment_gives_its_space_back() {
+    // The descriptor of a removed file kept 64 MiB on a full disk: the log waited for space that
+    // its own ring held.
+    let place = tempfile::tempdir().unwrap();
+    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    prepare(place.path(), 1, None);
+    ring.submit(write(1, 0, AlignedBuf::new(4096), 1));
+    drain(&mut ring);
+    let open = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        links
+            .filter_map(|link| std::fs::read_link(link.path()).ok())
+            .any(|target| target.starts_with(place.path()))
+    };
+    assert!(open());
+    ring.forget(SegmentNo(1));
+    assert!(!open());
+}
+
+#[test]
+fn errors_and_short_transfers_are_answers() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    ring.submit(write(5, 0, AlignedBuf::new(4096), 1));
+    let done = drain(&mut ring).pop().unwrap();
+    assert_eq!(
+        (done.token, done.result.unwrap_err().kind()),
+        (1, io::ErrorKind::NotFound)
+    );
+    assert!(done.buf.is_some());
+    prepare(place.path(), 5, None);
+    let (segment, length) = (SegmentNo(5), 8192);
+    let offset = (1 << 20) - 4096;
+    ring.submit(LogOp::Read {
+        segment,
+        offset,
+        buf: AlignedBuf::new(length),
+        length,
+        token: 2,
+    });
+    let done = drain(&mut ring).pop().unwrap();
+    assert!(
+        done.result
+            .unwrap_err()
+            .to_string()
+            .contains("4096 of 8192")
+    );
+}
+
+#[test]
+fn completions_ring_the_event() {
+    let place = tempfile::tempdir().unwrap();
+    prepare(place.path(), 1, None);
+    let (mut ring, mut buffers) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    let event = ring.event.share().unwrap();
+    for token in 0..20 {
+        ring.submit(write(
+            1,
+            0,
+            buffers.pop().unwrap_or_else(|| AlignedBuf::new(4096)),
+            token,
+        ));
+        ring.flush();
+        let mut done = Vec::new();
+        while done.is_empty() {
+            event.wait();
+            ring.reap(&mut done);
+        }
+        assert_eq!(done[0].token, token);
+    }
+}
+
+#[test]
+fn more_ops_than_ring_entries() {
+    let place = tempfile::tempdir().unwrap();
+    prepare(place.path(), 1, None);
+    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    let count = u64::from(RING_ENTRIES) * 2 + 5;
+    for token in 0..count {
+        ring.submit(write(1, token * 4096, AlignedBuf::new(4096), token));
+    }
+    let done = drain(&mut ring);
+    assert_eq!(
+        done.iter().map(|done| done.token).collect::<Vec<_>>(),
+        (0..count).collect::<Vec<_>>()
+    );
+    assert!(done.iter().all(|done| done.result.is_ok()));
+}
+
+#[test]
+fn dropping_the_ring_waits_for_its_writes() {
+    let place = tempfile::tempdir().unwrap();
+    prepare(place.path(), 1, None);
+    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    for no in 0..4 {
+        let mut buf = AlignedBuf::new(128 * 1024);
+        buf.fill(9);
+        ring.submit(write(1, no * 131072, buf, no));
+    }
+    drop(ring);
+    let bytes = std::fs::read(place.path().join(SegmentNo(1).file_name())).unwrap();
+    assert!(bytes[..4 * 131072].iter().all(|byte| *byte == 9));
+}
