@@ -180,7 +180,7 @@ impl Promise {
         {
             return refuse("this server has promised itself to another proposal");
         }
-        if !proposal.members.iter().any(|member| *member == own.member) {
+        if !proposal.members.contains(&own.member) {
             return refuse("the proposal does not list this server as it is");
         }
         if usize::from(own.expect) != proposal.members.len() {

@@ -44,6 +44,9 @@ use crate::{
 /// How long a stopping server waits for its log and its answers, at most.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Between two looks at whether the server is to stop.
+const STOP_LOOK: Duration = Duration::from_millis(20);
+
 /// Where a server's data lies, and whose it is.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -147,7 +150,7 @@ impl Executor {
             }
             let configuration = self.cluster.borrow().clone().unwrap_or_default();
             if self.lanes.index() >= self.place.logs() {
-                return std::future::pending::<Result<(), String>>().await;
+                return self.serve_connections_only().await;
             }
             let opened = Opened::recover(&self.config, &self.place, self.lanes.index())?;
             self.serve_shards(opened, &configuration, true, None).await
@@ -155,6 +158,15 @@ impl Executor {
         if let Err(why) = serving.or(self.stopped()).await {
             self.lanes.send(0, Parcel::Fatal(why)).await;
         }
+    }
+
+    /// An executor without a log has nothing to wait for when it is told to stop.
+    async fn serve_connections_only(&self) -> Result<(), String> {
+        while !self.stopping.get() {
+            sleep(STOP_LOOK).await;
+        }
+        self.service.stop();
+        Ok(())
     }
 
     /// Finds the cluster, and serves until the log is idle after a shutdown.
@@ -234,7 +246,7 @@ impl Executor {
             if let Some(why) = self.failed.borrow().clone() {
                 return Err(why);
             }
-            sleep(Duration::from_millis(20)).await;
+            sleep(STOP_LOOK).await;
         }
         self.service.stop();
         sleep(STOP_PATIENCE).await;

@@ -128,7 +128,7 @@ pub async fn find_cluster(
             },
         };
         rounds += 1;
-        if state != said || rounds % SAY_AGAIN_ROUNDS == 0 {
+        if state != said || rounds.is_multiple_of(SAY_AGAIN_ROUNDS) {
             log::info!(target: "agent.server", "no cluster yet: {state}");
             said = state;
         }

@@ -49,10 +49,16 @@ pub enum LinkEvent {
     Down(ServerId),
 }
 
+/// Whom to tell of a link event.
+type Notify = Rc<dyn Fn(LinkEvent)>;
+
+/// The shard that was asked, and where its answer goes.
+type Asked = (ShardId, mpsc::UnboundedSender<Reply>);
+
 struct Link {
     address: RefCell<String>,
     outbox: RefCell<Option<Rc<Outbox>>>,
-    asked: RefCell<AHashMap<u64, (ShardId, mpsc::UnboundedSender<Reply>)>>,
+    asked: RefCell<AHashMap<u64, Asked>>,
     next_request: Cell<u64>,
     retired: Cell<bool>,
 }
@@ -62,7 +68,7 @@ struct Inner {
     bind: IpAddr,
     introduce: Introduce,
     links: RefCell<BTreeMap<ServerId, Rc<Link>>>,
-    notify: RefCell<Option<Rc<dyn Fn(LinkEvent)>>>,
+    notify: RefCell<Option<Notify>>,
 }
 
 /// Links of one executor to all other servers.
@@ -82,7 +88,7 @@ impl Links {
     }
 
     /// Whom to tell of broken connections.
-    pub fn on_event(&self, notify: Rc<dyn Fn(LinkEvent)>) {
+    pub fn on_event(&self, notify: Notify) {
         *self.0.notify.borrow_mut() = Some(notify);
     }
 

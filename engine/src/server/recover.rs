@@ -138,6 +138,7 @@ impl Opened {
     }
 
     /// Repairs the log if it is damaged, opens its shards, and starts the devices.
+    #[allow(clippy::too_many_arguments)]
     pub async fn into_core(
         mut self,
         config: &AgentConfig,

@@ -95,10 +95,7 @@ impl Member {
     ) {
         match request {
             Request::Read(query) => {
-                let applied = self.replica.applied_index();
-                self.reads.take(
-                    now_ns, ticket, query, &self.replica, self.fsm.store(), applied, effects,
-                );
+                self.reads.take(now_ns, ticket, query, &self.replica, self.fsm.store(), effects);
             }
             Request::Write(_) if !self.replica.is_leader() => {
                 effects.fail(ticket, not_leader(&self.replica));
@@ -191,8 +188,7 @@ impl Member {
                 break;
             }
         }
-        let applied = self.replica.applied_index();
-        self.reads.after_apply(now_ns, &self.replica, self.fsm.store(), applied, effects);
+        self.reads.after_apply(now_ns, &self.replica, self.fsm.store(), effects);
         self.fetch_entries(log, effects);
         self.fsm.release_some(RELEASE_ROWS_PER_TURN);
     }

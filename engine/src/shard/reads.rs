@@ -47,10 +47,9 @@ impl Reads {
         query: Query,
         replica: &Replica,
         store: &Store,
-        applied: Index,
         effects: &mut Effects,
     ) {
-        let fresh_enough = applied >= query.min_index;
+        let fresh_enough = replica.applied_index() >= query.min_index;
         match query.mode {
             ReadMode::Stale if replica.is_leader() || replica.last_contact_ns() != 0 => {
                 if fresh_enough {
@@ -104,9 +103,9 @@ impl Reads {
         now_ns: u64,
         replica: &Replica,
         store: &Store,
-        applied: Index,
         effects: &mut Effects,
     ) {
+        let applied = replica.applied_index();
         if self.waiting.is_empty() {
             return;
         }
