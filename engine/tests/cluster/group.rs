@@ -137,11 +137,16 @@ impl Group {
         (0..self.servers.len()).filter(|at| *at != leader && self.servers[*at].is_running()).collect()
     }
 
-    /// Waits until all running servers hold the same rows, as their own (stale) listings show;
-    /// the rows.
+    /// Waits until all running servers hold what the leader (asked for the newest) holds, as their
+    /// own (stale) listings show; the rows. For when nobody writes.
     pub fn wait_for_equal_states(&self) -> Vec<Row> {
+        let newest = wait_for("a consistent listing", || {
+            let server = self.servers.iter().find(|server| server.is_running()).ok_or("no server runs")?;
+            let answer = server.http().get("/v1/kv/?recurse&consistent").map_err(|why| format!("{why:?}"))?;
+            check(matches!(answer.status, 200 | 404), || answer.text()).map(|()| answer.rows())
+        });
         wait_for("all servers hold the same state", || {
-            let mut states = Vec::new();
+            let mut states = vec![("the leader".to_owned(), newest.clone())];
             for server in self.servers.iter().filter(|server| server.is_running()) {
                 let answer = server
                     .http()
