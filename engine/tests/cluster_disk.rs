@@ -20,7 +20,7 @@ struct SmallDisk {
 }
 
 const DISK_MIB: usize = 40;
-const BALLAST_MIB: usize = 16;
+const BALLAST_MIB: usize = 20;
 
 impl SmallDisk {
     /// Mounts one, or says why there can be none.
@@ -96,10 +96,21 @@ fn reads_go_on(server: &Server, acknowledged: &[String]) {
 
 #[test]
 fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_space() {
+    full_and_back(&[]);
+}
+
+/// The same while images are written, which need space as well.
+#[test]
+fn a_disk_that_is_full_of_images_and_log_is_no_worse() {
+    full_and_back(&["-set=raft_snapshot_threshold=20", "-set=raft_snapshot_interval=50ms"]);
+}
+
+fn full_and_back(flags: &[&str]) {
     let mut group = Group::empty();
     let Some(disk) = SmallDisk::mount(group.home().join("small")) else { return };
-    let data = format!("-data-dir={}", disk.data().display());
-    let server = group.add_plain(&["-bootstrap".to_owned(), data]);
+    let mut all = vec!["-bootstrap".to_owned(), format!("-data-dir={}", disk.data().display())];
+    all.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    let server = group.add_plain(&all);
     server.data = disk.data();
     server.start();
     group.wait_for_leader();
@@ -110,20 +121,20 @@ fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_space() {
     group[0].start();
     group.wait_for_leader();
     reads_go_on(&group[0], &acknowledged);
-    let refused = group[0].http().put("/v1/kv/refused", &vec![b'x'; 300_000]).unwrap();
-    assert_eq!(refused.status, 507, "{}", refused.text());
+    acknowledged.extend(write_until_full(&group[0], "again"));
     let pid = group[0].pid();
     disk.make_room();
     wait_for("writes resume", || {
         let answer = group[0].http().put("/v1/kv/after", b"x").map_err(|why| format!("{why:?}"))?;
         check(answer.is_true(), || format!("{} {}", answer.status, answer.text()))
     });
-    assert_eq!(group[0].pid(), pid, "without a restart");
+    assert_eq!((group[0].pid(), group[0].ended()), (pid, None), "without a restart");
     acknowledged.push("after".to_owned());
     reads_go_on(&group[0], &acknowledged);
     acknowledged.extend(write_until_full(&group[0], "second"));
     reads_go_on(&group[0], &acknowledged);
-    assert_eq!(group[0].http().get("/v1/kv/refused").unwrap().status, 404);
+    let found = group.wait_for_equal_states().len();
+    assert_eq!(found, acknowledged.len(), "what was refused was not written");
     drop(group);
     drop(disk);
 }
@@ -144,7 +155,7 @@ fn a_follower_with_a_full_disk_holds_up_nobody_and_catches_up() {
         leader = group.wait_for_leader();
     }
     let mut acknowledged = Vec::new();
-    for number in 0..450 {
+    for number in 0..250 {
         let key = format!("key/{number:04}");
         let answer = group[leader].http().put(&format!("/v1/kv/{key}"), &vec![b'x'; 100_000]).unwrap();
         assert!(answer.is_true(), "{}: {}", answer.status, answer.text());
@@ -153,8 +164,41 @@ fn a_follower_with_a_full_disk_holds_up_nobody_and_catches_up() {
     let stale = group[2].http().get("/v1/kv/?recurse&stale").unwrap().rows();
     assert!(stale.len() < acknowledged.len(), "its disk cannot hold all of it");
     reads_go_on(&group[leader], &acknowledged);
+    let pid = group[2].pid();
     disk.make_room();
-    group[2].kill();
+    assert_eq!(keys(&group.wait_for_equal_states()), acknowledged);
+    assert_eq!((group[2].pid(), group[2].ended()), (pid, None), "without a restart");
+    drop(group);
+    drop(disk);
+}
+
+/// A leader whose disk is full refuses writes and says so; whoever leads next takes them.
+#[test]
+fn a_leader_with_a_full_disk_says_so_and_loses_nothing() {
+    let mut group = Group::new(3, &[]);
+    let Some(disk) = SmallDisk::mount(group.home().join("small")) else { return };
+    group[0].flags.retain(|flag| !flag.starts_with("-data-dir="));
+    let data = format!("-data-dir={}", disk.data().display());
+    group[0].flags.push(data);
+    group[0].data = disk.data();
+    group.start_all();
+    let mut leader = group.wait_for_leader();
+    while leader != 0 {
+        group[leader].kill();
+        group[leader].start();
+        leader = group.wait_for_leader();
+    }
+    let acknowledged = write_until_full(&group[0], "key");
+    reads_go_on(&group[0], &acknowledged);
+    let through_another = group[1].http().put("/v1/kv/more", &vec![b'x'; 100_000]).unwrap();
+    assert_eq!(through_another.status, 507, "{}", through_another.text());
+    group[0].kill();
+    put(&group, 1, "zz");
+    reads_go_on(&group[1], &acknowledged);
+    disk.make_room();
+    group[0].start();
+    group.wait_for_leader();
+    assert_eq!(group.wait_for_equal_states().len(), acknowledged.len() + 1);
     drop(group);
     drop(disk);
 }
@@ -257,6 +301,24 @@ fn end_of_log(server: &Server) -> (PathBuf, u64) {
         }
     }
     panic!("a log without a written block");
+}
+
+#[test]
+fn a_lost_segment_is_repaired_from_the_peers() {
+    let mut group = Group::formed(3, &[]);
+    let leader = group.wait_for_leader();
+    fill(&group[leader], 120, 100_000);
+    let damaged = group.followers()[0];
+    group.wait_for_equal_states();
+    group[damaged].kill();
+    fs::remove_file(&group[damaged].segments()[1]).unwrap();
+    group[damaged].start();
+    group[damaged].wait_for_log("repaired: ");
+    assert_eq!(group.wait_for_equal_states().len(), 120);
+    group[damaged].kill();
+    group[damaged].start();
+    group.wait_for_leader();
+    assert_eq!(group.wait_for_equal_states().len(), 120);
 }
 
 #[test]

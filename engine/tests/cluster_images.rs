@@ -53,6 +53,8 @@ fn number_after(line: &str, name: &str) -> u64 {
     digits.collect::<String>().parse().expect(name)
 }
 
+/// Every server that got an image stopped itself as soon as it had it: consensus was told that the
+/// image is applied before its checkpoint was durable.
 #[test]
 fn images_under_load_and_kills_lose_nothing() {
     let mut group = Group::formed(3, &SMALL);

@@ -103,6 +103,8 @@ pub struct Replica {
     unpersisted: VecDeque<Unpersisted>,
     /// Messages that wait for the disk.
     held: VecDeque<Outgoing>,
+    /// An image that the state machine holds and whose checkpoint is not durable yet.
+    installed: Option<Index>,
     /// Newest (term, vote) that was put into a batch.
     promised: (u64, u64),
     /// The batch with the newest term or vote.
@@ -163,6 +165,7 @@ impl Replica {
             echoes: Vec::new(),
             unpersisted: VecDeque::new(),
             held: VecDeque::new(),
+            installed: None,
             promised: (0, 0),
             hard_state_lsn: Lsn(0),
             entries_lsn: Lsn(0),
@@ -438,6 +441,9 @@ impl Replica {
         if let Some(number) = number {
             self.node.on_persist_ready(number);
             self.after_input(0);
+            if let Some(index) = self.installed.take() {
+                self.applied(index);
+            }
         }
     }
 
@@ -471,8 +477,13 @@ impl Replica {
         self.node.has_ready()
     }
 
-    /// The state machine has applied up to `index`.
+    /// The state machine has applied up to `index`. For an installed image raft-rs is told once
+    /// the image's checkpoint is durable: it aborts on an applied index beyond the persisted one.
     pub fn applied(&mut self, index: Index) {
+        if index.0 > self.node.raft.raft_log.persisted {
+            self.installed = Some(index);
+            return;
+        }
         self.node.advance_apply_to(index.0);
         self.node.mut_store().shrink_cache(index.0);
         self.after_input(0);

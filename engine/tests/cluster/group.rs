@@ -137,29 +137,41 @@ impl Group {
         (0..self.servers.len()).filter(|at| *at != leader && self.servers[*at].is_running()).collect()
     }
 
-    /// Waits until all running servers hold the same rows, as their own (stale) listings show;
-    /// the rows.
+    /// Waits until all running servers hold what the leader (asked for the newest) holds, as their
+    /// own (stale) listings show; the rows. For when nobody writes.
     pub fn wait_for_equal_states(&self) -> Vec<Row> {
-        wait_for("all servers hold the same state", || {
-            let mut states = Vec::new();
-            for server in self.servers.iter().filter(|server| server.is_running()) {
-                let answer = server
-                    .http()
-                    .get("/v1/kv/?recurse&stale")
-                    .map_err(|why| format!("{}: {why:?}", server.name))?;
-                check(matches!(answer.status, 200 | 404), || format!("{}: {}", server.name, answer.text()))?;
-                states.push((server.name.clone(), answer.rows()));
-            }
-            let (_, first) = states.first().ok_or("no server runs")?.clone();
-            for (name, rows) in &states {
-                check(*rows == first, || {
-                    let differ = rows.iter().zip(&first).find(|(a, b)| a != b);
-                    format!("{name} holds {} rows, {} {}; first difference {differ:?}", rows.len(), states[0].0, first.len())
-                })?;
-            }
-            Ok(first)
-        })
+        self.wait_for_equal_rows(&[String::new()])
     }
+
+    /// The same for these prefixes: with shards there is no listing of everything.
+    pub fn wait_for_equal_rows(&self, prefixes: &[String]) -> Vec<Row> {
+        let newest = wait_for("a consistent listing", || {
+            let server = self.servers.iter().find(|server| server.is_running()).ok_or("no server runs")?;
+            list(server, prefixes, "consistent")
+        });
+        for server in self.servers.iter().filter(|server| server.is_running()) {
+            wait_for("all servers hold the same state", || {
+                let rows = list(server, prefixes, "stale")?;
+                check(rows == newest, || {
+                    let differ = rows.iter().zip(&newest).find(|(a, b)| a != b);
+                    let (found, wanted) = (rows.len(), newest.len());
+                    format!("{} holds {found} rows, the leader {wanted}; first difference {differ:?}", server.name)
+                })
+            });
+        }
+        newest
+    }
+}
+
+fn list(server: &Server, prefixes: &[String], mode: &str) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    for prefix in prefixes {
+        let answer = server.http().get(&format!("/v1/kv/{prefix}?recurse&{mode}"));
+        let answer = answer.map_err(|why| format!("{}: {why:?}", server.name))?;
+        check(matches!(answer.status, 200 | 404), || format!("{}: {}", server.name, answer.text()))?;
+        rows.extend(answer.rows());
+    }
+    Ok(rows)
 }
 
 impl Index<usize> for Group {

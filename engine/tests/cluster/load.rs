@@ -27,6 +27,11 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(15);
 /// After a refusal, before the next attempt.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Under which keys a thread writes. The first segment places them, where there are shards.
+fn prefix(thread: usize) -> String {
+    format!("load-{thread}/")
+}
+
 /// What became of a write, as far as its client can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -52,7 +57,10 @@ pub struct Load {
 }
 
 /// Everything that was written.
-pub struct History(Vec<Write>);
+pub struct History {
+    writes: Vec<Write>,
+    threads: usize,
+}
 
 impl Load {
     /// Starts `threads` of them, each going round the servers. Values are `value_bytes` long or a
@@ -85,8 +93,9 @@ impl Load {
     /// Ends the threads.
     pub fn finish(self) -> History {
         self.stop.store(true, Ordering::Relaxed);
+        let threads = self.threads.len();
         let all = self.threads.into_iter().flat_map(|thread| thread.join().expect("a load thread ends well"));
-        History(all.collect())
+        History { writes: all.collect(), threads }
     }
 }
 
@@ -104,10 +113,11 @@ fn write_on(
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let key = format!("load/{thread}/{number:08}");
+        let key = format!("{}{number:08}", prefix(thread));
         let value = format!("{key}={}", "x".repeat(value_bytes));
         let began = Instant::now();
-        let answer = clients[at % clients.len()].put(&format!("/v1/kv/{key}"), value.as_bytes());
+        // Only if the key is new: a write that is carried out twice says so.
+        let answer = clients[at % clients.len()].put(&format!("/v1/kv/{key}?cas=0"), value.as_bytes());
         let fate = fate_of(&answer);
         writes.push(Write { key, value, fate, began, ended: Instant::now() });
         match fate {
@@ -132,6 +142,7 @@ fn fate_of(answer: &Result<super::http::Answer, NoAnswer>) -> Fate {
     };
     match (answer.status, answer.text().trim()) {
         (200, "true") => Fate::Acknowledged,
+        (200, "false") => panic!("a key that nobody else writes existed already: the write was carried out twice"),
         (500, "No cluster leader") | (429 | 503 | 507, _) => Fate::Refused,
         (500, text) if text.contains("leadership lost while committing log") => Fate::Unknown,
         (500, text) if text.contains("not in the peer set") || text.contains("repaired") => Fate::Refused,
@@ -140,9 +151,14 @@ fn fate_of(answer: &Result<super::http::Answer, NoAnswer>) -> Fate {
 }
 
 impl History {
+    /// The prefixes to list for all of it.
+    pub fn prefixes(&self) -> Vec<String> {
+        (0..self.threads).map(prefix).collect()
+    }
+
     /// How many writes had this fate.
     pub fn count(&self, fate: Fate) -> usize {
-        self.0.iter().filter(|write| write.fate == fate).count()
+        self.writes.iter().filter(|write| write.fate == fate).count()
     }
 
     /// Judges the rows that were found when everything was over.
@@ -155,8 +171,8 @@ impl History {
             rows.len()
         );
         let found: BTreeMap<&str, &Row> =
-            rows.iter().filter(|row| row.key.starts_with("load/")).map(|row| (row.key.as_str(), row)).collect();
-        let written: BTreeMap<&str, &Write> = self.0.iter().map(|write| (write.key.as_str(), write)).collect();
+            rows.iter().filter(|row| row.key.starts_with("load-")).map(|row| (row.key.as_str(), row)).collect();
+        let written: BTreeMap<&str, &Write> = self.writes.iter().map(|write| (write.key.as_str(), write)).collect();
         for (key, write) in &written {
             match (found.get(key), write.fate) {
                 (None, Fate::Acknowledged) => panic!("{key} was acknowledged and is lost ({summary})"),
@@ -176,7 +192,7 @@ impl History {
     /// A write that ended before another began has the smaller index.
     fn check_order(&self, found: &BTreeMap<&str, &Row>) {
         let mut ordered: Vec<(u64, &Write)> =
-            self.0.iter().filter_map(|write| Some((found.get(write.key.as_str())?.modify_index, write))).collect();
+            self.writes.iter().filter_map(|write| Some((found.get(write.key.as_str())?.modify_index, write))).collect();
         ordered.sort_by_key(|(index, _)| *index);
         assert!(ordered.is_sorted_by(|a, b| a.0 < b.0), "two writes share a ModifyIndex");
         let mut latest: Option<&Write> = None;
