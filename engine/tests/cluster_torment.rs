@@ -28,9 +28,13 @@ struct Dice(u64);
 
 impl Dice {
     fn new() -> Self {
-        let seed = env::var("CURIA_TORMENT_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = env::var("CURIA_TORMENT_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok());
         let seed = seed.unwrap_or_else(|| {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+            let now = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .expect("after 1970");
             now.as_nanos() as u64
         });
         eprintln!("CURIA_TORMENT_SEED={seed}");
@@ -49,7 +53,9 @@ impl Dice {
     fn some_of(&mut self, servers: usize) -> Vec<usize> {
         let first = self.below(servers);
         match self.below(3) {
-            0 => (0..servers).filter(|at| *at == first || self.below(2) == 0).collect(),
+            0 => (0..servers)
+                .filter(|at| *at == first || self.below(2) == 0)
+                .collect(),
             _ => vec![first],
         }
     }
@@ -60,7 +66,10 @@ impl Dice {
 }
 
 fn seconds() -> u64 {
-    env::var("CURIA_TORMENT_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS)
+    env::var("CURIA_TORMENT_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(SECONDS)
 }
 
 const SMALL_IMAGES: [&str; 4] = [
@@ -92,7 +101,9 @@ fn torment(size: usize, flags: &[&str]) {
                 victims.iter().for_each(|at| group[*at].start());
             }
             _ => {
-                victims.iter().for_each(|at| group[*at].signal(libc::SIGKILL));
+                victims
+                    .iter()
+                    .for_each(|at| group[*at].signal(libc::SIGKILL));
                 victims.iter().for_each(|at| {
                     group[*at].wait_for_exit();
                 });
@@ -153,6 +164,9 @@ fn servers_that_are_killed_while_they_form_a_cluster() {
             serde_json::from_str::<serde_json::Value>(&text).unwrap()["cluster_id"].clone()
         };
         let ids: Vec<_> = group.servers.iter().map(cluster).collect();
-        assert!(ids[0].is_string() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert!(
+            ids[0].is_string() && ids.iter().all(|id| *id == ids[0]),
+            "{ids:?}"
+        );
     }
 }
