@@ -15,6 +15,7 @@ mod generated;
 mod hello;
 mod ids;
 pub mod limits;
+mod members;
 mod placement;
 mod query;
 mod raft_batch;
@@ -32,11 +33,11 @@ pub use hello::{Bootstrap, BootstrapAnswer, Hello, Role};
 pub use ids::{
     ClusterId, ExecutorId, Index, Lsn, NodeId, RequestId, ServerId, ShardId, Term, Uuid,
 };
+pub use members::{ClusterStatus, Member};
 pub use placement::{shard_of, spans_shards};
 pub use query::{Query, QueryBody, ReadMode};
 pub use raft_batch::{RaftEnvelope, decode_raft_frame, encode_raft_frame};
 pub use reply::{
-    ClusterStatus, Failure, FailureKind, KvRow, KvRowRef, Member, Reply, ReplyBody, ReplyMeta,
-    encode_rows_reply,
+    Failure, FailureKind, KvRow, KvRowRef, Reply, ReplyBody, ReplyMeta, encode_rows_reply,
 };
 pub use transfer::{EntriesChunk, EntriesFetch, ImageChunk, ImageFetch, WireEntry};

@@ -21,7 +21,8 @@ use crate::{Error, Result};
 
 /// Port of the client API, gRPC and JSON alike.
 pub const CLIENT_PORT: u16 = 2379;
-const PEER_PORT: u16 = 2380;
+/// Port that servers talk to each other on.
+pub const PEER_PORT: u16 = 2380;
 
 /// The command that starts one server, with etcd's defaults but for a quota that a benchmark
 /// does not reach (the default of 2 GiB makes it refuse writes).

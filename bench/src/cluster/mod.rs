@@ -8,7 +8,7 @@ pub mod curia;
 pub mod etcd;
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use crate::{Context, Error, Result};
 pub const READY_MAX: Duration = Duration::from_secs(60);
 /// Timeout of one probe.
 const PROBE_MAX: Duration = Duration::from_secs(2);
+/// How long a killed server's addresses are waited for; after that its successor says what is wrong.
+const ADDRESSES_FREE_MAX: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_millis(20);
 /// Most servers that fit into an address block beside the floor's.
 pub const SERVERS_MAX: usize = 200;
@@ -81,6 +83,13 @@ impl Product {
         match self {
             Self::Curia(_) => curia::HTTP_PORT,
             Self::Etcd(_) => etcd::CLIENT_PORT,
+        }
+    }
+
+    fn ports(&self) -> [u16; 2] {
+        match self {
+            Self::Curia(_) => [curia::HTTP_PORT, curia::SERVER_PORT],
+            Self::Etcd(_) => [etcd::CLIENT_PORT, etcd::PEER_PORT],
         }
     }
 
@@ -186,8 +195,20 @@ impl Cluster {
     }
 
     /// `kill -9` of one server; no effect if it does not run.
+    ///
+    /// Returns once its addresses can be bound again: the kernel ends a killed process's io_uring
+    /// instances in the background, and they hold its sockets for some milliseconds longer.
     pub fn kill(&mut self, position: usize) {
-        self.children[position] = None;
+        if self.children[position].take().is_none() {
+            return;
+        }
+        let deadline = Instant::now() + ADDRESSES_FREE_MAX;
+        for port in self.product.ports() {
+            let address = self.nodes[position].at(port);
+            while TcpListener::bind(address).is_err() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 
     /// Which product this is.
@@ -292,7 +313,7 @@ impl Cluster {
         }
     }
 
-    /// An error with the last lines that each server wrote.
+    /// An error with the last lines that each server wrote, and the last panic before them.
     pub fn failure(&self, what: &str) -> Error {
         let mut text = format!(
             "{} with {} servers: {what}",
@@ -301,14 +322,30 @@ impl Cluster {
         );
         for node in &self.nodes {
             let log = fs::read_to_string(log_path(node)).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(8)..];
-            if !tail.is_empty() {
-                text += &format!("\n--- last lines of {}:\n{}", node.name(), tail.join("\n"));
+            let shown = last_words(&log);
+            if !shown.is_empty() {
+                text += &format!("\n--- last lines of {}:\n{}", node.name(), shown.join("\n"));
             }
         }
         Error::Server(text)
     }
+}
+
+/// The last lines, and where the last panic speaks further up, its place and message.
+fn last_words(log: &str) -> Vec<&str> {
+    const LINES: usize = 8;
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines.len().saturating_sub(LINES);
+    let mut shown = Vec::new();
+    if let Some(at) = lines[..tail]
+        .iter()
+        .rposition(|line| line.contains("panicked at"))
+    {
+        shown.extend_from_slice(&lines[at..tail.min(at + 2)]);
+        shown.push("…");
+    }
+    shown.extend_from_slice(&lines[tail..]);
+    shown
 }
 
 /// Beside the data directory, which belongs to the server alone.
@@ -338,6 +375,17 @@ mod tests {
         assert!(text.contains("node-1 ended by itself"), "{text}");
         drop(cluster);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "data removed");
+    }
+
+    #[test]
+    fn a_panic_above_its_backtrace_is_among_the_last_words() {
+        let backtrace: String = (0..30).map(|n| format!("  {n}: frame\n")).collect();
+        let log =
+            format!("started\nthread 'main' panicked at src/x.rs:1:1:\nwhy it did\n{backtrace}");
+        let shown = last_words(&log);
+        assert_eq!(shown[1], "why it did");
+        assert_eq!(shown.len(), 3 + 8);
+        assert_eq!(last_words("a\nb\n"), ["a", "b"]);
     }
 
     #[test]

@@ -151,16 +151,72 @@ impl Outcome {
     }
 }
 
+/// What a watcher wants to happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Send no more; the rung ends when the last answer is there.
+    Stop,
+    /// Go on with one request more in flight, as long as there are slots in reserve.
+    AddSlot,
+}
+
 /// Somebody who follows a rung while it runs.
 pub trait Watch {
-    /// Called every few milliseconds; `false` ends the rung early.
-    fn tick(&mut self, done: u64) -> bool {
+    /// Slots beyond the rung's own that [`Flow::AddSlot`] may bring in. They are for rungs in
+    /// which servers die: requests that a dying server swallowed occupy their slots until they
+    /// time out, and the moment at which service resumes would go unseen.
+    fn reserve(&self) -> usize {
+        0
+    }
+    /// Called every few milliseconds with the number of requests done.
+    fn tick(&mut self, done: u64) -> Flow {
         let _ = done;
-        true
+        Flow::Continue
     }
     /// A request sent at `sent` was acknowledged at `now`.
     fn acknowledged(&mut self, sent: Instant, now: Instant) {
         let _ = (sent, now);
+    }
+}
+
+/// Brings in one new request every so often, to see when service resumes.
+#[derive(Debug)]
+pub struct Prober {
+    added: Option<Instant>,
+}
+
+/// Pause between two probes.
+const PROBE_EVERY: Duration = Duration::from_millis(20);
+/// Most probes of one rung: 8 seconds of them, longer than any product here holds a request.
+const PROBES_MAX: usize = 400;
+
+impl Prober {
+    /// Starts with the next tick.
+    pub fn new() -> Self {
+        Self { added: None }
+    }
+
+    /// Slots to hold in reserve.
+    pub fn reserve(&self) -> usize {
+        PROBES_MAX
+    }
+
+    /// A probe if one is due.
+    pub fn tick(&mut self) -> Flow {
+        let now = Instant::now();
+        if self.added.is_some_and(|at| now - at < PROBE_EVERY) {
+            return Flow::Continue;
+        }
+        self.added = Some(now);
+        Flow::AddSlot
+    }
+}
+
+impl Default for Prober {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

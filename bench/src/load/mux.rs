@@ -18,7 +18,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::session::{Event, Session, Sessions, Verdict};
-use super::{DRAIN_MAX, Ledger, Load, Op, Outcome, Rung, Ticket, Until, Watch};
+use super::{DRAIN_MAX, Flow, Ledger, Load, Op, Outcome, Rung, Ticket, Until, Watch};
 use crate::{Context, Error, Result};
 
 /// Pause before a broken connection is made again.
@@ -95,9 +95,14 @@ impl<P: Sessions> Mux<P> {
         })
     }
 
-    /// Makes the connections for `in_flight` slots exist and waits until each is ready.
-    fn connect_all(&mut self, in_flight: usize) -> Result<()> {
-        let n = self.protocol.connections(in_flight).clamp(1, in_flight);
+    /// Makes the connections for `slots` slots exist and waits until each is ready.
+    fn connect_all(&mut self, slots: usize) -> Result<()> {
+        // Every target gets a connection if there are slots enough.
+        let n = self
+            .protocol
+            .connections(slots)
+            .max(self.targets.len())
+            .clamp(1, slots);
         for gone in self.connections.drain(n.min(self.connections.len())..) {
             if let Some(mut stream) = gone.stream {
                 let _ = self.poll.registry().deregister(&mut stream);
@@ -107,7 +112,7 @@ impl<P: Sessions> Mux<P> {
             self.connections.push(Connection::new(self.addresses[0]));
         }
         self.slots.clear();
-        self.slots.resize_with(in_flight, Slot::default);
+        self.slots.resize_with(slots, Slot::default);
         self.free.clear();
         let deadline = Instant::now() + CONNECT_MAX;
         let mut events = Events::with_capacity(1024);
@@ -332,7 +337,8 @@ impl<P: Sessions> Mux<P> {
 
 impl<P: Sessions> Load for Mux<P> {
     fn run(&mut self, rung: &Rung, ledger: &mut Ledger, watch: &mut dyn Watch) -> Result<Outcome> {
-        self.connect_all(rung.in_flight)?;
+        self.connect_all(rung.in_flight + watch.reserve())?;
+        let mut reserve = rung.in_flight..self.slots.len();
         let mut events = Events::with_capacity(1024);
         let mut run = Run {
             rung,
@@ -369,7 +375,11 @@ impl<P: Sessions> Load for Mux<P> {
             self.send_all(&mut run);
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
-                run.stopping |= !run.watch.tick(run.done);
+                match run.watch.tick(run.done) {
+                    Flow::Continue => {}
+                    Flow::Stop => run.stopping = true,
+                    Flow::AddSlot => self.free.extend(reserve.next()),
+                }
                 if run.may_send() {
                     self.redial();
                 }
@@ -663,8 +673,12 @@ mod tests {
     fn a_watcher_can_end_a_rung_and_sees_acknowledgements() {
         struct Stopper(u64);
         impl Watch for Stopper {
-            fn tick(&mut self, done: u64) -> bool {
-                done < 100
+            fn tick(&mut self, done: u64) -> Flow {
+                if done < 100 {
+                    Flow::Continue
+                } else {
+                    Flow::Stop
+                }
             }
             fn acknowledged(&mut self, sent: Instant, now: Instant) {
                 assert!(now >= sent);
@@ -692,5 +706,46 @@ mod tests {
             .run(&rung, &mut ledger(10, 16), &mut Unwatched)
             .unwrap();
         assert_eq!(outcome.succeeded(), 40);
+    }
+
+    /// Every slot of the rung hangs: only a slot from the reserve can see that service resumed.
+    #[test]
+    fn slots_in_reserve_are_brought_in_when_the_watcher_asks() {
+        struct Probing(u64);
+        impl Watch for Probing {
+            fn reserve(&self) -> usize {
+                5
+            }
+            fn tick(&mut self, _: u64) -> Flow {
+                if self.0 < 5 {
+                    Flow::AddSlot
+                } else {
+                    Flow::Stop
+                }
+            }
+            fn acknowledged(&mut self, _: Instant, _: Instant) {
+                self.0 += 1;
+            }
+        }
+        // The first connection's requests are never answered: that server only reads.
+        let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = deaf.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let open: Vec<_> = deaf.incoming().take(1).collect();
+            drop(deaf);
+            std::thread::sleep(Duration::from_millis(300));
+            drop(open);
+        });
+        let mut load = Mux::new(Http(Plain), vec![address, server(|_| Some(OK))]).unwrap();
+        let mut probing = Probing(0);
+        let rung = puts(1, Until::Time(Duration::from_secs(600)));
+        let outcome = load.run(&rung, &mut ledger(100, 16), &mut probing).unwrap();
+        assert!(probing.0 >= 5);
+        assert_eq!(
+            outcome.failed(),
+            1,
+            "the swallowed request: {:?}",
+            outcome.errors
+        );
     }
 }

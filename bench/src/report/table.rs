@@ -89,7 +89,7 @@ pub fn ms(ns: u64) -> String {
 /// A number with three significant digits, grouped by thousands from 1,000 up.
 pub fn number(x: f64) -> String {
     match x.abs() {
-        a if a == 0.0 => "0".into(),
+        0.0 => "0".into(),
         a if a < 0.001 => format!("{x:.5}"),
         a if a < 0.1 => format!("{x:.4}"),
         a if a < 1.0 => format!("{x:.3}"),
@@ -108,7 +108,7 @@ fn group(n: i64) -> String {
     let digits = n.unsigned_abs().to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

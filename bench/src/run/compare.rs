@@ -3,25 +3,17 @@
 //! Both clusters run at the same time and take turns in slices: hosts drift, so only ratios of
 //! neighbouring slices mean anything. While one is measured the other only sends heartbeats.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{Common, CuriaBinary, LadderOptions, Progress, ShapeOptions, Sizes};
+use super::{Common, CuriaBinary, LadderOptions, Peer, PeerBinary, Progress, ShapeOptions, Sizes};
+use crate::Result;
 use crate::cluster::Product;
 use crate::load::Op;
 use crate::report::row::{Row, ladder};
 use crate::report::table::{Table, number, optional};
 use crate::subject::{Place, Protocol, Slice, Subject};
-use crate::{Error, Result};
-
-/// What curia is compared to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Peer {
-    /// etcd, 3.4 or later.
-    Etcd,
-}
 
 /// Options of the sub-command.
 #[derive(Args, Debug)]
@@ -40,9 +32,8 @@ pub struct Options {
     /// The peer.
     #[arg(long, value_enum, default_value = "etcd")]
     peer: Peer,
-    /// The peer's executable [default: found on PATH].
-    #[arg(long)]
-    peer_binary: Option<PathBuf>,
+    #[command(flatten)]
+    peer_binary: PeerBinary,
     /// How curia is spoken to.
     #[arg(long, value_enum, default_value = "native")]
     protocol: Protocol,
@@ -55,7 +46,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     options.ladder.check()?;
     let curia = options.curia.product()?;
-    let peer = peer(options)?;
+    let peer = options.peer_binary.product(options.peer)?;
     let site = options.common.site()?;
     let mut report = options.common.report("compare", &site);
     let mut progress = Progress::new();
@@ -187,35 +178,6 @@ fn ratios(pairs: &[(Row, Row)]) -> Table {
     table
 }
 
-fn peer(options: &Options) -> Result<Product> {
-    let binary = match &options.peer_binary {
-        Some(path) if path.is_file() => path.clone(),
-        Some(path) => {
-            return Err(Error::Usage(format!(
-                "--peer-binary {}: there is no such file",
-                path.display()
-            )));
-        }
-        None => on_path("etcd").ok_or_else(|| {
-            Error::Usage(
-                "etcd is not installed: `apt-get install etcd-server` (then stop its service: \
-                 `systemctl stop etcd`), or pass --peer-binary PATH"
-                    .into(),
-            )
-        })?,
-    };
-    match options.peer {
-        Peer::Etcd => Ok(Product::Etcd(binary)),
-    }
-}
-
-fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
-}
-
 fn version(product: &Product) -> String {
     let (Product::Etcd(binary) | Product::Curia(binary)) = product;
     let output = Command::new(binary).arg("--version").output();
@@ -228,16 +190,5 @@ fn version(product: &Product) -> String {
             "Peer: {}, version unknown: it does not answer --version.",
             product.name()
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_executable_is_found_on_the_path_or_not_at_all() {
-        assert!(on_path("sh").is_some());
-        assert!(on_path("no-such-program-as-this").is_none());
     }
 }

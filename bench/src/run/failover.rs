@@ -2,7 +2,8 @@
 //!
 //! Under load on all servers the leader gets `kill -9`. The time runs from just before the kill
 //! to the first acknowledgement of a write that was sent after it: an answer to an earlier write
-//! might have been on its way. Then the server is started again, the cluster becomes whole, and
+//! might have been on its way. Requests that died with the leader occupy their slots until they
+//! time out, so from the kill on a new one is added every few milliseconds. Then the server is started again, the cluster becomes whole, and
 //! the next leader dies. At the end every acknowledged write is read back.
 
 use std::time::{Duration, Instant};
@@ -10,9 +11,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Common, CuriaBinary, Progress, ShapeOptions};
+use super::{Common, Measured, Progress, ShapeOptions};
 use crate::cluster::Cluster;
-use crate::load::{Consistency, Op, Rung, Until, Watch, new_histogram};
+use crate::load::{Consistency, Flow, Op, Prober, Rung, Until, Watch, new_histogram};
 use crate::report::row::Percentiles;
 use crate::report::table::{Table, ms, number};
 use crate::subject::{Protocol, Subject};
@@ -31,7 +32,7 @@ pub struct Options {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    curia: CuriaBinary,
+    measured: Measured,
     #[command(flatten)]
     shape: ShapeOptions,
     /// Cluster size, at least 3.
@@ -50,6 +51,7 @@ pub struct Options {
 
 #[derive(Serialize)]
 struct Row {
+    subject: String,
     servers: usize,
     kills: u32,
     in_flight: usize,
@@ -66,17 +68,25 @@ struct Assassin<'a> {
     started: Instant,
     killed_at: Option<Instant>,
     gap: Option<Duration>,
+    prober: Prober,
 }
 
 impl Watch for Assassin<'_> {
-    fn tick(&mut self, _: u64) -> bool {
-        if self.killed_at.is_none() && self.started.elapsed() >= BEFORE_KILL {
-            let now = Instant::now();
-            (self.kill)();
-            self.killed_at = Some(now);
+    fn reserve(&self) -> usize {
+        self.prober.reserve()
+    }
+    fn tick(&mut self, _: u64) -> Flow {
+        match self.killed_at {
+            None if self.started.elapsed() < BEFORE_KILL => return Flow::Continue,
+            None => {
+                let now = Instant::now();
+                (self.kill)();
+                self.killed_at = Some(now);
+            }
+            Some(at) if self.gap.is_some() || at.elapsed() > FAILOVER_MAX => return Flow::Stop,
+            Some(_) => {}
         }
-        let too_long = self.killed_at.is_some_and(|at| at.elapsed() > FAILOVER_MAX);
-        self.gap.is_none() && !too_long
+        self.prober.tick()
     }
     fn acknowledged(&mut self, sent: Instant, now: Instant) {
         if let Some(killed_at) = self.killed_at.filter(|at| sent >= *at) {
@@ -97,7 +107,7 @@ pub fn run(options: &Options) -> Result<()> {
             "--kills and --in-flight must be at least 1".into(),
         ));
     }
-    let product = options.curia.product()?;
+    let product = options.measured.product()?;
     let site = options.common.site()?;
     let mut report = options.common.report("failover", &site);
     let mut progress = Progress::new();
@@ -130,6 +140,7 @@ pub fn run(options: &Options) -> Result<()> {
     let found = subject.verify(leader)?;
     progress.clear();
     let row = Row {
+        subject: subject.label(),
         servers: options.servers,
         kills: options.kills,
         in_flight: options.in_flight,
@@ -141,6 +152,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut table = Table::new(
         "Leader killed under load: time to the first acknowledged write sent after the kill",
         &[
+            "product",
             "servers",
             "kills",
             "in flight",
@@ -153,6 +165,7 @@ pub fn run(options: &Options) -> Result<()> {
     );
     let seconds = |ns: u64| number(ns as f64 / 1e9);
     table.row(vec![
+        row.subject.clone(),
         row.servers.to_string(),
         row.kills.to_string(),
         row.in_flight.to_string(),
@@ -186,6 +199,7 @@ fn one_kill(subject: &mut Subject, options: &Options) -> Result<(Duration, u64)>
         started: Instant::now(),
         killed_at: None,
         gap: None,
+        prober: Prober::new(),
     };
     let rung = Rung {
         op: Op::Put,

@@ -11,9 +11,9 @@ use clap::Args;
 use hdrhistogram::Histogram;
 
 use super::prove::{self, Proof};
-use super::{Common, CuriaBinary, LadderOptions, Progress, ShapeOptions, Site, Sizes};
+use super::{Common, LadderOptions, Measured, Progress, ShapeOptions, Site, Sizes};
 use crate::Result;
-use crate::cluster::curia;
+use crate::cluster::{Product, curia};
 use crate::floor::{Floor, Load as FloorLoad};
 use crate::load::{Consistency, Op, Rung, Until, new_histogram};
 use crate::report::Report;
@@ -32,7 +32,7 @@ pub struct Options {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    curia: CuriaBinary,
+    measured: Measured,
     #[command(flatten)]
     shape: ShapeOptions,
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub struct Options {
 /// Runs it.
 pub fn run(options: &Options) -> Result<()> {
     options.ladder.check()?;
-    let product = options.curia.product()?;
+    let product = options.measured.product()?;
     let site = options.common.site()?;
     let mut report = options.common.report("commit-latency", &site);
     let mut progress = Progress::new();
@@ -242,6 +242,9 @@ fn condition(
 
 fn zero_fill(subject: &mut Subject) -> Option<u64> {
     let cluster = subject.cluster();
+    if !matches!(cluster.product(), Product::Curia(_)) {
+        return None;
+    }
     let each = cluster.running().into_iter().map(|position| {
         let metrics = curia::metrics(&cluster.nodes()[position], Duration::from_secs(2)).ok()?;
         metrics

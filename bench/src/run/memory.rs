@@ -1,16 +1,16 @@
 //! `curia-bench memory`: how much memory do a million keys take, and how long is a restart?
 //!
 //! Loads every key once, reads each server's resident memory, then kills all servers at once
-//! (`kill -9`) and starts them on the same data. The time runs from the start of the first
-//! process to the first acknowledged write; recovery, election and first contact included.
+//! (`kill -9`) and starts them on the same data. The time runs from the first kill to the first
+//! acknowledged write: process ends, starts, recovery, election and first contact included.
 
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 
-use super::{Common, CuriaBinary, Progress, ShapeOptions, Sizes};
-use crate::load::{Consistency, Op, Rung, Until, Watch};
+use super::{Common, Measured, Progress, ShapeOptions, Sizes};
+use crate::load::{Consistency, Flow, Op, Prober, Rung, Until, Watch};
 use crate::process::resident_bytes;
 use crate::report::table::{Table, number};
 use crate::subject::{Protocol, Subject};
@@ -18,6 +18,8 @@ use crate::{Error, Result};
 
 /// How long a cluster may take after the kill until it acknowledges a write.
 const RESTART_MAX: Duration = Duration::from_secs(300);
+/// Length of the attempts, between which it is seen whether all servers still run.
+const ATTEMPT: Duration = Duration::from_secs(1);
 /// Memory is read this long after the last write, when transient buffers are gone.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -27,7 +29,7 @@ pub struct Options {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    curia: CuriaBinary,
+    measured: Measured,
     #[command(flatten)]
     shape: ShapeOptions,
     /// Keys to load (instead of --keys).
@@ -43,6 +45,7 @@ pub struct Options {
 
 #[derive(Serialize)]
 struct Row {
+    subject: String,
     servers: usize,
     keys: usize,
     load_rate: f64,
@@ -53,7 +56,7 @@ struct Row {
 
 /// Runs it.
 pub fn run(options: &Options) -> Result<()> {
-    let product = options.curia.product()?;
+    let product = options.measured.product()?;
     let site = options.common.site()?;
     let mut shape = options.shape.shape();
     shape.keys = options.load;
@@ -67,6 +70,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut table = Table::new(
         title,
         &[
+            "product",
             "servers",
             "written per s",
             "resident MiB per server",
@@ -98,6 +102,7 @@ pub fn run(options: &Options) -> Result<()> {
         progress.say(format!("{servers} servers: read everything back"));
         let leader = subject.aim_at_leader()?;
         let row = Row {
+            subject: subject.label(),
             servers,
             keys: shape.keys,
             load_rate,
@@ -117,6 +122,7 @@ fn cells(row: &Row) -> Vec<String> {
     let mib = |bytes: u64| number(bytes as f64 / (1 << 20) as f64);
     let each: Vec<String> = row.resident_bytes.iter().map(|b| mib(*b)).collect();
     vec![
+        row.subject.clone(),
         row.servers.to_string(),
         number(row.load_rate),
         each.join(" "),
@@ -130,11 +136,24 @@ fn cells(row: &Row) -> Vec<String> {
 struct UntilFirst {
     deadline: Instant,
     first: Option<Instant>,
+    prober: Prober,
+}
+
+impl UntilFirst {
+    fn over(&self) -> bool {
+        self.first.is_some() || Instant::now() > self.deadline
+    }
 }
 
 impl Watch for UntilFirst {
-    fn tick(&mut self, _: u64) -> bool {
-        self.first.is_none() && Instant::now() < self.deadline
+    fn reserve(&self) -> usize {
+        self.prober.reserve()
+    }
+    fn tick(&mut self, _: u64) -> Flow {
+        match self.over() {
+            true => Flow::Stop,
+            false => self.prober.tick(),
+        }
     }
     fn acknowledged(&mut self, _: Instant, now: Instant) {
         self.first.get_or_insert(now);
@@ -144,26 +163,27 @@ impl Watch for UntilFirst {
 /// Kills all servers, starts them, and returns the seconds until a write was acknowledged.
 fn restart(subject: &mut Subject) -> Result<f64> {
     let all = subject.cluster().running();
+    let started = Instant::now();
     for position in &all {
         subject.cluster().kill(*position);
     }
-    let started = Instant::now();
     for position in &all {
         subject.cluster().start_server(*position)?;
     }
     let mut watch = UntilFirst {
         deadline: started + RESTART_MAX,
         first: None,
+        prober: Prober::new(),
     };
     subject.aim(&all);
     let rung = Rung {
         op: Op::Put,
         consistency: Consistency::Default,
         in_flight: all.len(),
-        until: Until::Time(RESTART_MAX),
+        until: Until::Time(ATTEMPT),
     };
     let mut last = None;
-    while watch.tick(0) {
+    while !watch.over() {
         subject.cluster().check_alive()?;
         // Until they listen there is no connection to be had; that is part of the time.
         if let Err(e) = subject.drive(&rung, &mut watch) {

@@ -11,11 +11,11 @@ pub mod smoke;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cluster::{Product, own_network, parse_network};
-use crate::load::{Consistency, Op, Rung, Shape, Until, Watch};
+use crate::load::{Consistency, Flow, Op, Rung, Shape, Until, Watch};
 use crate::machine::Machine;
 use crate::report::Report;
 use crate::subject::Place;
@@ -147,6 +147,71 @@ impl CuriaBinary {
             )));
         }
         Ok(Product::Curia(path))
+    }
+}
+
+/// Which peers can be measured as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    /// etcd, 3.4 or later.
+    Etcd,
+}
+
+/// Which executable of the peer is measured.
+#[derive(Args, Debug, Clone)]
+pub struct PeerBinary {
+    /// The peer's executable [default: found on PATH].
+    #[arg(long)]
+    peer_binary: Option<PathBuf>,
+}
+
+impl PeerBinary {
+    /// The peer, if its executable exists.
+    pub fn product(&self, peer: Peer) -> Result<Product> {
+        let Peer::Etcd = peer;
+        match &self.peer_binary {
+            Some(path) if path.is_file() => Ok(Product::Etcd(path.clone())),
+            Some(path) => Err(Error::Usage(format!(
+                "--peer-binary {}: there is no such file",
+                path.display()
+            ))),
+            None => on_path("etcd").map(Product::Etcd).ok_or_else(|| {
+                Error::Usage(
+                    "etcd is not installed: `apt-get install etcd-server` (then stop its service: \
+                     `systemctl stop etcd`), or pass --peer-binary PATH"
+                        .into(),
+                )
+            }),
+        }
+    }
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}
+
+/// curia, or a peer in its place.
+#[derive(Args, Debug, Clone)]
+pub struct Measured {
+    #[command(flatten)]
+    curia: CuriaBinary,
+    /// Measure this peer instead of curia.
+    #[arg(long, value_enum)]
+    peer: Option<Peer>,
+    #[command(flatten)]
+    binary: PeerBinary,
+}
+
+impl Measured {
+    /// The product, if its executable exists.
+    pub fn product(&self) -> Result<Product> {
+        match self.peer {
+            Some(peer) => self.binary.product(peer),
+            None => self.curia.product(),
+        }
     }
 }
 
@@ -321,19 +386,25 @@ impl Default for Progress {
 }
 
 impl Watch for Progress {
-    fn tick(&mut self, done: u64) -> bool {
+    fn tick(&mut self, done: u64) -> Flow {
         if self.shown.elapsed() > Duration::from_millis(200) {
             self.shown = std::time::Instant::now();
             self.bar.set_message(format!("{} · {done} done", self.what));
             self.bar.tick();
         }
-        true
+        Flow::Continue
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_executable_is_found_on_the_path_or_not_at_all() {
+        assert!(on_path("sh").is_some());
+        assert!(on_path("no-such-program-as-this").is_none());
+    }
 
     #[test]
     fn cluster_sizes_are_lists_and_ranges() {

@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Progress;
-use crate::load::{Consistency, Op, Outcome, Rung, Until, Watch};
+use crate::load::{Consistency, Flow, Op, Outcome, Prober, Rung, Until, Watch};
 use crate::quorum::{quorum, tolerance};
 use crate::report::table::{DASH, Table, number};
 use crate::subject::Subject;
@@ -21,6 +21,8 @@ use crate::{Error, Result};
 const WRITES: u64 = 200;
 /// Requests in flight in those phases.
 const IN_FLIGHT: usize = 8;
+/// Length of the attempts, between which it is seen whether all servers still run.
+const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long a cluster that must commit may take until it does.
 const COMMIT_MAX: Duration = Duration::from_secs(30);
 
@@ -115,11 +117,25 @@ struct FirstCommit {
     started: Instant,
     first: Option<Duration>,
     acknowledged: u64,
+    prober: Prober,
+}
+
+impl FirstCommit {
+    fn over(&self) -> bool {
+        self.acknowledged >= WRITES || self.started.elapsed() > COMMIT_MAX
+    }
 }
 
 impl Watch for FirstCommit {
-    fn tick(&mut self, _: u64) -> bool {
-        self.acknowledged < WRITES && self.started.elapsed() < COMMIT_MAX
+    fn reserve(&self) -> usize {
+        self.prober.reserve()
+    }
+    fn tick(&mut self, _: u64) -> Flow {
+        match (self.over(), self.first) {
+            (true, _) => Flow::Stop,
+            (false, None) => self.prober.tick(),
+            (false, Some(_)) => Flow::Continue,
+        }
     }
     fn acknowledged(&mut self, _: Instant, now: Instant) {
         self.acknowledged += 1;
@@ -133,11 +149,13 @@ fn commits(subject: &mut Subject, when: &str) -> Result<f64> {
         started: Instant::now(),
         first: None,
         acknowledged: 0,
+        prober: Prober::new(),
     };
-    let rung = writes(IN_FLIGHT, Until::Time(COMMIT_MAX));
+    let rung = writes(IN_FLIGHT, Until::Time(ATTEMPT));
     // While servers come and go nobody may be listening for a moment: try again.
     let mut errors = Outcome::default();
-    while watch.tick(0) {
+    while !watch.over() {
+        subject.cluster().check_alive()?;
         match subject.drive(&rung, &mut watch) {
             Ok(outcome) => errors.merge(&outcome),
             Err(e) => errors.failure(&e.to_string()),

@@ -139,7 +139,7 @@ impl Reply {
     }
 
     /// Consul's answer to a write.
-    pub(super) fn is_true(self) -> Result<bool, CliError> {
+    pub(super) fn took_effect(self) -> Result<bool, CliError> {
         Ok(self.success()?.trim_ascii() == b"true")
     }
 }

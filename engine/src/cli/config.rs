@@ -41,10 +41,10 @@ fn err<T>(text: String) -> Result<T, ConfigError> {
 pub(super) fn build(flags: AgentFlags) -> Result<AgentConfig, ConfigError> {
     let mut layer = Layer::default();
     for file in &flags.config_file {
-        layer.read_file("-config-file", file)?;
+        layer.read_file("-config-file", Path::new(file))?;
     }
     for dir in &flags.config_dir {
-        for file in json_files(dir)? {
+        for file in json_files(Path::new(dir))? {
             layer.read_file("-config-dir", &file)?;
         }
     }
@@ -97,7 +97,6 @@ fn take_flags(layer: &mut Layer, flags: AgentFlags) -> Result<(), ConfigError> {
         set(field, origin, value);
         Ok(())
     }
-    let path = |path: Option<PathBuf>| path.map(|path| path.to_string_lossy().into_owned());
 
     set(&mut layer.dev, "-dev", flags.dev);
     set(&mut layer.server, "-server", flags.server);
@@ -132,12 +131,12 @@ fn take_flags(layer: &mut Layer, flags: AgentFlags) -> Result<(), ConfigError> {
     set(&mut layer.client, "-client", flags.client);
     number(&mut layer.http_port, "-http-port", flags.http_port)?;
     number(&mut layer.server_port, "-server-port", flags.server_port)?;
-    set(&mut layer.data_dir, "-data-dir", path(flags.data_dir));
+    set(&mut layer.data_dir, "-data-dir", flags.data_dir);
     set(&mut layer.datacenter, "-datacenter", flags.datacenter);
     set(&mut layer.log_level, "-log-level", flags.log_level);
     number(&mut layer.executors, "-executors", flags.executors)?;
     number(&mut layer.shards, "-shards", flags.shards)?;
-    set(&mut layer.pid_file, "-pid-file", path(flags.pid_file));
+    set(&mut layer.pid_file, "-pid-file", flags.pid_file);
     Ok(())
 }
 
@@ -292,7 +291,7 @@ fn bootstrap(
              the deployment table in the README"
                 .into(),
         );
-    } else if expect > 2 && expect % 2 == 0 {
+    } else if expect > 2 && expect.is_multiple_of(2) {
         warnings.push(
             "bootstrap_expect is even number: A cluster with an even number of servers does not \
              achieve optimum fault tolerance. See the deployment table in the README"

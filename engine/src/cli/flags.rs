@@ -112,17 +112,17 @@ pub(super) struct AgentFlags {
     pub(super) server_port: Option<String>,
     /// Directory for the log, images and identity of this server. Required, except with -dev.
     #[arg(long, value_name = "DIR")]
-    pub(super) data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<String>,
     /// Name of the datacenter [default: dc1]
     #[arg(long, value_name = "NAME")]
     pub(super) datacenter: Option<String>,
     /// Configuration file: JSON with Consul's keys. Repeatable, later ones win; flags win over
     /// files.
     #[arg(long, value_name = "FILE", action = ArgAction::Append)]
-    pub(super) config_file: Vec<PathBuf>,
+    pub(super) config_file: Vec<String>,
     /// Directory of configuration files: all *.json in it, in name order.
     #[arg(long, value_name = "DIR", action = ArgAction::Append)]
-    pub(super) config_dir: Vec<PathBuf>,
+    pub(super) config_dir: Vec<String>,
     /// Sets any key of a configuration file, such as performance.raft_multiplier=1. Repeatable.
     #[arg(long, value_name = "KEY=VALUE", action = ArgAction::Append)]
     pub(super) set: Vec<String>,
@@ -138,7 +138,7 @@ pub(super) struct AgentFlags {
     pub(super) shards: Option<String>,
     /// File to write the process id to
     #[arg(long, value_name = "FILE")]
-    pub(super) pid_file: Option<PathBuf>,
+    pub(super) pid_file: Option<String>,
 }
 
 /// Where and how to reach a running server.

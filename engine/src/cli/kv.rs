@@ -219,7 +219,7 @@ pub(super) fn put(flags: KvPut) -> Result<(), CliError> {
     };
     let written = Client::new(&flags.client)?
         .put(&kv_path(&key), &query, &data)
-        .and_then(|reply| reply.is_true())
+        .and_then(|reply| reply.took_effect())
         .map_err(|CliError(why)| CliError(format!("Error! Failed writing data: {why}")))?;
     tell(written, &did, did_not)
 }
@@ -300,7 +300,7 @@ pub(super) fn delete(flags: KvDelete) -> Result<(), CliError> {
     let what = if flags.recurse { "prefix" } else { "key" };
     let deleted = Client::new(&flags.client)?
         .delete(&kv_path(&key), &query)
-        .and_then(|reply| reply.is_true())
+        .and_then(|reply| reply.took_effect())
         .map_err(|CliError(why)| CliError(format!("Error! Did not delete {what} {key}: {why}")))?;
     tell(deleted, &did, did_not)
 }

@@ -22,7 +22,8 @@ const TAKEN: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 /// The process's signals, as a file descriptor that becomes readable.
 ///
 /// Made once, on the main thread, before any other thread is started: threads inherit what is
-/// blocked. Reading 8 bytes from the descriptor takes the signals so far; [`SignalFd::last`] says
+/// blocked. SIGHUP ends nothing: it is taken and noted in the log. Reading 8 bytes from the
+/// descriptor takes the other signals so far; [`SignalFd::last`] says
 /// which came last.
 #[derive(Debug)]
 pub struct SignalFd {
@@ -61,8 +62,7 @@ impl SignalFd {
         self.eventfd.try_clone()
     }
 
-    /// The last signal that was taken: `libc::SIGINT`, `SIGTERM` or `SIGHUP`; `None` before the
-    /// first.
+    /// The last signal that ends a server: `libc::SIGINT` or `SIGTERM`; `None` before the first.
     pub fn last(&self) -> Option<i32> {
         Some(self.last.load(Ordering::Acquire)).filter(|signal| *signal != 0)
     }
@@ -92,6 +92,11 @@ fn wait(eventfd: &OwnedFd, last: &AtomicI32) {
         let mut signal = 0;
         // SAFETY: both point to valid values of their types.
         if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
+            continue;
+        }
+        if signal == libc::SIGHUP {
+            // Consul's agents read their files again; whoever sends it does not mean "stop".
+            log::warn!(target: "agent", "SIGHUP: the configuration is read only at the start; restart this server to change it");
             continue;
         }
         last.store(signal, Ordering::Release);

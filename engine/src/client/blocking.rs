@@ -16,7 +16,7 @@ use wire::{ClusterStatus, Hello, Index, KvRow, KvVerb, Query, ReadMode, Reply, S
 use super::{
     ClientError, ClientOptions, PutOptions, Read, Written,
     dial::socket,
-    driver::ATTEMPT_MAX,
+    driver::attempt_timeout,
     error::Lost,
     requests::{self, Encoded, Request, Write},
     route::{Route, Step, Verdict},
@@ -236,7 +236,7 @@ impl Client {
             Step::Dial(address) => address,
             Step::Pause(pause) => return thread::sleep(pause.min(left)),
         };
-        let patience = left.min(self.options.connect_timeout).min(ATTEMPT_MAX);
+        let patience = left.min(attempt_timeout(self.options.connect_timeout));
         if let Err(lost) = self.open(address, patience.max(Duration::from_millis(1))) {
             self.connection = None;
             self.session.disconnected(&lost);

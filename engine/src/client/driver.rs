@@ -29,7 +29,12 @@ use super::{
 
 /// The most that one attempt to connect may take: a server that is gone without a trace must not
 /// keep the client from the others.
-pub(super) const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+
+/// How long one attempt may take where `connect_timeout` is for all of them.
+pub(super) fn attempt_timeout(connect_timeout: Duration) -> Duration {
+    (connect_timeout / 3).clamp(Duration::from_millis(1), ATTEMPT_MAX)
+}
 /// How often a server that does not lead is asked who does.
 const LEADER_ASKED_EVERY: Duration = Duration::from_secs(1);
 /// A long answer must not keep the executor from everything else.
@@ -77,7 +82,7 @@ async fn connect(
     shared.state.borrow_mut().session.connected();
     let greeting = async { pump(shared, &mut stream, &Cell::default()).await };
     let late = async {
-        sleep(shared.options.connect_timeout.min(ATTEMPT_MAX)).await;
+        sleep(attempt_timeout(shared.options.connect_timeout)).await;
         Err(Lost::Silent)
     };
     let hello = match greeting.or(late).await? {

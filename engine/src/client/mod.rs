@@ -57,7 +57,7 @@ pub struct ClientOptions {
     pub bind: Option<IpAddr>,
     /// What the client calls itself in its Hello.
     pub name: String,
-    /// How long `connect` looks for a server, and the most that one attempt may take.
+    /// How long `connect` looks for a server. One attempt may take a third of it, at most 1 s.
     pub connect_timeout: Duration,
     /// How long a request may take in all, over reconnects and redirects. Servers hold requests
     /// for up to 7 s while there is no leader; less than that gives up before they do.

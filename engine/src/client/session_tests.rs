@@ -194,7 +194,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Debug, Default)]
 struct Known {
     write: bool,
-    padding: usize,
     seen: usize,
     ended: Option<Outcome>,
 }
@@ -219,7 +218,7 @@ proptest! {
             match what {
                 Step::Make { write, padding } => {
                     let ticket = step as u32;
-                    known.insert(ticket, Known { write: *write, padding: *padding, ..Known::default() });
+                    known.insert(ticket, Known { write: *write, ..Known::default() });
                     let padding = *padding;
                     // The deadline is where the step `Expire` looks for it.
                     match write {

@@ -57,11 +57,13 @@ pub struct LogOptions {
 pub struct RaftOptions {
     /// `performance.raft_multiplier`, 1 to 10: scales heartbeat and election timeout.
     pub multiplier: u8,
-    /// `raft_snapshot_threshold`: entries since the last image before the next is written; from 1.
+    /// `raft_snapshot_threshold`: entries since the last image that call for the next one; from 1.
+    /// A log that grows fast is also bounded in bytes (`shard::ImageConfig`).
     pub snapshot_threshold: u64,
     /// `raft_snapshot_interval`: how often that is looked at; from 10 ms.
     pub snapshot_interval: Duration,
-    /// `raft_trailing_logs`: entries kept behind an image for followers that are a little behind.
+    /// `raft_trailing_logs`: entries kept behind an image for followers that are a little behind,
+    /// in memory and within the entry cache's bound; 0 for none.
     pub trailing_logs: u64,
 }
 

@@ -109,20 +109,39 @@ pub type Inbound = ConnectedReceiver<Parcel>;
 impl Lanes {
     /// Connects the channels, on the executor that will use them.
     pub async fn connect(ends: Ends) -> (Rc<Self>, Vec<Inbound>) {
-        let mut receivers = Vec::new();
+        // An end waits for its other end, and that may wait for another of ours: all at once.
+        let sending: Vec<_> = ends
+            .senders
+            .into_iter()
+            .map(|sender| sender.map(|sender| glommio::spawn_local(sender.connect())))
+            .collect();
+        let receiving: Vec<_> = ends
+            .receivers
+            .into_iter()
+            .flatten()
+            .map(|r| glommio::spawn_local(r.connect()))
+            .collect();
         let mut senders = Vec::new();
-        // Every executor connects all its sending ends first: connecting waits for no one.
-        for sender in ends.senders {
+        for sender in sending {
             senders.push(match sender {
-                Some(sender) => Some(sender.connect().await),
+                Some(sender) => Some(sender.await),
                 None => None,
             });
         }
-        for receiver in ends.receivers.into_iter().flatten() {
-            receivers.push(receiver.connect().await);
+        let mut receivers = Vec::new();
+        for receiver in receiving {
+            receivers.push(receiver.await);
         }
         let (asked, next) = (RefCell::default(), Cell::new(0));
-        (Rc::new(Self { index: ends.index, senders, asked, next }), receivers)
+        (
+            Rc::new(Self {
+                index: ends.index,
+                senders,
+                asked,
+                next,
+            }),
+            receivers,
+        )
     }
 
     /// This executor's number.
@@ -174,7 +193,13 @@ impl Lanes {
         self.next.set(id);
         let (sender, receiver) = mpsc::unbounded();
         self.asked.borrow_mut().insert(id, sender);
-        let call = Parcel::Call { from: self.index, id, kind, shard, payload };
+        let call = Parcel::Call {
+            from: self.index,
+            id,
+            kind,
+            shard,
+            payload,
+        };
         if self.try_send(to, call).is_err() {
             self.asked.borrow_mut().remove(&id);
             return None;
@@ -202,6 +227,8 @@ mod tests {
     use glommio::{LocalExecutorBuilder, Placement};
     use wire::{Index, ReplyBody};
 
+    /// Found by running `curia agent -dev` on two cores: each executor connected its sending end
+    /// first and waited for the other's receiving end, for ever.
     #[test]
     fn a_full_channel_gives_the_parcel_back_and_questions_are_answered() {
         let mut ends = mesh(2);
@@ -212,10 +239,20 @@ mod tests {
                 let mut sent = 0;
                 while lanes.try_send(1, Parcel::Refuse(None)).is_ok() {
                     sent += 1;
-                    assert!(sent <= PARCELS_IN_FLIGHT_MAX + 1, "the channel is not bounded");
+                    assert!(
+                        sent <= PARCELS_IN_FLIGHT_MAX + 1,
+                        "the channel is not bounded"
+                    );
                 }
-                assert!(lanes.ask(1, FrameKind::Query, ShardId(0), Bytes::new()).is_none());
-                assert!(lanes.asked.borrow().is_empty(), "a question that was not sent is forgotten");
+                assert!(
+                    lanes
+                        .ask(1, FrameKind::Query, ShardId(0), Bytes::new())
+                        .is_none()
+                );
+                assert!(
+                    lanes.asked.borrow().is_empty(),
+                    "a question that was not sent is forgotten"
+                );
                 sent
             })
             .unwrap();
@@ -233,7 +270,12 @@ mod tests {
 
     #[test]
     fn pieces_reach_the_asker_until_the_last() {
-        let lanes = Lanes { index: 0, senders: vec![None], asked: RefCell::default(), next: Cell::new(0) };
+        let lanes = Lanes {
+            index: 0,
+            senders: vec![None],
+            asked: RefCell::default(),
+            next: Cell::new(0),
+        };
         let (sender, mut receiver) = mpsc::unbounded();
         lanes.asked.borrow_mut().insert(7, sender);
         let piece = |more| Reply {

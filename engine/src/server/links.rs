@@ -19,8 +19,8 @@ use futures_channel::mpsc;
 use futures_lite::AsyncReadExt;
 use glommio::{net::TcpStream, timer::sleep};
 use wire::{
-    FLAG_NO_FORWARD, Frame, FrameDecoder, FrameKind, Hello, Member, Reply, RequestId, Role, ServerId,
-    ShardId, limits,
+    FLAG_NO_FORWARD, Frame, FrameDecoder, FrameKind, Hello, Member, Reply, RequestId, Role,
+    ServerId, ShardId, limits,
 };
 
 use super::{
@@ -49,10 +49,16 @@ pub enum LinkEvent {
     Down(ServerId),
 }
 
+/// Whom to tell of a link event.
+type Notify = Rc<dyn Fn(LinkEvent)>;
+
+/// The shard that was asked, and where its answer goes.
+type Asked = (ShardId, mpsc::UnboundedSender<Reply>);
+
 struct Link {
     address: RefCell<String>,
     outbox: RefCell<Option<Rc<Outbox>>>,
-    asked: RefCell<AHashMap<u64, mpsc::UnboundedSender<Reply>>>,
+    asked: RefCell<AHashMap<u64, Asked>>,
     next_request: Cell<u64>,
     retired: Cell<bool>,
 }
@@ -62,7 +68,7 @@ struct Inner {
     bind: IpAddr,
     introduce: Introduce,
     links: RefCell<BTreeMap<ServerId, Rc<Link>>>,
-    notify: RefCell<Option<Rc<dyn Fn(LinkEvent)>>>,
+    notify: RefCell<Option<Notify>>,
 }
 
 /// Links of one executor to all other servers.
@@ -82,7 +88,7 @@ impl Links {
     }
 
     /// Whom to tell of broken connections.
-    pub fn on_event(&self, notify: Rc<dyn Fn(LinkEvent)>) {
+    pub fn on_event(&self, notify: Notify) {
         *self.0.notify.borrow_mut() = Some(notify);
     }
 
@@ -158,9 +164,20 @@ impl Links {
         };
         outbox.push(|out| frame.encode(out)).map_err(|_| NotSent)?;
         let (sender, receiver) = mpsc::unbounded();
-        link.asked.borrow_mut().insert(request, sender);
+        link.asked.borrow_mut().insert(request, (shard, sender));
         outbox.flush();
         Ok(receiver)
+    }
+
+    /// A shard's leader is no longer that server: what was forwarded to it is answered by nobody
+    /// here, as when the connection breaks. It may be asleep, with the connection standing.
+    pub fn abandon(&self, server: ServerId, shard: ShardId) {
+        if let Some(link) = self.0.links.borrow().get(&server) {
+            // Dropping the senders tells the waiting that no answer comes.
+            link.asked
+                .borrow_mut()
+                .retain(|_, (asked_of, _)| *asked_of != shard);
+        }
     }
 }
 
@@ -187,11 +204,11 @@ impl Link {
         let reply = Reply::decode(&frame.payload)?;
         let mut asked = self.asked.borrow_mut();
         if reply.more {
-            if let Some(sender) = asked.get(&frame.request.0) {
+            if let Some((_, sender)) = asked.get(&frame.request.0) {
                 // The asker may have gone; its pieces are dropped.
                 let _ = sender.unbounded_send(reply);
             }
-        } else if let Some(sender) = asked.remove(&frame.request.0) {
+        } else if let Some((_, sender)) = asked.remove(&frame.request.0) {
             let _ = sender.unbounded_send(reply);
         }
         Ok(())
@@ -217,13 +234,19 @@ async fn keep(inner: Rc<Inner>, server: ServerId, link: Rc<Link>) {
     }
 }
 
-async fn connect(inner: &Inner, server: ServerId, link: &Link) -> Result<(TcpStream, FrameDecoder), ()> {
+async fn connect(
+    inner: &Inner,
+    server: ServerId,
+    link: &Link,
+) -> Result<(TcpStream, FrameDecoder), ()> {
     let address: SocketAddr = link.address.borrow().parse().map_err(|_| ())?;
     let (socket, mut stream) = dial(address, Some(inner.bind)).await.map_err(|_| ())?;
     let mut hello = (inner.introduce)();
     hello.role = Role::Peer;
     let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
-    let theirs = exchange_hello(&mut stream, &mut decoder, &hello).await.map_err(|_| ())?;
+    let theirs = exchange_hello(&mut stream, &mut decoder, &hello)
+        .await
+        .map_err(|_| ())?;
     if theirs.raft_id == server && theirs.cluster_id.is_nil() {
         // It is about to learn of the cluster it was formed with.
         return Err(());
@@ -242,7 +265,10 @@ async fn connect(inner: &Inner, server: ServerId, link: &Link) -> Result<(TcpStr
     Ok((stream, decoder))
 }
 
-async fn read_replies(link: &Link, (mut stream, mut decoder): (TcpStream, FrameDecoder)) -> Result<(), ()> {
+async fn read_replies(
+    link: &Link,
+    (mut stream, mut decoder): (TcpStream, FrameDecoder),
+) -> Result<(), ()> {
     loop {
         let read = stream.read(decoder.space()).await.map_err(|_| ())?;
         if read == 0 {

@@ -2,12 +2,12 @@
 //!
 //! For "did you mean": flags, configuration keys and query parameters that nobody knows.
 
-/// The known word within a third of its length in edits, the nearest first; `None` when nothing
-/// is near enough to be worth a guess.
+/// The nearest known word, within a third of its length in edits, and two at least, so that
+/// swapped letters are found; `None` when nothing is near enough to be worth a guess.
 pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     known
         .map(|candidate| (edits(word, candidate), candidate))
-        .filter(|(edits, candidate)| *edits <= (candidate.len() / 3).max(1))
+        .filter(|(edits, candidate)| *edits < candidate.len().min((candidate.len() / 3).max(2) + 1))
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
@@ -34,7 +34,9 @@ mod tests {
 
     #[test]
     fn a_slip_of_the_finger_is_found_and_a_stranger_is_not() {
-        let known = ["bootstrap_expect", "bind_addr", "server"];
+        let known = ["bootstrap_expect", "bind_addr", "server", "cas"];
+        assert_eq!(nearest("csa", known.into_iter()), Some("cas"));
+        assert_eq!(nearest("xyz", known.into_iter()), None);
         assert_eq!(
             nearest("bootstrap_expct", known.into_iter()),
             Some("bootstrap_expect")

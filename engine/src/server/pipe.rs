@@ -9,11 +9,12 @@ use std::{
     io::{self, ErrorKind},
     os::fd::{FromRawFd, IntoRawFd},
     rc::Rc,
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
 use futures_lite::AsyncWriteExt;
-use glommio::net::TcpStream;
+use glommio::{net::TcpStream, timer::sleep};
 use socket2::Socket;
 
 /// A refusal to buffer more for a peer that does not read.
@@ -70,11 +71,17 @@ impl Outbox {
         }
         let mut buffer = self.buffer.borrow_mut();
         while !buffer.is_empty() {
-            match self.socket.send_with_flags(&buffer, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+            match self
+                .socket
+                .send_with_flags(&buffer, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            {
                 Ok(sent) => buffer.advance(sent),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.waiting.set(true);
+                    // glommio runs a new task at once up to its first wait, so it may not find
+                    // the buffer borrowed.
+                    drop(buffer);
                     glommio::spawn_local(Rc::clone(self).wait()).detach();
                     return;
                 }
@@ -87,7 +94,9 @@ impl Outbox {
     }
 
     async fn wait(self: Rc<Self>) {
-        let Ok(socket) = self.socket.try_clone() else { return self.close() };
+        let Ok(socket) = self.socket.try_clone() else {
+            return self.close();
+        };
         let mut stream = self::stream(socket);
         loop {
             let piece = self.buffer.borrow_mut().split();
@@ -100,6 +109,16 @@ impl Outbox {
             }
         }
         self.waiting.set(false);
+    }
+
+    /// Waits until whoever still holds this write half has answered, and the peer has taken it all:
+    /// a peer that closed its sending side still gets its answers. Not longer than `patience`.
+    pub async fn drained(self: &Rc<Self>, patience: Duration) {
+        let mut waited = Duration::ZERO;
+        while waited < patience && !self.is_closed() && Rc::strong_count(self) > 1 {
+            sleep(DRAIN_LOOK).await;
+            waited += DRAIN_LOOK;
+        }
     }
 
     /// Closes both directions: the reading task ends too.
@@ -116,5 +135,7 @@ pub fn stream(socket: Socket) -> TcpStream {
     unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
 }
 
+/// Between two looks at a half-closed connection.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// An empty buffer larger than this is given back, bytes.
 const BUFFER_KEPT_BYTES_MAX: usize = 4 << 20;

@@ -16,6 +16,8 @@ mod member;
 mod open;
 mod reads;
 mod repair;
+#[cfg(test)]
+mod tests;
 pub mod tickets;
 
 pub use self::core::{Core, CoreConfig};

@@ -7,11 +7,14 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::StatusCode;
-use wire::{Command, Index, KvCommand, KvVerb, QueryBody, limits::KEY_BYTES_MAX};
+use wire::{
+    Command, Index, KvCommand, KvVerb, QueryBody,
+    limits::{KEY_BYTES_MAX, SESSION_BYTES_MAX},
+};
 
 use super::{
     failure::Refusal,
-    go_text::parse_uint,
+    go_text::{parse_uint, quote},
     json,
     params::Params,
     reply::{Content, Meta, Reply},
@@ -176,6 +179,11 @@ impl Put {
             (_, _, Some(session)) => (KvVerb::Unlock, &**session),
             _ => (KvVerb::Set, ""),
         };
+        // No session has such an id, and no command can carry it.
+        if session.len() > SESSION_BYTES_MAX {
+            let text = format!("raft apply failed: invalid session {}", quote(session));
+            return Err(Refusal::internal(text));
+        }
         Ok(Self {
             verb,
             flags,

@@ -20,8 +20,9 @@ pub const ANSWER_PIECE_BYTES: usize = 32 * 1024;
 /// Bytes that are read and thrown away after a refusal, so that the client sees the answer
 /// instead of a reset.
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Socket buffer of hyper in each direction, bytes. It grows to this only under load.
-pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Socket buffer of hyper in each direction, bytes; a little over [`HEADER_BYTES_MAX`]. It grows to
+/// this for large values and stays so for the life of the connection, which is why it is not more.
+pub const BUFFER_BYTES_MAX: usize = 20 * 1024;
 
 /// Bounds of one executor's HTTP service.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{FromRawFd, IntoRawFd},
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -78,6 +79,31 @@ pub fn bind_exclusive(
         },
     })
 }
+
+/// [`bind_exclusive`], for a server that may follow upon one that was just killed.
+///
+/// The kernel takes a dead process's io_uring rings apart in the background, and until it has,
+/// the accept under way there keeps the listening socket alive: for some milliseconds after
+/// `waitpid` the port is still taken. So a taken port is tried again for a while.
+pub fn bind_after_predecessor(
+    address: SocketAddr,
+    flag: &'static str,
+) -> Result<std::net::TcpListener, ListenError> {
+    let deadline = Instant::now() + PREDECESSOR_PATIENCE;
+    loop {
+        match bind_exclusive(address, flag) {
+            Err(ListenError::InUse { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(PREDECESSOR_PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// How long a predecessor may take to be gone.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two attempts.
+const PREDECESSOR_PAUSE: Duration = Duration::from_millis(5);
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(

@@ -16,7 +16,6 @@ use super::{
 /// Names that Consul knows for these or other endpoints and that change nothing here.
 const WITHOUT_EFFECT: &[&str] = &[
     "token",
-    "cached",
     "hash",
     "filter",
     "near",
@@ -106,15 +105,22 @@ impl<'q> Params<'q> {
     }
 
     fn take(&mut self, name: Cow<'q, str>, value: &'q str) -> Result<(), Refusal> {
+        let switch = match &*name {
+            "raw" => Some(&mut self.raw),
+            "recurse" => Some(&mut self.recurse),
+            "keys" => Some(&mut self.keys),
+            "pretty" => Some(&mut self.pretty),
+            "stale" => Some(&mut self.stale),
+            "consistent" => Some(&mut self.consistent),
+            "leader" => Some(&mut self.leader),
+            "cached" => Some(&mut self.cached),
+            _ => None,
+        };
+        if let Some(switch) = switch {
+            *switch = true;
+            return Ok(());
+        }
         let field = match &*name {
-            "raw" => return Ok(self.raw = true),
-            "recurse" => return Ok(self.recurse = true),
-            "keys" => return Ok(self.keys = true),
-            "pretty" => return Ok(self.pretty = true),
-            "stale" => return Ok(self.stale = true),
-            "consistent" => return Ok(self.consistent = true),
-            "leader" => return Ok(self.leader = true),
-            "cached" => return Ok(self.cached = true),
             "separator" | "seperator" => &mut self.separator,
             "cas" => &mut self.cas,
             "flags" => &mut self.flags,

@@ -65,7 +65,7 @@ impl Links {
                 idle: ticks(limits.idle_timeout),
                 linger: ticks(limits.linger_timeout),
             },
-            open_max: limits.connections_max + limits.connections_max / 16 + 1,
+            open_max: limits.connections_max + limits.connections_max / 16 + 16,
         })
     }
 

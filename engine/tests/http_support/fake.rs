@@ -1,0 +1,326 @@
+//! A cluster in a map.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use engine::server::gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo, Written};
+use wire::{
+    ClusterStatus, Command, Failure, FailureKind, Index, KvCommand, KvRow, KvVerb, Member, Query,
+    QueryBody, ReadMode, ServerId, ShardId, Term, Uuid,
+};
+
+/// What the test sees and decides.
+pub struct State {
+    pub rows: BTreeMap<Vec<u8>, KvRow>,
+    pub index: u64,
+    /// Last index that changed anything, deletions included.
+    pub table_index: u64,
+    pub sessions: BTreeSet<String>,
+    /// What every request is answered with.
+    pub failure: Option<Failure>,
+    /// What a write is answered with after it was carried out.
+    pub failure_after: Option<Failure>,
+    /// The reads so far.
+    pub reads: Vec<(ReadMode, QueryBody)>,
+    /// The writes so far.
+    pub writes: usize,
+    /// Writes wait while this is set.
+    pub hold: bool,
+    /// Requests that wait now.
+    pub held: usize,
+    pub known_leader: bool,
+    pub last_contact_ms: u64,
+    pub batch_rows: usize,
+    /// Batches that were read of row streams.
+    pub batches_read: usize,
+    /// A row stream fails after so many batches.
+    pub fail_after_batches: Option<usize>,
+    pub info: ServerInfo,
+    pub status: ClusterStatus,
+}
+
+pub const NODE_ID: &str = "0191f3ab-00ff-4c2d-9e7a-0123456789ab";
+
+impl Default for State {
+    fn default() -> Self {
+        let member = |at: u8, leader| Member {
+            raft_id: ServerId(at.into()),
+            node_id: if leader {
+                Uuid::parse(NODE_ID).unwrap()
+            } else {
+                Uuid([at; 16])
+            },
+            name: format!("s{at}"),
+            address: format!("127.0.0.{}:8300", at + 1),
+            voter: at < 3,
+            leader,
+        };
+        Self {
+            rows: BTreeMap::new(),
+            index: 10,
+            table_index: 0,
+            sessions: BTreeSet::new(),
+            failure: None,
+            failure_after: None,
+            reads: Vec::new(),
+            writes: 0,
+            hold: false,
+            held: 0,
+            known_leader: true,
+            last_contact_ms: 0,
+            batch_rows: 100,
+            batches_read: 0,
+            fail_after_batches: None,
+            info: ServerInfo {
+                node_name: "s1".into(),
+                node_id: NODE_ID.into(),
+                datacenter: "dc1".into(),
+                server_address: "127.0.0.2:8300".into(),
+                http_address: "127.0.0.2:8500".into(),
+                version: "0.1.0".into(),
+                revision: "abc123".into(),
+                shards: 1,
+                executors: 2,
+                dev_mode: false,
+            },
+            status: ClusterStatus {
+                leader: "127.0.0.2:8300".into(),
+                term: Term(3),
+                commit: Index(42),
+                applied: Index(41),
+                members: vec![member(1, true), member(2, false), member(3, false)],
+            },
+        }
+    }
+}
+
+pub fn failure(kind: FailureKind, message: &str) -> Failure {
+    Failure {
+        kind,
+        message: message.into(),
+        leader: String::new(),
+        retry_after_ms: 0,
+    }
+}
+
+impl State {
+    fn apply(&mut self, kv: KvCommand<'_>) -> Result<bool, Failure> {
+        let old = self.rows.get(kv.key).cloned();
+        let old_index = old.as_ref().map_or(0, |row| row.modify_index.0);
+        let session = std::str::from_utf8(kv.session).unwrap();
+        let old_session = old
+            .as_ref()
+            .map(|row| row.session.clone())
+            .unwrap_or_default();
+        let old_lock_index = old.as_ref().map_or(0, |row| row.lock_index);
+        match kv.verb {
+            KvVerb::Set => self.write(kv, old, old_session, 0),
+            KvVerb::Cas if kv.index != old_index => return Ok(false),
+            KvVerb::Cas => self.write(kv, old, old_session, 0),
+            KvVerb::Lock if !self.sessions.contains(session) => {
+                return Err(failure(
+                    FailureKind::Refused,
+                    &format!("invalid session {session:?}"),
+                ));
+            }
+            KvVerb::Lock if old_session.is_empty() => {
+                self.write(
+                    kv,
+                    old,
+                    Bytes::copy_from_slice(kv.session),
+                    old_lock_index + 1,
+                );
+            }
+            KvVerb::Lock if old_session == kv.session => {
+                self.write(kv, old, old_session, old_lock_index);
+            }
+            KvVerb::Lock => return Ok(false),
+            KvVerb::Unlock if old.is_none() || old_session != kv.session => return Ok(false),
+            KvVerb::Unlock => self.write(kv, old, Bytes::new(), old_lock_index),
+            KvVerb::Delete => self.remove(|key| key == kv.key),
+            KvVerb::DeleteCas if old.is_none() => {}
+            KvVerb::DeleteCas if kv.index != old_index => return Ok(false),
+            KvVerb::DeleteCas => self.remove(|key| key == kv.key),
+            KvVerb::DeleteTree => self.remove(|key| key.starts_with(kv.key)),
+        }
+        Ok(true)
+    }
+
+    fn write(&mut self, kv: KvCommand<'_>, old: Option<KvRow>, session: Bytes, lock_index: u64) {
+        let mut row = KvRow {
+            key: Bytes::copy_from_slice(kv.key),
+            value: Bytes::copy_from_slice(kv.value),
+            flags: kv.flags,
+            create_index: old
+                .as_ref()
+                .map_or(Index(self.index), |old| old.create_index),
+            modify_index: old.as_ref().map_or(Index(0), |old| old.modify_index),
+            lock_index,
+            session,
+        };
+        // An identical write changes nothing.
+        if old.as_ref() != Some(&row) {
+            row.modify_index = Index(self.index);
+            self.table_index = self.index;
+            self.rows.insert(kv.key.to_vec(), row);
+        }
+    }
+
+    fn remove(&mut self, gone: impl Fn(&[u8]) -> bool) {
+        let before = self.rows.len();
+        self.rows.retain(|key, _| !gone(key));
+        if self.rows.len() != before {
+            self.table_index = self.index;
+        }
+    }
+
+    fn query(&self, body: &QueryBody) -> (u64, Found) {
+        let below = |prefix: &[u8]| -> Vec<KvRow> {
+            let rows = self.rows.iter().filter(|(key, _)| key.starts_with(prefix));
+            rows.map(|(_, row)| row.clone()).collect()
+        };
+        let newest = |rows: &[KvRow]| rows.iter().map(|row| row.modify_index.0).max();
+        match body {
+            QueryBody::KvGet { key } => match self.rows.get(&key[..]) {
+                Some(row) => (row.modify_index.0, Found::Rows(vec![row.clone()])),
+                None => (self.table_index, Found::Rows(Vec::new())),
+            },
+            QueryBody::KvList {
+                prefix,
+                start_after,
+                limit,
+            } => {
+                assert!(start_after.is_empty() && *limit == 0);
+                let rows = below(prefix);
+                (newest(&rows).unwrap_or(self.table_index), Found::Rows(rows))
+            }
+            QueryBody::KvKeys { prefix, separator } => {
+                let rows = below(prefix);
+                let mut names = BTreeSet::new();
+                for row in &rows {
+                    let rest = &row.key[prefix.len()..];
+                    let width = separator.len();
+                    let cut =
+                        (0..rest.len()).find(|at| width > 0 && rest[*at..].starts_with(separator));
+                    names.insert(match cut {
+                        Some(at) => row.key.slice(..prefix.len() + at + width),
+                        None => row.key.clone(),
+                    });
+                }
+                let index = newest(&rows).unwrap_or(self.table_index);
+                (index, Found::Keys(names.into_iter().collect()))
+            }
+            QueryBody::Status => (self.index, Found::Status),
+        }
+    }
+}
+
+enum Found {
+    Rows(Vec<KvRow>),
+    Keys(Vec<Bytes>),
+    Status,
+}
+
+#[derive(Clone)]
+pub struct Fake(pub Arc<Mutex<State>>);
+
+pub struct FakeRows {
+    rows: std::vec::IntoIter<KvRow>,
+    state: Arc<Mutex<State>>,
+    read: usize,
+}
+
+impl RowStream for FakeRows {
+    type Batch = Vec<KvRow>;
+
+    async fn next_batch(&mut self) -> Option<Result<Vec<KvRow>, Failure>> {
+        // A real stream crosses executors; this one at least lets others run.
+        glommio::executor().yield_task_queue_now().await;
+        let mut state = self.state.lock().unwrap();
+        if state.fail_after_batches == Some(self.read) {
+            return Some(Err(failure(FailureKind::Internal, "the store went away")));
+        }
+        let batch: Vec<KvRow> = self.rows.by_ref().take(state.batch_rows).collect();
+        self.read += 1;
+        state.batches_read += 1;
+        (!batch.is_empty()).then_some(Ok(batch))
+    }
+}
+
+impl Gateway for Fake {
+    type Rows = FakeRows;
+
+    async fn write(&self, shard: ShardId, command: Bytes) -> Result<Written, Failure> {
+        assert_eq!(shard, ShardId(0));
+        self.0.lock().unwrap().held += 1;
+        while self.0.lock().unwrap().hold {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        let mut state = self.0.lock().unwrap();
+        state.held -= 1;
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        let Ok(Command::Kv(kv)) = Command::decode(&command) else {
+            panic!("not a KV command: {command:?}");
+        };
+        state.index += 1;
+        state.writes += 1;
+        let ok = state.apply(kv)?;
+        match &state.failure_after {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(Written {
+                ok,
+                index: Index(state.index),
+            }),
+        }
+    }
+
+    async fn read(&self, query: Query) -> Result<Answer<FakeRows>, Failure> {
+        let mut state = self.0.lock().unwrap();
+        state.reads.push((query.mode, query.body.clone()));
+        if let Some(failure) = state
+            .failure
+            .clone()
+            .filter(|_| query.mode != ReadMode::Stale)
+        {
+            return Err(failure);
+        }
+        let (index, found) = state.query(&query.body);
+        let stale = query.mode == ReadMode::Stale;
+        Ok(Answer {
+            index: Index(index),
+            known_leader: state.known_leader,
+            last_contact_ms: if stale { state.last_contact_ms } else { 0 },
+            body: match found {
+                Found::Rows(rows) => AnswerBody::Rows(FakeRows {
+                    rows: rows.into_iter(),
+                    state: self.0.clone(),
+                    read: 0,
+                }),
+                Found::Keys(keys) => AnswerBody::Keys(keys),
+                Found::Status => AnswerBody::Status(state.status.clone()),
+            },
+        })
+    }
+
+    fn shard_of(&self, _: &[u8]) -> ShardId {
+        ShardId(0)
+    }
+
+    fn status(&self) -> ClusterStatus {
+        self.0.lock().unwrap().status.clone()
+    }
+
+    fn info(&self) -> ServerInfo {
+        self.0.lock().unwrap().info.clone()
+    }
+
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        BTreeMap::from([("curia.log.batches".to_string(), 7.5)])
+    }
+}
