@@ -53,10 +53,22 @@ pub fn probe(dir: &Path) -> io::Result<WritePath> {
             dsync,
         })
     });
+    let tried = match tried {
+        Err(error) if is_full(&error) => Ok(WritePath {
+            direct: true,
+            dsync: true,
+        }),
+        tried => tried,
+    };
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => tried,
     }
+}
+
+/// A full disk says nothing about what it can do, and a server must start on one.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 fn options() -> OpenOptions {
@@ -87,8 +99,7 @@ fn try_dsync(file: &File) -> io::Result<bool> {
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS) => Ok(false),
-        // A full disk says nothing about what it can do, and a server starts on one.
-        Some(libc::ENOSPC | libc::EDQUOT) => Ok(true),
+        _ if is_full(&error) => Ok(true),
         _ => Err(error),
     }
 }

@@ -265,8 +265,12 @@ impl Log {
         if active.bytes - end < self.config.close_below_bytes().max(BLOCK_BYTES as u64) {
             batch.flags |= FLAG_CLOSES;
         }
-        // Never beyond its own segment: that holds the last head that is durable by then.
-        batch.oldest = self.oldest.min(batch.place.segment);
+        // Its own segment holds the last head that is durable by then.
+        assert!(
+            self.oldest <= batch.place.segment,
+            "a batch frees the head it relies on"
+        );
+        batch.oldest = self.oldest;
         self.tail.offset = end;
         if batch.flags & FLAG_CLOSES != 0 {
             let next = self.segments.roll(&self.config);

@@ -138,6 +138,8 @@ impl Segments {
         while self.live.len() > 1 && self.oldest() < oldest {
             let freed = self.live.pop_front().expect("checked");
             self.free.push_back(freed);
+            // It can be recycled, whatever stood in the way of a new one.
+            self.blocked = None;
         }
     }
 

@@ -179,6 +179,7 @@ fn a_full_disk_refuses_entries_keeps_votes_and_resumes_by_itself() {
 fn even_the_reserve_ends_and_then_writes_wait_without_harm() {
     let mut rig = Rig::new(small());
     rig.disk.set_capacity(Some(2 * 64 * 1024));
+    rig.append(S0, 1, 1, b"pins the first segment");
     let mut term = 0;
     // Votes only, against every advice.
     loop {

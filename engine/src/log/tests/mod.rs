@@ -2,6 +2,7 @@
 
 mod basics;
 mod corruption;
+mod device;
 mod faults;
 mod golden;
 mod model;
