@@ -34,7 +34,12 @@ struct Plain {
 
 /// Key `n`: 20 services of 50 groups, then numbers.
 fn key(n: usize) -> String {
-    let key = format!("service/region-eu-west-{:02}/group-{:02}/instances/{:012}/config", n % 20, n / 20 % 50, n);
+    let key = format!(
+        "service/region-eu-west-{:02}/group-{:02}/instances/{:012}/config",
+        n % 20,
+        n / 20 % 50,
+        n
+    );
     assert_eq!(key.len(), KEY_BYTES);
     key
 }
@@ -56,7 +61,13 @@ impl Keys {
             random ^= random << 17;
             order.swap(at, random as usize % (at + 1));
         }
-        Self { bytes: order.into_iter().flat_map(|n| key(n).into_bytes()).collect(), next: 0 }
+        Self {
+            bytes: order
+                .into_iter()
+                .flat_map(|n| key(n).into_bytes())
+                .collect(),
+            next: 0,
+        }
     }
 
     fn next(&mut self) -> &[u8] {
@@ -69,7 +80,14 @@ impl Keys {
 fn set(key: &[u8], salt: u64) -> Bytes {
     let mut value = [0x5a; VALUE_BYTES];
     value[..8].copy_from_slice(&salt.to_le_bytes());
-    let kv = KvCommand { verb: KvVerb::Set, key, value: &value, flags: 0, index: 0, session: b"" };
+    let kv = KvCommand {
+        verb: KvVerb::Set,
+        key,
+        value: &value,
+        flags: 0,
+        index: 0,
+        session: b"",
+    };
     Command::Kv(kv).encode()
 }
 
@@ -85,7 +103,11 @@ fn batch(keys: &mut Keys, index: &mut u64, size: usize) -> Vec<(Index, Term, Byt
 
 fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: f64 = status.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
+    let pages: f64 = status
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0.0);
     pages * 4096.0 / 1024.0 / 1024.0
 }
 
@@ -101,7 +123,13 @@ struct Filled {
 fn plain_value(salt: u64) -> Plain {
     let mut value = [0x5a; VALUE_BYTES];
     value[..8].copy_from_slice(&salt.to_le_bytes());
-    Plain { value: Rc::from(value), flags: 0, create_index: 1, modify_index: salt, lock_index: 0 }
+    Plain {
+        value: Rc::from(value),
+        flags: 0,
+        create_index: 1,
+        modify_index: salt,
+        lock_index: 0,
+    }
 }
 
 fn fill(count: usize) -> Filled {
@@ -109,21 +137,37 @@ fn fill(count: usize) -> Filled {
     let (mut fsm, mut index, mut outcomes) = (Fsm::new(), 0, Vec::new());
     let before = resident_mib();
     for _ in 0..count.div_ceil(1000) {
-        fsm.apply_run(&batch(&mut keys, &mut index, 1000), &mut outcomes).expect("known commands");
+        fsm.apply_run(&batch(&mut keys, &mut index, 1000), &mut outcomes)
+            .expect("known commands");
         outcomes.clear();
     }
-    println!("resident: store of {} keys {:.0} MiB", fsm.store().kv_len(), resident_mib() - before);
+    println!(
+        "resident: store of {} keys {:.0} MiB",
+        fsm.store().kv_len(),
+        resident_mib() - before
+    );
     let before = resident_mib();
     keys.next = 0;
-    let map = (0..count).map(|n| (Box::from(keys.next()), plain_value(n as u64))).collect();
+    let map = (0..count)
+        .map(|n| (Box::from(keys.next()), plain_value(n as u64)))
+        .collect();
     println!("resident: BTreeMap {:.0} MiB", resident_mib() - before);
-    Filled { fsm, map, keys, count, index, outcomes }
+    Filled {
+        fsm,
+        map,
+        keys,
+        count,
+        index,
+        outcomes,
+    }
 }
 
 fn reads(c: &mut Criterion, filled: &mut Filled) {
     let Filled { fsm, map, keys, .. } = filled;
     let mut group = c.benchmark_group("get");
-    group.bench_function("btreemap", |b| b.iter(|| map.get(keys.next()).map(|row| black_box(row.value[0]))));
+    group.bench_function("btreemap", |b| {
+        b.iter(|| map.get(keys.next()).map(|row| black_box(row.value[0])))
+    });
     group.bench_function("state", |b| {
         b.iter(|| {
             let (index, row) = fsm.store().kv_get(keys.next());
@@ -135,12 +179,20 @@ fn reads(c: &mut Criterion, filled: &mut Filled) {
     for wanted in [10usize, 1000] {
         // A group holds a thousandth of a million keys, numbered by thousands.
         let group_prefix = "service/region-eu-west-00/group-00/instances/".to_owned();
-        let prefix = if wanted == 1000 { group_prefix } else { group_prefix + "00000050" };
+        let prefix = if wanted == 1000 {
+            group_prefix
+        } else {
+            group_prefix + "00000050"
+        };
         group.bench_function(format!("btreemap/{wanted}"), |b| {
             b.iter(|| {
-                let range = map.range::<[u8], _>((Bound::Included(prefix.as_bytes()), Bound::Unbounded));
-                let rows = range.take_while(|(key, _)| key.starts_with(prefix.as_bytes())).take(wanted);
-                rows.map(|(key, row)| usize::from(row.value[0]) + key.len()).sum::<usize>()
+                let range =
+                    map.range::<[u8], _>((Bound::Included(prefix.as_bytes()), Bound::Unbounded));
+                let rows = range
+                    .take_while(|(key, _)| key.starts_with(prefix.as_bytes()))
+                    .take(wanted);
+                rows.map(|(key, row)| usize::from(row.value[0]) + key.len())
+                    .sum::<usize>()
             })
         });
         let mut out: Vec<KvRow> = Vec::new();
@@ -148,20 +200,38 @@ fn reads(c: &mut Criterion, filled: &mut Filled) {
             b.iter(|| {
                 let mut list = fsm.store().kv_list(prefix.as_bytes(), b"", wanted as u64);
                 while list.next_rows(256, 1 << 20, &mut out) {}
-                let sum: usize = out.drain(..).map(|row| usize::from(row.value()[0]) + row.key().len()).sum();
+                let sum: usize = out
+                    .drain(..)
+                    .map(|row| usize::from(row.value()[0]) + row.key().len())
+                    .sum();
                 black_box((list.index(), sum))
             })
         });
     }
     group.bench_function("index of the whole table's prefix", |b| {
-        b.iter(|| black_box(fsm.store().kv_list(b"service/region-eu-west-0", b"", 0).index()))
+        b.iter(|| {
+            black_box(
+                fsm.store()
+                    .kv_list(b"service/region-eu-west-0", b"", 0)
+                    .index(),
+            )
+        })
     });
-    group.bench_function("view open and close", |b| b.iter(|| black_box(fsm.store().views())));
+    group.bench_function("view open and close", |b| {
+        b.iter(|| black_box(fsm.store().views()))
+    });
     group.finish();
 }
 
 fn writes(c: &mut Criterion, filled: &mut Filled) {
-    let Filled { fsm, map, keys, index, outcomes, .. } = filled;
+    let Filled {
+        fsm,
+        map,
+        keys,
+        index,
+        outcomes,
+        ..
+    } = filled;
     let mut group = c.benchmark_group("set");
     group.throughput(Throughput::Elements(1));
     let mut salt = 0;
@@ -206,17 +276,24 @@ fn writes(c: &mut Criterion, filled: &mut Filled) {
 fn images(c: &mut Criterion, filled: &mut Filled) {
     let Filled { fsm, count, .. } = filled;
     let mut group = c.benchmark_group("image");
-    group.sample_size(10).throughput(Throughput::Elements(*count as u64));
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(*count as u64));
     let write = || {
-        let mut writer = ImageWriter::new(fsm.view(), ClusterId::default(), ShardId(0), Bytes::new());
+        let mut writer =
+            ImageWriter::new(fsm.view(), ClusterId::default(), ShardId(0), Bytes::new());
         std::iter::from_fn(move || writer.next_chunk(usize::MAX))
     };
-    group.bench_function("write", |b| b.iter(|| write().map(|piece| piece.len()).sum::<usize>()));
+    group.bench_function("write", |b| {
+        b.iter(|| write().map(|piece| piece.len()).sum::<usize>())
+    });
     let pieces: Vec<Bytes> = write().collect();
     group.bench_function("load", |b| {
         b.iter_with_large_drop(|| {
             let mut loader = ImageLoader::new();
-            pieces.iter().for_each(|piece| loader.push(piece).expect("whole"));
+            pieces
+                .iter()
+                .for_each(|piece| loader.push(piece).expect("whole"));
             loader.finish().expect("whole")
         })
     });
@@ -224,7 +301,10 @@ fn images(c: &mut Criterion, filled: &mut Filled) {
 }
 
 fn main() {
-    let count = std::env::var("CURIA_BENCH_KEYS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
+    let count = std::env::var("CURIA_BENCH_KEYS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1_000_000);
     let mut criterion = Criterion::default()
         .measurement_time(Duration::from_secs(3))
         .warm_up_time(Duration::from_secs(1))

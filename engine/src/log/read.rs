@@ -162,7 +162,11 @@ impl Log {
         let mut taken = vec![start];
         for extent in extents.take_while(|extent| extent.first <= last.0) {
             let before = taken[taken.len() - 1];
-            if extent.segment != before.segment
+            // Nothing is read that lies between two extents and is not needed: it may be what
+            // replaced entries left behind, or a batch that cannot be read.
+            let adjacent = extent.at / block <= before.end.div_ceil(block);
+            if !adjacent
+                || extent.segment != before.segment
                 || extent.first != before.last() + 1
                 || extent.at < before.end
                 || length(extent.end) > bytes_max as u64

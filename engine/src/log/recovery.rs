@@ -23,7 +23,7 @@ use crate::io::{BLOCK_BYTES, Disk, SegmentNo, prepare_segment, sector::INCARNATI
 use super::{
     Cause, Checkpoint, CorruptAt, Gap, Log, LogConfig, LogError, LogIdentity, Opening,
     SEGMENT_BYTES_MIN, Verdict,
-    format::Place,
+    format::{FLAG_CLOSES, Place},
     index::ShardIndex,
     replay::Replay,
     segments::{File, Segments},
@@ -79,8 +79,8 @@ pub struct RecoveryReport {
     /// Places that could not be read, also those that held nothing needed, and batches with
     /// damaged padding.
     pub corrupt: Vec<CorruptAt>,
-    /// The tail is corrupt, and may have held shards that are not listed: one that should be and
-    /// is not must be introduced with [`Log::doubt_hard_state`].
+    /// There may be shards of which all records are lost: one that should be listed and is not
+    /// must be introduced with [`Log::doubt_hard_state`].
     pub unlisted_in_doubt: bool,
     /// The incarnation that this start writes under.
     pub incarnation: u32,
@@ -176,18 +176,17 @@ pub(super) fn find(disk: &dyn Disk, identity: LogIdentity) -> Result<Found, LogE
                 report.corrupt.push(lost.at.clone());
                 first_loss.get_or_insert(lost.at);
                 if !lost.resumes {
-                    report.unlisted_in_doubt = replay.finish(true);
                     break;
                 }
             }
             Step::End { at, place } => {
-                replay.finish(false);
                 report.end = Some(at);
                 end = Some(place);
                 break;
             }
         }
     }
+    report.unlisted_in_doubt = replay.finish();
     let lowest = walk.scan.files.keys().next().copied().unwrap_or_default();
     if oldest > SegmentNo(0) && oldest < lowest {
         report.corrupt.push(missing_segment(oldest));
@@ -238,7 +237,7 @@ impl Found {
         let mut shards = self.replay.shards.iter();
         let incomplete =
             shards.any(|(_, index)| index.has_closed_gaps() || index.doubt_bits() != 0);
-        if !incomplete && self.end.is_some() {
+        if !incomplete && !self.report.unlisted_in_doubt && self.end.is_some() {
             return None;
         }
         // A doubt that outlived the segment with the damage has no place left to name.
@@ -277,13 +276,13 @@ impl Found {
             },
         };
         let segments = self.sort_files(disk, &config, identity, opening.tail.segment)?;
-        Ok(Log::open(
-            config,
-            identity,
-            self.replay.shards,
-            segments,
-            opening,
-        ))
+        let mut log = Log::open(config, identity, self.replay.shards, segments, opening);
+        if self.report.unlisted_in_doubt && self.end.is_some() {
+            // The head of a new segment lists every shard, and ends that doubt.
+            log.ensure_open();
+            log.close(FLAG_CLOSES);
+        }
+        Ok(log)
     }
 
     /// Which files are live, which are prepared and which are free; what is none of them goes.

@@ -32,6 +32,17 @@ struct Pending {
     entries: bool,
     cuts: bool,
     state: bool,
+    /// The commit index as of before the loss: a later one is of a log that was not seen.
+    committed: u64,
+}
+
+impl Pending {
+    fn add(&mut self, (entries, cuts, state): (u64, u64, u64), shards: u64) {
+        // An installed image cuts without an entry, and may have been the new end of the log.
+        self.entries |= (entries | cuts) & shards != 0;
+        self.cuts |= cuts & shards != 0;
+        self.state |= state & shards != 0;
+    }
 }
 
 /// Shards as far as they are known.
@@ -72,35 +83,36 @@ impl Replay {
                     self.hard_state(&record);
                     self.checkpoint(record.shard, body);
                 }
-                RecordKind::SegmentHead => {}
+                // What follows it names every shard.
+                RecordKind::SegmentHead => self.unlisted = Pending::default(),
             }
         }
     }
 
     /// A batch is lost: with its header the masks bound what it held.
     pub fn lose(&mut self, header: Option<&BatchHeader>) {
-        let of = |mask: Option<u64>, shard| mask.is_none_or(|mask| mask & shard_bit(shard) != 0);
-        for (shard, _) in self.shards.iter() {
+        let masks = header.map_or((u64::MAX, u64::MAX, u64::MAX), |header| {
+            (header.entry_shards, header.cut_shards, header.state_shards)
+        });
+        for (shard, index) in self.shards.iter() {
             let pending = self.pending.entry(shard).or_default();
-            pending.entries |= of(header.map(|header| header.entry_shards), shard);
-            pending.cuts |= of(header.map(|header| header.cut_shards), shard);
-            pending.state |= of(header.map(|header| header.state_shards), shard);
+            if !pending.entries {
+                pending.committed = index.hard_state.commit.0;
+            }
+            pending.add(masks, shard_bit(shard));
         }
-        let any = |mask: Option<u64>| mask.is_none_or(|mask| mask != 0);
-        self.unlisted.entries |= any(header.map(|header| header.entry_shards));
-        self.unlisted.cuts |= any(header.map(|header| header.cut_shards));
-        self.unlisted.state |= any(header.map(|header| header.state_shards));
+        self.unlisted.add(masks, u64::MAX);
     }
 
-    /// The end: what is still pending is in doubt. `tail_lost`: the last place was corrupt.
-    /// Returns whether shards that have not appeared are in doubt.
-    pub fn finish(&mut self, tail_lost: bool) -> bool {
+    /// The end: what is still pending is in doubt. Returns whether there may be shards of which
+    /// all records are lost.
+    pub fn finish(&mut self) -> bool {
         for (shard, pending) in std::mem::take(&mut self.pending) {
             let index = self.shards.entry(shard);
             index.hard_state_in_doubt |= pending.state;
             index.tail_in_doubt |= pending.entries;
         }
-        tail_lost && self.unlisted != Pending::default()
+        self.unlisted != Pending::default()
     }
 
     /// What is pending for a shard of which a record was read, and is settled by it.
@@ -130,7 +142,7 @@ impl Replay {
         let known = index.term(before);
         let other_history = record.prev != 0 && known != 0 && known != record.prev;
         if before > index.last_index() || other_history {
-            lose_entries(index, before, pending.cuts || other_history);
+            lose_entries(index, before, pending, other_history);
         }
         index.append(record.index, record.term, at);
     }
@@ -164,18 +176,18 @@ impl Replay {
         let known = index.term(body.last_index);
         let other_history = known != 0 && body.last_term != 0 && known != body.last_term;
         if body.last_index > index.last_index() || other_history {
-            lose_entries(index, body.last_index, before.cuts || other_history);
+            lose_entries(index, body.last_index, before, other_history);
         }
     }
 }
 
-/// The entries up to `last` are missing; with `replaced` also those that the lost batch may have
-/// replaced.
-fn lose_entries(index: &mut ShardIndex, last: u64, replaced: bool) {
-    let committed = index.hard_state.commit.0.max(index.snapshot_index);
-    let first = match replaced {
-        true => index.last_index().min(committed) + 1,
-        false => index.last_index() + 1,
+/// The entries up to `last` are missing, and those that the lost batch may have replaced.
+fn lose_entries(index: &mut ShardIndex, last: u64, lost: Pending, other_history: bool) {
+    let first = if lost.cuts || other_history {
+        let committed = lost.committed.max(index.snapshot_index);
+        index.last_index().min(committed) + 1
+    } else {
+        index.last_index() + 1
     };
     let first = first.min(last);
     if last < index.last_index() {

@@ -14,8 +14,8 @@ use crate::io::{
 
 use super::{LogError, format::Place};
 
-/// How much is read at a time, bytes.
-const WINDOW_BYTES: usize = 2 * 1024 * 1024;
+/// How much is read at a time, bytes; a longer batch is read whole.
+const WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 const UNREADABLE: u8 = 0xA5;
 
 /// The segment files of a log, readable at any place.
@@ -38,11 +38,13 @@ impl<'a> Scan<'a> {
         let segments = files
             .into_iter()
             .filter_map(|(name, length)| Some((SegmentNo::parse(&name)?, length)));
+        let files: BTreeMap<_, _> = segments.collect();
+        let longest = files.values().copied().max().unwrap_or(0);
         Ok(Self {
             disk,
             key,
-            files: segments.collect(),
-            window: AlignedBuf::new(WINDOW_BYTES),
+            files,
+            window: AlignedBuf::new(longest.min(WINDOW_BYTES) as usize),
             start: Place::default(),
             filled: 0,
             bytes_read: 0,

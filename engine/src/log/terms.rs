@@ -101,8 +101,8 @@ mod tests {
                     }
                     _ => {}
                 }
-                for index in 1..model.len() {
-                    prop_assert_eq!(runs.at(index as u64), model[index], "at {}", index);
+                for (index, term) in model.iter().enumerate().skip(1) {
+                    prop_assert_eq!(runs.at(index as u64), *term, "at {}", index);
                 }
                 prop_assert!(runs.runs.iter().zip(runs.runs.iter().skip(1)).all(|(a, b)| a.0 < b.0 && a.1 != b.1));
             }

@@ -145,7 +145,7 @@ impl<'a> Walk<'a> {
             }
             Verdict::End | Verdict::Torn => Ok(Step::End { at, place }),
             Verdict::Spliced => Err(LogError::Spliced(at)),
-            Verdict::Corrupt(_) => Ok(Step::Lost(self.lose(at, header, ahead))),
+            Verdict::Corrupt(_) => self.lose(at, header, ahead).map(Step::Lost),
         }
     }
 
@@ -164,28 +164,32 @@ impl<'a> Walk<'a> {
         self.newest_segment = self.newest_segment.max(segment);
     }
 
-    fn lose(&mut self, at: CorruptAt, header: Option<BatchHeader>, ahead: Ahead) -> Lost {
+    fn lose(
+        &mut self,
+        at: CorruptAt,
+        header: Option<BatchHeader>,
+        ahead: Ahead,
+    ) -> Result<Lost, LogError> {
         let place = self.place;
         let resumes = ahead.resume.is_some();
-        let lost_to = match &ahead.resume {
-            Some(resume) => Some(resume.stamp.lsn),
-            None if ahead.newer => None,
-            None => self.expect.map(|lsn| lsn + 1),
+        let alone = match (&header, &ahead.resume) {
+            (None, _) => false,
+            // The first head is all that is known of what came before it.
+            _ if self.expect.is_none() => false,
+            (Some(header), Some(resume)) => header.stamp.lsn + 1 == resume.stamp.lsn,
+            (Some(header), None) => !ahead.newer && self.has_older_sector(header.next_place())?,
         };
-        let alone = header
-            .as_ref()
-            .is_some_and(|header| Some(header.stamp.lsn + 1) == lost_to);
         self.digest = None;
         if let Some(resume) = &ahead.resume {
             self.place = resume.place;
             self.expect = Some(resume.stamp.lsn);
         }
-        Lost {
+        Ok(Lost {
             at,
             place,
             header: header.filter(|_| alone),
             resumes,
-        }
+        })
     }
 
     /// What is at the place of the next batch: the evidence, the header if it is whole, the
@@ -219,7 +223,7 @@ impl<'a> Walk<'a> {
 
     /// Whether an intact sector of the block proves that no write of the whole block finished.
     fn has_older_sector(&mut self, place: Place) -> Result<bool, LogError> {
-        for no in 1..SECTORS_PER_BLOCK {
+        for no in 0..SECTORS_PER_BLOCK {
             let sector = self.scan.sector(place, no)?;
             if sector.is_some_and(|sector| sector.stamp <= self.last) {
                 return Ok(true);

@@ -5,7 +5,8 @@
 //! the rows at a time, and it keeps each row's hash, so that moving a row does not touch it.
 //!
 //! It knows the present only (views read the tree), it is never iterated (its order differs
-//! between servers), and it always holds exactly the rows of its tree.
+//! between servers), and it always holds every row of its tree; after a prefix was removed, for a
+//! while, rows that are gone as well (see [`super::table`]).
 
 use ahash::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
@@ -77,6 +78,18 @@ impl<T: Keyed> PointIndex<T> {
             .find_entry(hash, |slot| slot.hash == hash && slot.row.key() == key)
             .ok()?;
         Some(slot.remove().0.row)
+    }
+
+    /// Takes out the row of this key if `unwanted` says so of it.
+    pub fn remove_if(&mut self, key: &[u8], unwanted: impl FnOnce(&T) -> bool) {
+        let hash = self.hasher.hash_one(key);
+        let part = &mut self.parts[Self::part(hash)];
+        let same = |slot: &Slot<T>| slot.hash == hash && slot.row.key() == key;
+        if let Ok(slot) = part.find_entry(hash, same)
+            && unwanted(&slot.get().row)
+        {
+            slot.remove();
+        }
     }
 
     /// Takes out everything, as pieces small enough to be dropped one at a time.

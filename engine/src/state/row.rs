@@ -29,6 +29,9 @@ use super::tree::Keyed;
 pub struct RowError(pub &'static str);
 
 /// A row of a table: a cheap handle on an immutable allocation.
+///
+/// Its digest ([`Keyed::digest`]) is the XXH3-64 of its canonical bytes and of nothing else: images
+/// are checked by it.
 pub trait Row: Keyed + fmt::Debug + 'static {
     /// Appends the row's canonical bytes.
     fn encode(&self, out: &mut Vec<u8>);
@@ -36,12 +39,8 @@ pub trait Row: Keyed + fmt::Debug + 'static {
     /// Reads canonical bytes; only bytes that `encode` can produce are accepted.
     fn decode(bytes: &[u8]) -> Result<Self, RowError>;
 
-    /// XXH3-64 of the canonical bytes, and of nothing else: images are checked by it.
-    fn digest(&self) -> u64 {
-        let mut bytes = Vec::new();
-        self.encode(&mut bytes);
-        xxh3_64(&bytes)
-    }
+    /// Whether two handles are of one allocation.
+    fn is(&self, other: &Self) -> bool;
 
     /// Whether two rows are the same, by canonical bytes.
     fn is_same(&self, other: &Self) -> bool {
@@ -167,6 +166,9 @@ impl Keyed for KvRow {
     fn stamp(&self) -> u64 {
         self.modify_index().0
     }
+    fn digest(&self) -> u64 {
+        xxh3_64(&self.0)
+    }
 }
 
 impl Row for KvRow {
@@ -194,8 +196,8 @@ impl Row for KvRow {
         Ok(Self(bytes.into()))
     }
 
-    fn digest(&self) -> u64 {
-        xxh3_64(&self.0)
+    fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -233,6 +235,9 @@ impl Keyed for IndexRow {
     fn stamp(&self) -> u64 {
         self.index().0
     }
+    fn digest(&self) -> u64 {
+        xxh3_64(&self.0)
+    }
 }
 
 impl Row for IndexRow {
@@ -248,8 +253,8 @@ impl Row for IndexRow {
         }
     }
 
-    fn digest(&self) -> u64 {
-        xxh3_64(&self.0)
+    fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 
     fn is_same(&self, other: &Self) -> bool {

@@ -266,7 +266,7 @@ macro_rules! tables {
             }
 
             /// Frees about `rows` rows per table of what was left behind; true while there is more.
-            pub fn release_some(&self, rows: usize) -> bool {
+            pub fn release_some(&mut self, rows: usize) -> bool {
                 false$(| self.$field.release_some(rows))*
             }
 

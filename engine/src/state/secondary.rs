@@ -110,6 +110,25 @@ impl<R> Secondary<R> {
         }
     }
 
+    /// Number of entries.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Removes the entries of all rows whose primary keys start with `prefix`; looks at every entry.
+    pub(super) fn remove_primary_prefix(&mut self, prefix: &[u8]) {
+        let mut gone = Vec::new();
+        self.scan(&[], |entry| {
+            if entry.split().1.starts_with(prefix) {
+                gone.push(entry.clone());
+            }
+            true
+        });
+        for entry in gone {
+            self.entries.remove(entry.key());
+        }
+    }
+
     fn has(&self, key: &[u8]) -> bool {
         let mut found = false;
         self.find(key, |_| {

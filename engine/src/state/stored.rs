@@ -6,6 +6,8 @@
 
 use std::{fmt, ops::Deref, rc::Rc};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::{
     index::Key,
     row::{Row, RowError},
@@ -57,6 +59,11 @@ impl<R: Record> Keyed for Stored<R> {
     fn stamp(&self) -> u64 {
         self.modify_index()
     }
+    fn digest(&self) -> u64 {
+        let mut bytes = Vec::new();
+        self.0.1.encode(&mut bytes);
+        xxh3_64(&bytes)
+    }
 }
 
 impl<R: Record> Row for Stored<R> {
@@ -65,5 +72,8 @@ impl<R: Record> Row for Stored<R> {
     }
     fn decode(bytes: &[u8]) -> Result<Self, RowError> {
         R::decode(bytes).map(Self::new)
+    }
+    fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the log against [`MemDisk`]: what is promised, row by row and model by model.
 
 mod basics;
+mod corruption;
 mod model;
 mod verdicts;
 

@@ -13,19 +13,19 @@ use crate::io::mem::{Begun, Fault};
 
 /// What a shard should be.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct ShardModel {
-    hard_state: HardState,
-    snapshot: (u64, u64),
+pub struct ShardModel {
+    pub hard_state: HardState,
+    pub snapshot: (u64, u64),
     /// Term and data; the first is the entry after the snapshot.
-    entries: Vec<(u64, Vec<u8>)>,
+    pub entries: Vec<(u64, Vec<u8>)>,
 }
 
 impl ShardModel {
-    fn last(&self) -> u64 {
+    pub fn last(&self) -> u64 {
         self.snapshot.0 + self.entries.len() as u64
     }
 
-    fn term(&self, index: u64) -> u64 {
+    pub fn term(&self, index: u64) -> u64 {
         match index.checked_sub(self.snapshot.0 + 1) {
             Some(at) => self.entries.get(at as usize).map_or(0, |entry| entry.0),
             None => self.snapshot.1,
@@ -35,22 +35,36 @@ impl ShardModel {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Append { index: u64, term: u64, data: Vec<u8> },
+    Append {
+        index: u64,
+        term: u64,
+        data: Vec<u8>,
+    },
     HardState(HardState),
-    Checkpoint { state: HardState, index: u64, term: u64 },
+    Checkpoint {
+        state: HardState,
+        index: u64,
+        term: u64,
+    },
 }
 
 impl Op {
     fn apply(&self, shard: &mut ShardModel) {
         match self {
             Op::Append { index, term, data } => {
-                shard.entries.truncate((index - shard.snapshot.0 - 1) as usize);
+                shard
+                    .entries
+                    .truncate((index - shard.snapshot.0 - 1) as usize);
                 shard.entries.push((*term, data.clone()));
             }
             Op::HardState(state) => shard.hard_state = *state,
             Op::Checkpoint { state, index, term } => {
                 let keep = shard.term(*index) == *term && *index < shard.last();
-                let drop = if keep { (index - shard.snapshot.0) as usize } else { shard.entries.len() };
+                let drop = if keep {
+                    (index - shard.snapshot.0) as usize
+                } else {
+                    shard.entries.len()
+                };
                 shard.entries.drain(..drop);
                 shard.snapshot = (*index, *term);
                 shard.hard_state = *state;
@@ -61,10 +75,10 @@ impl Op {
 
 /// The recorder: what was done, in which batch it went, and what must be there in any case.
 #[derive(Default)]
-struct Recorder {
+pub struct Recorder {
     ops: Vec<(u64, ShardId, Op)>,
     base: BTreeMap<ShardId, ShardModel>,
-    now: BTreeMap<ShardId, ShardModel>,
+    pub now: BTreeMap<ShardId, ShardModel>,
 }
 
 impl Recorder {
@@ -74,7 +88,7 @@ impl Recorder {
     }
 
     /// The state as of a batch; what comes after it is forgotten.
-    fn cut(&mut self, lsn: u64) {
+    pub fn cut(&mut self, lsn: u64) {
         for (at, shard, op) in std::mem::take(&mut self.ops) {
             if at <= lsn {
                 op.apply(self.base.entry(shard).or_default());
@@ -84,19 +98,19 @@ impl Recorder {
     }
 }
 
-struct Life {
-    rng: Rng,
-    config: LogConfig,
-    rig: Rig,
-    recorder: Recorder,
+pub struct Life {
+    pub rng: Rng,
+    pub config: LogConfig,
+    pub rig: Rig,
+    pub recorder: Recorder,
     begun: Vec<Result<Begun, crate::io::LogDone>>,
     issued: u64,
-    acknowledged: u64,
+    pub acknowledged: u64,
     restarts: u64,
 }
 
 impl Life {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut rng = Rng(seed);
         let big = rng.below(3) == 0;
         let config = LogConfig {
@@ -135,23 +149,28 @@ impl Life {
         let mut data = data(index, term, bytes);
         data.extend_from_slice(&self.rng.next().to_le_bytes());
         let lsn = self.rig.append(shard, index, term, &data);
-        self.recorder.note(lsn, shard, Op::Append { index, term, data });
+        self.recorder
+            .note(lsn, shard, Op::Append { index, term, data });
     }
 
-    fn act(&mut self) {
+    pub fn act(&mut self) {
         let shard = self.shard();
         let model = self.recorder.now.entry(shard).or_default().clone();
         let last = model.last();
         let term = model.term(last).max(model.hard_state.term.0).max(1);
         match self.rng.below(20) {
             0 => {
-                let state = HardState { term: Term(term + 1), vote: self.rng.below(5), commit: model.hard_state.commit };
+                let commit = model.hard_state.commit.0.max(model.snapshot.0);
+                let commit = commit + self.rng.below(last.saturating_sub(commit) + 1);
+                let state = hard_state(term + self.rng.below(2), self.rng.below(5), commit);
                 self.rig.log.put_hard_state(shard, state, true);
-                self.recorder.note(self.rig.log.open_lsn(), shard, Op::HardState(state));
+                self.recorder
+                    .note(self.rig.log.open_lsn(), shard, Op::HardState(state));
             }
             // A conflict: the last entries are replaced.
-            1 if last > model.snapshot.0 => {
-                let index = last - self.rng.below((last - model.snapshot.0).min(5));
+            1 if last > model.snapshot.0.max(model.hard_state.commit.0) => {
+                let fixed = model.snapshot.0.max(model.hard_state.commit.0);
+                let index = last - self.rng.below((last - fixed).min(5));
                 self.append(shard, index, term + 1);
             }
             2 if last > model.snapshot.0 => {
@@ -172,12 +191,18 @@ impl Life {
     }
 
     fn checkpoint(&mut self, shard: ShardId, state: HardState, index: u64, term: u64) {
-        self.rig.log.put_checkpoint(shard, checkpoint(state, index, term));
-        self.recorder.note(self.rig.log.open_lsn(), shard, Op::Checkpoint { state, index, term });
+        self.rig
+            .log
+            .put_checkpoint(shard, checkpoint(state, index, term));
+        self.recorder.note(
+            self.rig.log.open_lsn(),
+            shard,
+            Op::Checkpoint { state, index, term },
+        );
     }
 
     /// The device does some of what it was asked for.
-    fn drive(&mut self) {
+    pub fn drive(&mut self) {
         self.rig.now += self.rng.below(60_000_000);
         for op in self.rig.ops() {
             if matches!(op, LogOp::Write { .. }) {
@@ -212,7 +237,11 @@ impl Life {
         let (rig, recovered) = Rig::reopen(disk, self.config.clone(), true).unwrap();
         self.rig = rig;
         let last = recovered.report.last_lsn.0;
-        assert!(last >= self.acknowledged, "acknowledged {} but only {last} there", self.acknowledged);
+        assert!(
+            last >= self.acknowledged,
+            "acknowledged {} but only {last} there",
+            self.acknowledged
+        );
         assert!(last <= opened, "phantom batch {last} of {opened}");
         assert_eq!(recovered.report.corrupt, []);
         self.recorder.cut(last);
@@ -222,21 +251,34 @@ impl Life {
         self
     }
 
-    fn compare(&self, recovered: &Recovered) {
+    pub fn compare(&self, recovered: &Recovered) {
         for (shard, model) in &self.recorder.now {
             let Some(found) = recovered.shards.get(shard) else {
                 assert_eq!(*model, ShardModel::default(), "shard {shard} is gone");
                 continue;
             };
-            assert_eq!(found.checkpoint.hard_state, model.hard_state, "shard {shard}");
-            assert_eq!(found.checkpoint.snapshot_index.0, model.snapshot.0, "shard {shard}");
-            assert_eq!(found.checkpoint.snapshot_term.0, model.snapshot.1, "shard {shard}");
+            assert_eq!(
+                found.checkpoint.hard_state, model.hard_state,
+                "shard {shard}"
+            );
+            assert_eq!(
+                found.checkpoint.snapshot_index.0, model.snapshot.0,
+                "shard {shard}"
+            );
+            assert_eq!(
+                found.checkpoint.snapshot_term.0, model.snapshot.1,
+                "shard {shard}"
+            );
             assert_eq!(found.last_index.0, model.last(), "shard {shard}");
             assert!(found.gaps.is_empty() && !found.hard_state_in_doubt);
             let entries = self.rig.entries(*shard);
             assert_eq!(entries.len(), model.entries.len());
             for ((index, term, data), expected) in entries.into_iter().zip(&model.entries) {
-                assert_eq!((term, &data), (expected.0, &expected.1), "shard {shard} entry {index}");
+                assert_eq!(
+                    (term, &data),
+                    (expected.0, &expected.1),
+                    "shard {shard} entry {index}"
+                );
                 assert_eq!(self.rig.log.term(*shard, Index(index)), Some(Term(term)));
             }
         }
@@ -260,18 +302,28 @@ fn live(seed: u64, crashes: u64) -> u64 {
 
 #[test]
 fn random_lives_lose_nothing_and_invent_nothing() {
-    let seeds = std::env::var("LOG_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
-    let first = std::env::var("LOG_SEED").ok().and_then(|text| text.parse().ok());
+    let seeds = std::env::var("LOG_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(300);
+    let first = std::env::var("LOG_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let mut issued = 0;
     for seed in first.map_or(0..seeds, |seed: u64| seed..seed + 1) {
         let lived = std::panic::catch_unwind(|| live(seed, 12));
         match lived {
             Ok(batches) => issued += batches,
             Err(panic) => {
-                eprintln!("replay with: LOG_SEED={seed} cargo test -p engine --lib log::tests::model");
+                eprintln!(
+                    "replay with: LOG_SEED={seed} cargo test -p engine --lib log::tests::model"
+                );
                 std::panic::resume_unwind(panic);
             }
         }
     }
-    assert!(first.is_some() || issued > 20 * seeds, "the lives were too quiet: {issued} batches");
+    assert!(
+        first.is_some() || issued > 20 * seeds,
+        "the lives were too quiet: {issued} batches"
+    );
 }

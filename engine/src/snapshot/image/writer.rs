@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     fsm::FsmView,
-    state::{schema::RowSource, table::digest_part},
+    state::{schema::RowSource, table::digest_weight},
 };
 
 /// Writes an image in slices; the pieces in order are the image.
@@ -99,8 +99,10 @@ impl ImageWriter {
             let (table, source) = self.tables.front_mut()?;
             chunk.resize(CHUNK_HEADER_BYTES, 0);
             let digest = &mut self.digest;
-            let mut each =
-                |row: &[u8]| *digest = digest.wrapping_add(digest_part(*table, xxh3_64(row)));
+            let weight = digest_weight(*table);
+            let mut each = |row: &[u8]| {
+                *digest = digest.wrapping_add(xxh3_64(row).wrapping_mul(weight));
+            };
             let rows = source.fill(budget, &mut each, &mut chunk);
             if rows > 0 {
                 let table = *table;

@@ -235,3 +235,50 @@ fn a_replaced_state_is_freed_in_slices_and_its_views_stay() {
     assert_eq!(store.kv_len(), 10);
     store.tables().check();
 }
+
+/// Deleting a million keys by their prefix stalled the server for half a second, because each was
+/// taken out of the point index at once. Now most wait; nothing may be seen of them meanwhile.
+#[test]
+fn keys_of_a_removed_prefix_are_gone_at_once_and_swept_later() {
+    let mut store = Store::new();
+    let key = |n: u64| format!("dir/{n:04}").into_bytes();
+    let mut txn = store.begin();
+    (0..2_000).for_each(|n| txn.put::<Kvs>(row(&key(n), 1, 1)).expect("fits"));
+    txn.put::<Kvs>(row(b"dix", 1, 1)).expect("fits");
+    txn.commit();
+    let mut txn = store.begin();
+    assert_eq!(txn.remove_prefix::<Kvs>(b"dir/"), 2_000);
+    txn.commit();
+    assert!((0..2_000).all(|n| store.kv_get(&key(n)).1.is_none()));
+    assert!(store.release_some(1), "rows wait to be swept");
+    // Keys written since stay, before and after the sweep, also after the same prefix went again.
+    for stamp in 2..10 {
+        let mut txn = store.begin();
+        (0..2_000)
+            .step_by(7)
+            .for_each(|n| txn.put::<Kvs>(row(&key(n), stamp, 2)).expect("fits"));
+        if stamp % 4 == 0 {
+            txn.remove_prefix::<Kvs>(b"di");
+        }
+        txn.commit();
+        store.tables().check();
+        let expected = if stamp % 4 == 0 {
+            0
+        } else {
+            2_000_u64.div_ceil(7)
+        };
+        assert_eq!(store.kv_len(), expected + u64::from(stamp < 4));
+    }
+    while store.release_some(100) {}
+    store.tables().check();
+    assert_eq!(
+        store.kv_get(&key(7)).1.map(|row| row.modify_index()),
+        Some(Index(9))
+    );
+    let mut found = 0;
+    let held = store.tables().kvs.find(&KVS_SESSION, &[1; 16][..], |_| {
+        found += 1;
+        true
+    });
+    assert_eq!((held, found), (Ok(()), 0));
+}

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use arrayvec::ArrayVec;
 
 use super::{
-    Graveyard, Keyed, Tree,
+    Graveyard, Keyed, Summary, Tree,
     node::{Inner, LEAF_ROWS_MAX, Leaf, Link, separator, shared_length},
 };
 
@@ -29,7 +29,7 @@ pub struct TreeBuilder<T: Keyed> {
 #[derive(Debug)]
 struct Level<T> {
     separators: Vec<Rc<[u8]>>,
-    nodes: Vec<(Link<T>, u64)>,
+    nodes: Vec<(Link<T>, Summary)>,
 }
 
 impl<T> Level<T> {
@@ -89,8 +89,8 @@ impl<T: Keyed> TreeBuilder<T> {
     fn close_leaf(&mut self, high: Option<&[u8]>) {
         let skip = shared_length(self.low.as_deref(), high);
         let leaf = Leaf::new(std::mem::take(&mut self.rows), skip);
-        let stamp = leaf.stamp();
-        self.leaves.nodes.push((Link::leaf(leaf), stamp));
+        let summary = leaf.summary();
+        self.leaves.nodes.push((Link::leaf(leaf), summary));
     }
 
     /// The tree.
@@ -118,14 +118,14 @@ fn raise<T: Keyed>(level: Level<T>) -> Level<T> {
     let mut separators = level.separators.into_iter();
     let mut low: Option<Rc<[u8]>> = None;
     while nodes.len() > 0 {
-        let (children, stamps): (ArrayVec<_, _>, ArrayVec<_, _>) =
+        let (children, summaries): (ArrayVec<_, _>, ArrayVec<_, _>) =
             nodes.by_ref().take(FILL).unzip();
         let between: ArrayVec<_, _> = separators.by_ref().take(children.len() - 1).collect();
         let high = separators.next();
         let skip = shared_length(low.as_deref(), high.as_deref());
-        let inner = Inner::new(between, children, stamps, skip);
-        let stamp = inner.stamp();
-        above.nodes.push((Link::inner(inner), stamp));
+        let inner = Inner::new(between, children, summaries, skip);
+        let summary = inner.summary();
+        above.nodes.push((Link::inner(inner), summary));
         above.separators.extend(high.clone());
         low = high;
     }

@@ -99,5 +99,5 @@ fn cut_child<T: Keyed>(
 ) {
     let (low, high) = fences(&inner.separators, at, low, high);
     cut(&mut inner.children[at], from, to, low, high);
-    inner.stamps[at] = inner.children[at].stamp();
+    inner.summaries[at] = inner.children[at].summary();
 }

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::{
-    Keyed, Tree,
+    Keyed, Summary, Tree,
     node::{
         CHILDREN_MAX, Fence, Inner, LEAF_ROWS_MAX, Leaf, Link, fences, separator, shared_length,
     },
@@ -17,6 +17,8 @@ use super::{
 struct Placed<T> {
     /// The row that had this key before.
     replaced: Option<T>,
+    /// Of that row.
+    gone: Summary,
     /// The upper half, if there was not enough room.
     split: Option<Split<T>>,
 }
@@ -36,49 +38,67 @@ impl<T: Keyed> Tree<T> {
             self.len = 1;
             return None;
         };
-        let placed = place(root, row, None, None);
+        let came = Summary::of(&row);
+        let placed = place(root, row, came, None, None);
         if let Some(split) = placed.split {
             let left = root.clone();
-            let stamps = [left.stamp(), split.right.stamp()].into_iter().collect();
+            let summaries = [left.summary(), split.right.summary()];
             let separators = std::iter::once(split.separator).collect();
             let children = [left, split.right].into_iter().collect();
-            *root = Link::inner(Inner::new(separators, children, stamps, 0));
+            *root = Link::inner(Inner::new(
+                separators,
+                children,
+                summaries.into_iter().collect(),
+                0,
+            ));
         }
         self.len += usize::from(placed.replaced.is_none());
         placed.replaced
     }
 }
 
-fn place<T: Keyed>(link: &mut Link<T>, row: T, low: Fence<'_>, high: Fence<'_>) -> Placed<T> {
+fn place<T: Keyed>(
+    link: &mut Link<T>,
+    row: T,
+    came: Summary,
+    low: Fence<'_>,
+    high: Fence<'_>,
+) -> Placed<T> {
     match link {
         Link::Leaf(leaf) => place_in_leaf(Rc::make_mut(leaf), row, low, high),
-        Link::Inner(inner) => place_below(Rc::make_mut(inner), row, low, high),
+        Link::Inner(inner) => place_below(Rc::make_mut(inner), row, came, low, high),
     }
 }
 
 fn place_below<T: Keyed>(
     inner: &mut Inner<T>,
     row: T,
+    came: Summary,
     low: Fence<'_>,
     high: Fence<'_>,
 ) -> Placed<T> {
     let at = inner.route(row.key());
-    let stamp = row.stamp();
     let (child_low, child_high) = fences(&inner.separators, at, low, high);
-    let Placed { replaced, split } = place(&mut inner.children[at], row, child_low, child_high);
+    let Placed {
+        replaced,
+        gone,
+        split,
+    } = place(&mut inner.children[at], row, came, child_low, child_high);
+    inner.amend(at, came, gone);
     let Some(split) = split else {
-        inner.restamp(at, stamp, replaced.as_ref().map(T::stamp));
         return Placed {
             replaced,
+            gone,
             split: None,
         };
     };
-    inner.stamps[at] = inner.children[at].stamp();
-    let stamp = split.right.stamp();
+    let summary = split.right.summary();
+    inner.part(at, summary);
     if inner.children.len() < CHILDREN_MAX {
-        inner.insert_after(at, split.separator, split.right, stamp);
+        inner.insert_after(at, split.separator, split.right, summary);
         return Placed {
             replaced,
+            gone,
             split: None,
         };
     }
@@ -90,14 +110,15 @@ fn place_below<T: Keyed>(
     };
     let (between, mut right) = inner.split_off(middle);
     if at < middle {
-        inner.insert_after(at, split.separator, split.right, stamp);
+        inner.insert_after(at, split.separator, split.right, summary);
     } else {
-        right.insert_after(at - middle, split.separator, split.right, stamp);
+        right.insert_after(at - middle, split.separator, split.right, summary);
     }
     inner.set_skip(shared_length(low, Some(&between)));
     right.set_skip(shared_length(Some(&between), high));
     Placed {
         replaced,
+        gone,
         split: Some(Split {
             separator: between,
             right: Link::inner(right),
@@ -115,6 +136,7 @@ fn place_in_leaf<T: Keyed>(
         Ok(at) => {
             let replaced = std::mem::replace(&mut leaf.rows[at], row);
             return Placed {
+                gone: Summary::of(&replaced),
                 replaced: Some(replaced),
                 split: None,
             };
@@ -125,6 +147,7 @@ fn place_in_leaf<T: Keyed>(
         leaf.insert(at, row);
         return Placed {
             replaced: None,
+            gone: Summary::NONE,
             split: None,
         };
     }
@@ -146,6 +169,7 @@ fn place_in_leaf<T: Keyed>(
     right.set_skip(shared_length(Some(&separator), high));
     Placed {
         replaced: None,
+        gone: Summary::NONE,
         split: Some(Split {
             separator,
             right: Link::leaf(right),

@@ -1,7 +1,7 @@
 //! What is in a node, and how is a key found in it?
 //!
 //! ```text
-//! inner   skip  heads h0 h1 … (×2)  separators s0 s1 …      children c0 c1 c2 …   stamps m0 m1 m2 …
+//! inner   skip  heads h0 h1 … (×2)  separators s0 s1 …      children c0 c1 c2 …   summaries m0 m1 m2 …
 //! leaf    skip  heads h0 h1 h2 …    rows r0 r1 r2 …
 //! ```
 //! Keys under child `i` are ≥ `s(i-1)` and < `s(i)`; at the edges of a node the separators of its
@@ -18,7 +18,7 @@ use std::{cmp::Ordering, ops::Range, rc::Rc};
 
 use arrayvec::ArrayVec;
 
-use super::{Keyed, common_prefix};
+use super::{Keyed, common_prefix, summary::Summary};
 
 /// Most rows of a leaf. Tests use small nodes: trees of many levels with few rows.
 pub(super) const LEAF_ROWS_MAX: usize = if cfg!(test) { 8 } else { 64 };
@@ -49,7 +49,7 @@ pub(super) struct Inner<T> {
     second_heads: ArrayVec<u64, CHILDREN_MAX>,
     pub(super) separators: ArrayVec<Rc<[u8]>, CHILDREN_MAX>,
     pub(super) children: ArrayVec<Link<T>, CHILDREN_MAX>,
-    pub(super) stamps: ArrayVec<u64, CHILDREN_MAX>,
+    pub(super) summaries: ArrayVec<Summary, CHILDREN_MAX>,
 }
 
 /// A shared reference to a node. Two kinds of allocation, because inner nodes are larger.
@@ -214,8 +214,16 @@ impl<T: Keyed> Leaf<T> {
         self.skip
     }
 
-    pub(super) fn stamp(&self) -> u64 {
+    /// Looks at the header of every row.
+    fn max_stamp(&self) -> u64 {
         self.rows.iter().map(T::stamp).max().unwrap_or(0)
+    }
+
+    /// Looks at every byte of every row.
+    pub(super) fn summary(&self) -> Summary {
+        self.rows
+            .iter()
+            .fold(Summary::NONE, |sum, row| sum.join(Summary::of(row)))
     }
 }
 
@@ -224,7 +232,7 @@ impl<T: Keyed> Inner<T> {
     pub(super) fn new(
         separators: ArrayVec<Rc<[u8]>, CHILDREN_MAX>,
         children: ArrayVec<Link<T>, CHILDREN_MAX>,
-        stamps: ArrayVec<u64, CHILDREN_MAX>,
+        summaries: ArrayVec<Summary, CHILDREN_MAX>,
         skip: usize,
     ) -> Self {
         let mut inner = Self {
@@ -233,7 +241,7 @@ impl<T: Keyed> Inner<T> {
             second_heads: ArrayVec::new(),
             separators,
             children,
-            stamps,
+            summaries,
         };
         inner.rehead(skip);
         inner
@@ -253,13 +261,21 @@ impl<T: Keyed> Inner<T> {
         })
     }
 
-    /// Keeps the maximum of child `at` after a row of `stamp` went in and one of `gone` went out.
-    pub(super) fn restamp(&mut self, at: usize, stamp: u64, gone: Option<u64>) {
-        if stamp >= self.stamps[at] {
-            self.stamps[at] = stamp;
-        } else if gone == Some(self.stamps[at]) {
-            self.stamps[at] = self.children[at].stamp();
-        }
+    /// Keeps the summary of child `at` right after a row `came` and a row is `gone` (either may be none).
+    pub(super) fn amend(&mut self, at: usize, came: Summary, gone: Summary) {
+        let with = self.summaries[at].join(came);
+        let stamp = if gone.rows > 0 && gone.stamp == with.stamp && came.stamp < gone.stamp {
+            self.children[at].max_stamp()
+        } else {
+            with.stamp
+        };
+        self.summaries[at] = with.without(gone, stamp);
+    }
+
+    /// Takes the rows of `right`, until now part of child `at`, out of its summary.
+    pub(super) fn part(&mut self, at: usize, right: Summary) {
+        let stamp = self.children[at].max_stamp();
+        self.summaries[at] = self.summaries[at].without(right, stamp);
     }
 
     /// Adds `right` behind child `at`, parted by `separator`. The node must not be full.
@@ -268,22 +284,22 @@ impl<T: Keyed> Inner<T> {
         at: usize,
         separator: Rc<[u8]>,
         right: Link<T>,
-        stamp: u64,
+        summary: Summary,
     ) {
         self.heads.insert(at, head(&separator, self.skip));
         self.second_heads
             .insert(at, head(&separator, self.skip + 8));
         self.separators.insert(at, separator);
         self.children.insert(at + 1, right);
-        self.stamps.insert(at + 1, stamp);
+        self.summaries.insert(at + 1, summary);
     }
 
     /// Takes out child `at` and separator `parted`, the one on its left or its right.
-    pub(super) fn remove(&mut self, at: usize, parted: usize) -> (Link<T>, u64) {
+    pub(super) fn remove(&mut self, at: usize, parted: usize) -> (Link<T>, Summary) {
         self.heads.remove(parted);
         self.second_heads.remove(parted);
         self.separators.remove(parted);
-        (self.children.remove(at), self.stamps.remove(at))
+        (self.children.remove(at), self.summaries.remove(at))
     }
 
     /// Takes out children `from..to` and the separators on their left.
@@ -292,7 +308,7 @@ impl<T: Keyed> Inner<T> {
         self.second_heads.drain(from - 1..to - 1);
         self.separators.drain(from - 1..to - 1);
         self.children.drain(from..to);
-        self.stamps.drain(from..to);
+        self.summaries.drain(from..to);
     }
 
     /// Moves the children from `at ≥ 1` on into a new node; the separator between the two is returned.
@@ -303,7 +319,7 @@ impl<T: Keyed> Inner<T> {
             second_heads: self.second_heads.drain(at..).collect(),
             separators: self.separators.drain(at..).collect(),
             children: self.children.drain(at..).collect(),
-            stamps: self.stamps.drain(at..).collect(),
+            summaries: self.summaries.drain(at..).collect(),
         };
         self.heads.pop();
         self.second_heads.pop();
@@ -319,7 +335,7 @@ impl<T: Keyed> Inner<T> {
         self.separators.push(between);
         self.separators.extend(right.separators);
         self.children.extend(right.children);
-        self.stamps.extend(right.stamps);
+        self.summaries.extend(right.summaries);
         self.rehead(skip);
     }
 
@@ -340,8 +356,10 @@ impl<T: Keyed> Inner<T> {
         self.skip
     }
 
-    pub(super) fn stamp(&self) -> u64 {
-        self.stamps.iter().copied().max().unwrap_or(0)
+    pub(super) fn summary(&self) -> Summary {
+        self.summaries
+            .iter()
+            .fold(Summary::NONE, |sum, below| sum.join(*below))
     }
 }
 
@@ -362,11 +380,19 @@ impl<T: Keyed> Link<T> {
         }
     }
 
-    /// The greatest stamp below: a look at every row of a leaf, at every child of an inner node.
-    pub(super) fn stamp(&self) -> u64 {
+    /// Of all rows below.
+    pub(super) fn summary(&self) -> Summary {
         match self {
-            Self::Leaf(leaf) => leaf.stamp(),
-            Self::Inner(inner) => inner.stamp(),
+            Self::Leaf(leaf) => leaf.summary(),
+            Self::Inner(inner) => inner.summary(),
+        }
+    }
+
+    /// The greatest stamp below.
+    fn max_stamp(&self) -> u64 {
+        match self {
+            Self::Leaf(leaf) => leaf.max_stamp(),
+            Self::Inner(inner) => inner.summary().stamp,
         }
     }
 
@@ -418,8 +444,8 @@ impl<T: Keyed> Link<T> {
                     |skip| -> Vec<u64> { inner.separators.iter().map(|s| head(s, skip)).collect() };
                 assert_eq!(heads(inner.skip), inner.heads[..]);
                 assert_eq!(heads(inner.skip + 8), inner.second_heads[..]);
-                let stamps: Vec<u64> = inner.children.iter().map(Link::stamp).collect();
-                assert_eq!(stamps, inner.stamps[..]);
+                let summaries: Vec<Summary> = inner.children.iter().map(Link::summary).collect();
+                assert_eq!(summaries, inner.summaries[..]);
                 let leafs = inner
                     .children
                     .iter()

@@ -8,7 +8,7 @@
 use std::rc::Rc;
 
 use super::{
-    Keyed, Tree,
+    Keyed, Summary, Tree,
     node::{Fence, Inner, Link, NODE_FILL_MIN, NODE_MERGED_MAX, fences, shared_length},
 };
 
@@ -51,7 +51,7 @@ fn take<T: Keyed>(link: &mut Link<T>, key: &[u8], low: Fence<'_>, high: Fence<'_
             let at = inner.route(key);
             let (child_low, child_high) = fences(&inner.separators, at, low, high);
             let removed = take(&mut inner.children[at], key, child_low, child_high);
-            inner.restamp(at, 0, Some(removed.stamp()));
+            inner.amend(at, Summary::NONE, Summary::of(&removed));
             mend(inner, at, low, high);
             removed
         }
@@ -77,7 +77,7 @@ pub(super) fn remove_if_empty<T: Keyed>(
     }
     if inner.children.len() == 1 {
         inner.children.clear();
-        inner.stamps.clear();
+        inner.summaries.clear();
     } else if at == 0 {
         inner.remove(0, 0);
         widen(inner, 0, Edge::Left, low, high);
@@ -114,8 +114,8 @@ pub(super) fn merge_if_thin<T: Keyed>(
 /// Appends child `left + 1` to child `left`.
 fn merge<T: Keyed>(inner: &mut Inner<T>, left: usize, low: Fence<'_>, high: Fence<'_>) {
     let between = inner.separators[left].clone();
-    let (right, stamp) = inner.remove(left + 1, left);
-    inner.stamps[left] = inner.stamps[left].max(stamp);
+    let (right, summary) = inner.remove(left + 1, left);
+    inner.summaries[left] = inner.summaries[left].join(summary);
     let (low, high) = fences(&inner.separators, left, low, high);
     let skip = shared_length(low, high);
     match (&mut inner.children[left], right) {

@@ -25,6 +25,9 @@ impl Keyed for Row {
     fn stamp(&self) -> u64 {
         self.0.1
     }
+    fn digest(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64_with_seed(&self.0.0, self.0.1)
+    }
 }
 
 type Model = BTreeMap<Vec<u8>, u64>;

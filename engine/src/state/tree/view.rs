@@ -85,8 +85,8 @@ impl<T: Keyed> View<T> {
     pub fn max_stamp(&self, prefix: &[u8]) -> u64 {
         let end = prefix_successor(prefix);
         let fold = Fold {
-            leaf: |rows: &[T]| rows.iter().map(T::stamp).max().unwrap_or(0),
-            whole: Inner::stamp_of,
+            leaf: |rows: &[T]| -> u64 { rows.iter().map(T::stamp).max().unwrap_or(0) },
+            whole: |inner: &Inner<T>, at: usize| inner.summaries[at].stamp,
             join: u64::max,
         };
         self.root
@@ -94,7 +94,7 @@ impl<T: Keyed> View<T> {
             .map_or(0, |root| fold.over(root, Some(prefix), end.as_deref()))
     }
 
-    /// How many keys start with `prefix`. Visits every leaf in between, but no row.
+    /// How many keys start with `prefix`; a walk from the root, however many they are.
     pub fn count_prefix(&self, prefix: &[u8]) -> usize {
         if prefix.is_empty() {
             return self.len;
@@ -102,21 +102,12 @@ impl<T: Keyed> View<T> {
         let end = prefix_successor(prefix);
         let fold = Fold {
             leaf: |rows: &[T]| rows.len(),
-            whole: count_below,
+            whole: |inner: &Inner<T>, at: usize| inner.summaries[at].rows as usize,
             join: |a, b| a + b,
         };
         self.root
             .as_ref()
             .map_or(0, |root| fold.over(root, Some(prefix), end.as_deref()))
-    }
-}
-
-fn count_below<T: Keyed>(inner: &Inner<T>, at: usize) -> usize {
-    match &inner.children[at] {
-        Link::Leaf(leaf) => leaf.rows.len(),
-        Link::Inner(inner) => (0..inner.children.len())
-            .map(|at| count_below(inner, at))
-            .sum(),
     }
 }
 
@@ -153,12 +144,6 @@ impl<L, W, J> Fold<L, W, J> {
                 (first + 1..last).fold(ends, |sum, at| (self.join)(sum, (self.whole)(inner, at)))
             }
         }
-    }
-}
-
-impl<T: Keyed> Inner<T> {
-    fn stamp_of(&self, at: usize) -> u64 {
-        self.stamps[at]
     }
 }
 
