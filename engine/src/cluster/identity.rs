@@ -247,7 +247,8 @@ impl Identity {
     }
 }
 
-fn take_lock(path: &Path) -> Result<File, IdentityError> {
+/// Takes the lock of a data directory; it is held as long as the file is.
+pub fn take_lock(path: &Path) -> Result<File, IdentityError> {
     let io = |error| IdentityError::Io {
         path: path.join(LOCK_FILE),
         error,
