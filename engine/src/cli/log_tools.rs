@@ -70,7 +70,10 @@ pub(super) fn repair(flags: &LogRepair) -> Result<(), CliError> {
         let cut = log::repair_cut_tail(&disk, &LogConfig::default(), stopped.name(*lane))
             .map_err(|error| failed(io::Error::other(error)))?;
         match cut {
-            None => println!("{}: nothing is missing; nothing was changed", path.display()),
+            None => println!(
+                "{}: nothing is missing; nothing was changed",
+                path.display()
+            ),
             Some(cut) => println!(
                 "{}: cut at {}; {} entries are left; what was cut is kept in {}",
                 path.display(),
