@@ -30,10 +30,19 @@ impl SmallDisk {
         let options = CString::new(format!("size={DISK_MIB}m")).unwrap();
         // SAFETY: all pointers are to strings that end in 0 and live through the call.
         let mounted = unsafe {
-            libc::mount(c"tmpfs".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), 0, options.as_ptr().cast())
+            libc::mount(
+                c"tmpfs".as_ptr(),
+                target.as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            )
         };
         if mounted != 0 {
-            eprintln!("NOT TESTED: mounting a small file system: {}", std::io::Error::last_os_error());
+            eprintln!(
+                "NOT TESTED: mounting a small file system: {}",
+                std::io::Error::last_os_error()
+            );
             return None;
         }
         let disk = Self { path };
@@ -67,7 +76,10 @@ fn write_until_full(server: &Server, prefix: &str) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for number in 0..1000 {
         let key = format!("{prefix}/{number:04}");
-        let answer = server.http().put(&format!("/v1/kv/{key}"), &vec![b'x'; 100_000]).unwrap();
+        let answer = server
+            .http()
+            .put(&format!("/v1/kv/{key}"), &vec![b'x'; 100_000])
+            .unwrap();
         match answer.status {
             200 => acknowledged.push(key),
             507 => {
@@ -86,7 +98,10 @@ fn keys(rows: &[Row]) -> Vec<String> {
 
 fn reads_go_on(server: &Server, acknowledged: &[String]) {
     for mode in ["", "&consistent", "&stale"] {
-        let answer = server.http().get(&format!("/v1/kv/?recurse{mode}")).unwrap();
+        let answer = server
+            .http()
+            .get(&format!("/v1/kv/?recurse{mode}"))
+            .unwrap();
         let found = keys(&answer.rows());
         for key in acknowledged {
             assert!(found.contains(key), "{key} is lost (read with {mode:?})");
@@ -102,13 +117,21 @@ fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_space() {
 /// The same while images are written, which need space as well.
 #[test]
 fn a_disk_that_is_full_of_images_and_log_is_no_worse() {
-    full_and_back(&["-set=raft_snapshot_threshold=20", "-set=raft_snapshot_interval=50ms"]);
+    full_and_back(&[
+        "-set=raft_snapshot_threshold=20",
+        "-set=raft_snapshot_interval=50ms",
+    ]);
 }
 
 fn full_and_back(flags: &[&str]) {
     let mut group = Group::empty();
-    let Some(disk) = SmallDisk::mount(group.home().join("small")) else { return };
-    let mut all = vec!["-bootstrap".to_owned(), format!("-data-dir={}", disk.data().display())];
+    let Some(disk) = SmallDisk::mount(group.home().join("small")) else {
+        return;
+    };
+    let mut all = vec![
+        "-bootstrap".to_owned(),
+        format!("-data-dir={}", disk.data().display()),
+    ];
     all.extend(flags.iter().map(|flag| (*flag).to_owned()));
     let server = group.add_plain(&all);
     server.data = disk.data();
@@ -125,16 +148,29 @@ fn full_and_back(flags: &[&str]) {
     let pid = group[0].pid();
     disk.make_room();
     wait_for("writes resume", || {
-        let answer = group[0].http().put("/v1/kv/after", b"x").map_err(|why| format!("{why:?}"))?;
-        check(answer.is_true(), || format!("{} {}", answer.status, answer.text()))
+        let answer = group[0]
+            .http()
+            .put("/v1/kv/after", b"x")
+            .map_err(|why| format!("{why:?}"))?;
+        check(answer.is_true(), || {
+            format!("{} {}", answer.status, answer.text())
+        })
     });
-    assert_eq!((group[0].pid(), group[0].ended()), (pid, None), "without a restart");
+    assert_eq!(
+        (group[0].pid(), group[0].ended()),
+        (pid, None),
+        "without a restart"
+    );
     acknowledged.push("after".to_owned());
     reads_go_on(&group[0], &acknowledged);
     acknowledged.extend(write_until_full(&group[0], "second"));
     reads_go_on(&group[0], &acknowledged);
     let found = group.wait_for_equal_states().len();
-    assert_eq!(found, acknowledged.len(), "what was refused was not written");
+    assert_eq!(
+        found,
+        acknowledged.len(),
+        "what was refused was not written"
+    );
     drop(group);
     drop(disk);
 }
@@ -142,8 +178,12 @@ fn full_and_back(flags: &[&str]) {
 #[test]
 fn a_follower_with_a_full_disk_holds_up_nobody_and_catches_up() {
     let mut group = Group::new(3, &[]);
-    let Some(disk) = SmallDisk::mount(group.home().join("small")) else { return };
-    group[2].flags.retain(|flag| !flag.starts_with("-data-dir="));
+    let Some(disk) = SmallDisk::mount(group.home().join("small")) else {
+        return;
+    };
+    group[2]
+        .flags
+        .retain(|flag| !flag.starts_with("-data-dir="));
     let data = format!("-data-dir={}", disk.data().display());
     group[2].flags.push(data);
     group[2].data = disk.data();
@@ -157,17 +197,27 @@ fn a_follower_with_a_full_disk_holds_up_nobody_and_catches_up() {
     let mut acknowledged = Vec::new();
     for number in 0..250 {
         let key = format!("key/{number:04}");
-        let answer = group[leader].http().put(&format!("/v1/kv/{key}"), &vec![b'x'; 100_000]).unwrap();
+        let answer = group[leader]
+            .http()
+            .put(&format!("/v1/kv/{key}"), &vec![b'x'; 100_000])
+            .unwrap();
         assert!(answer.is_true(), "{}: {}", answer.status, answer.text());
         acknowledged.push(key);
     }
     let stale = group[2].http().get("/v1/kv/?recurse&stale").unwrap().rows();
-    assert!(stale.len() < acknowledged.len(), "its disk cannot hold all of it");
+    assert!(
+        stale.len() < acknowledged.len(),
+        "its disk cannot hold all of it"
+    );
     reads_go_on(&group[leader], &acknowledged);
     let pid = group[2].pid();
     disk.make_room();
     assert_eq!(keys(&group.wait_for_equal_states()), acknowledged);
-    assert_eq!((group[2].pid(), group[2].ended()), (pid, None), "without a restart");
+    assert_eq!(
+        (group[2].pid(), group[2].ended()),
+        (pid, None),
+        "without a restart"
+    );
     drop(group);
     drop(disk);
 }
@@ -176,8 +226,12 @@ fn a_follower_with_a_full_disk_holds_up_nobody_and_catches_up() {
 #[test]
 fn a_leader_with_a_full_disk_says_so_and_loses_nothing() {
     let mut group = Group::new(3, &[]);
-    let Some(disk) = SmallDisk::mount(group.home().join("small")) else { return };
-    group[0].flags.retain(|flag| !flag.starts_with("-data-dir="));
+    let Some(disk) = SmallDisk::mount(group.home().join("small")) else {
+        return;
+    };
+    group[0]
+        .flags
+        .retain(|flag| !flag.starts_with("-data-dir="));
     let data = format!("-data-dir={}", disk.data().display());
     group[0].flags.push(data);
     group[0].data = disk.data();
@@ -190,7 +244,10 @@ fn a_leader_with_a_full_disk_says_so_and_loses_nothing() {
     }
     let acknowledged = write_until_full(&group[0], "key");
     reads_go_on(&group[0], &acknowledged);
-    let through_another = group[1].http().put("/v1/kv/more", &vec![b'x'; 100_000]).unwrap();
+    let through_another = group[1]
+        .http()
+        .put("/v1/kv/more", &vec![b'x'; 100_000])
+        .unwrap();
     assert_eq!(through_another.status, 507, "{}", through_another.text());
     group[0].kill();
     put(&group, 1, "zz");
@@ -206,7 +263,11 @@ fn a_leader_with_a_full_disk_says_so_and_loses_nothing() {
 // ---------------------------------------------------------------- damaged
 
 fn flip(file: &Path, offset: u64) {
-    let mut open = fs::File::options().read(true).write(true).open(file).unwrap();
+    let mut open = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(file)
+        .unwrap();
     let mut byte = [0];
     open.seek(SeekFrom::Start(offset)).unwrap();
     open.read_exact(&mut byte).unwrap();
@@ -218,14 +279,20 @@ fn flip(file: &Path, offset: u64) {
 /// Writes enough for a few segments.
 fn fill(server: &Server, keys: usize, bytes: usize) {
     for key in 0..keys {
-        let answer = server.http().put(&format!("/v1/kv/fill/{key:04}"), &vec![b'f'; bytes]).unwrap();
+        let answer = server
+            .http()
+            .put(&format!("/v1/kv/fill/{key:04}"), &vec![b'f'; bytes])
+            .unwrap();
         assert!(answer.is_true(), "{} {}", answer.status, answer.text());
     }
 }
 
 fn put(group: &Group, at: usize, key: &str) {
     wait_for(&format!("{key} is written"), || {
-        let answer = group[at].http().put(&format!("/v1/kv/{key}"), b"x").map_err(|why| format!("{why:?}"))?;
+        let answer = group[at]
+            .http()
+            .put(&format!("/v1/kv/{key}"), b"x")
+            .map_err(|why| format!("{why:?}"))?;
         check(answer.is_true(), || answer.text())
     });
 }
@@ -264,7 +331,10 @@ fn a_damaged_log_is_repaired_from_the_peers() {
     group[damaged].start();
     group.wait_for_leader();
     group.wait_for_equal_states();
-    eprintln!("reported {said} times, now {}", group[damaged].log_text().matches("corrupt record").count());
+    eprintln!(
+        "reported {said} times, now {}",
+        group[damaged].log_text().matches("corrupt record").count()
+    );
 }
 
 #[test]
@@ -278,7 +348,10 @@ fn a_damaged_tail_is_asked_for_and_not_cut() {
         // Everything near the end: the last entries, hard states and marks.
         let (segment, end) = end_of_log(&group[damaged]);
         for block in 0..3 + round as u64 {
-            flip(&segment, end.saturating_sub(block * 4096 + 2000 - 300 * round as u64));
+            flip(
+                &segment,
+                end.saturating_sub(block * 4096 + 2000 - 300 * round as u64),
+            );
         }
         group[damaged].start();
         put(&group, (damaged + 1) % 3, &format!("round/{round}"));
@@ -286,7 +359,11 @@ fn a_damaged_tail_is_asked_for_and_not_cut() {
         let rows = group.wait_for_equal_states();
         assert_eq!(rows.len(), 21 + round);
     }
-    let reported = group.servers.iter().filter(|server| server.log_text().contains("corrupt record")).count();
+    let reported = group
+        .servers
+        .iter()
+        .filter(|server| server.log_text().contains("corrupt record"))
+        .count();
     assert!(reported > 0, "no damage was seen: the test proves nothing");
 }
 
@@ -295,7 +372,9 @@ fn a_damaged_tail_is_asked_for_and_not_cut() {
 fn end_of_log(server: &Server) -> (PathBuf, u64) {
     for segment in server.segments().into_iter().rev() {
         let bytes = fs::read(&segment).unwrap();
-        let used = bytes.chunks(4096).rposition(|block| block[..256].iter().any(|byte| *byte != 0));
+        let used = bytes
+            .chunks(4096)
+            .rposition(|block| block[..256].iter().any(|byte| *byte != 0));
         if let Some(block) = used {
             return (segment, (block as u64 + 1) * 4096);
         }
@@ -337,7 +416,10 @@ fn a_lone_server_with_a_damaged_log_refuses_and_says_where() {
         .filter_map(|digits| digits.parse().ok())
         .filter(|offset| (1_500_000..=2_000_000).contains(offset))
         .collect();
-    assert!(!numbers.is_empty(), "the offset of the batch is named: {said}");
+    assert!(
+        !numbers.is_empty(),
+        "the offset of the batch is named: {said}"
+    );
     // It changed nothing: with the byte mended it starts and has everything.
     flip(&segment, 2_000_000);
     group[0].start();

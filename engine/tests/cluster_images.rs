@@ -7,17 +7,27 @@ use std::{net::SocketAddr, thread::sleep, time::Duration};
 use cluster::{check, group::Group, load::Load, server::Server, wait_for};
 
 /// Images after a few entries, and nothing kept behind them: who was away needs one.
-const SMALL: [&str; 3] =
-    ["-set=raft_snapshot_threshold=50", "-set=raft_snapshot_interval=50ms", "-set=raft_trailing_logs=0"];
+const SMALL: [&str; 3] = [
+    "-set=raft_snapshot_threshold=50",
+    "-set=raft_snapshot_interval=50ms",
+    "-set=raft_trailing_logs=0",
+];
 
 fn addresses(group: &Group) -> Vec<SocketAddr> {
-    group.servers.iter().filter(|server| server.is_running()).map(Server::http_address).collect()
+    group
+        .servers
+        .iter()
+        .filter(|server| server.is_running())
+        .map(Server::http_address)
+        .collect()
 }
 
 fn wait_for_new_image(server: &Server, before: &[String]) {
     wait_for(&format!("{} writes an image", server.name), || {
         let images = server.images();
-        let new = images.iter().any(|image| !before.contains(image) && !image.contains("tmp"));
+        let new = images
+            .iter()
+            .any(|image| !before.contains(image) && !image.contains("tmp"));
         check(new, || format!("{images:?}"))
     });
 }
@@ -36,20 +46,36 @@ fn a_server_comes_back_from_image_and_log() {
     }
     let history = load.finish();
     history.check(&group.wait_for_equal_states());
-    assert!(group[0].images().len() <= 3, "older images are removed: {:?}", group[0].images());
+    assert!(
+        group[0].images().len() <= 3,
+        "older images are removed: {:?}",
+        group[0].images()
+    );
     // The image really was what it came back from.
     group[0].stop();
     group[0].start();
     group.wait_for_leader();
     let replayed = group[0].log_text();
-    let last = replayed.lines().rev().find(|line| line.contains("log recovered")).expect("it says what it read");
+    let last = replayed
+        .lines()
+        .rev()
+        .find(|line| line.contains("log recovered"))
+        .expect("it says what it read");
     let entries: u64 = number_after(last, "entries=");
-    assert!(entries < history.count(cluster::load::Fate::Acknowledged) as u64 + 1000, "{last}");
+    assert!(
+        entries < history.count(cluster::load::Fate::Acknowledged) as u64 + 1000,
+        "{last}"
+    );
     history.check(&group.wait_for_equal_states());
 }
 
 fn number_after(line: &str, name: &str) -> u64 {
-    let digits = line.split(name).nth(1).expect(name).chars().take_while(char::is_ascii_digit);
+    let digits = line
+        .split(name)
+        .nth(1)
+        .expect(name)
+        .chars()
+        .take_while(char::is_ascii_digit);
     digits.collect::<String>().parse().expect(name)
 }
 
@@ -74,14 +100,23 @@ fn images_under_load_and_kills_lose_nothing() {
     let history = load.finish();
     group.wait_for_leader();
     history.check(&group.wait_for_equal_states());
-    let fetched = group.servers.iter().filter(|server| server.log_text().contains("installed the leader's image"));
-    assert!(fetched.count() > 0, "nobody ever needed an image: the test proves nothing");
+    let fetched = group
+        .servers
+        .iter()
+        .filter(|server| server.log_text().contains("installed the leader's image"));
+    assert!(
+        fetched.count() > 0,
+        "nobody ever needed an image: the test proves nothing"
+    );
 }
 
 /// Values that make an image of many pieces.
 fn fill(group: &Group, at: usize, round: u8) {
     for key in 0..120 {
-        let answer = group[at].http().put(&format!("/v1/kv/fill/{key}"), &vec![round; 200_000]).unwrap();
+        let answer = group[at]
+            .http()
+            .put(&format!("/v1/kv/fill/{key}"), &vec![round; 200_000])
+            .unwrap();
         assert!(answer.is_true(), "{} {}", answer.status, answer.text());
     }
 }
@@ -103,11 +138,19 @@ fn with_a_follower_far_behind() -> (Group, usize) {
 fn a_follower_far_behind_is_killed_while_it_fetches_the_image() {
     let (mut group, behind) = with_a_follower_far_behind();
     for pause_ms in [0, 5, 20, 50, 100, 200] {
-        let said = group[behind].log_text().matches("fetching the image").count();
+        let said = group[behind]
+            .log_text()
+            .matches("fetching the image")
+            .count();
         group[behind].start();
         wait_for("a fetch begins", || {
-            let now = group[behind].log_text().matches("fetching the image").count();
-            check(now > said || installed(&group[behind]), || "it does not".to_owned())
+            let now = group[behind]
+                .log_text()
+                .matches("fetching the image")
+                .count();
+            check(now > said || installed(&group[behind]), || {
+                "it does not".to_owned()
+            })
         });
         sleep(Duration::from_millis(pause_ms));
         group[behind].kill();
@@ -122,7 +165,10 @@ fn the_leader_is_killed_while_a_follower_fetches_its_image() {
     group[behind].start();
     for pause_ms in [0, 30, 100] {
         wait_for("a fetch begins", || {
-            check(group[behind].log_text().contains("fetching the image"), || "it does not".to_owned())
+            check(
+                group[behind].log_text().contains("fetching the image"),
+                || "it does not".to_owned(),
+            )
         });
         sleep(Duration::from_millis(pause_ms));
         let leader = group.wait_for_leader();
@@ -140,6 +186,12 @@ fn converges(group: &Group, behind: usize) {
     group.wait_for_leader();
     let rows = group.wait_for_equal_states();
     assert_eq!(rows.len(), 120);
-    assert!(rows.iter().all(|row| row.value == [2; 200_000]), "the newest values are there");
-    assert!(installed(&group[behind]), "no image was needed: the test proves nothing");
+    assert!(
+        rows.iter().all(|row| row.value == [2; 200_000]),
+        "the newest values are there"
+    );
+    assert!(
+        installed(&group[behind]),
+        "no image was needed: the test proves nothing"
+    );
 }

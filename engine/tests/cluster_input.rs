@@ -21,21 +21,39 @@ use wire::{Command, FrameKind, Hello, KvCommand, KvVerb, Reply, ReplyBody, Role,
 fn serves(server: &Server) {
     let answer = server.http().put("/v1/kv/others", b"unaffected").unwrap();
     assert!(answer.is_true(), "{} {}", answer.status, answer.text());
-    assert_eq!(server.http().get("/v1/kv/others?raw").unwrap().body, b"unaffected");
+    assert_eq!(
+        server.http().get("/v1/kv/others?raw").unwrap().body,
+        b"unaffected"
+    );
     let mut native = Raw::introduced(server.server_address(), Role::Client);
     native.send(&frame(FrameKind::Propose, 7, command("native", b"value")));
     let reply = native.next().unwrap().expect("a reply");
     assert_eq!(reply.request.0, 7);
-    assert!(matches!(Reply::decode(&reply.payload).unwrap().body, ReplyBody::Written { ok: true, .. }));
+    assert!(matches!(
+        Reply::decode(&reply.payload).unwrap().body,
+        ReplyBody::Written { ok: true, .. }
+    ));
 }
 
 fn command(key: &str, value: &[u8]) -> bytes::Bytes {
     let verb = KvVerb::Set;
-    Command::Kv(KvCommand { verb, key: key.as_bytes(), value, flags: 0, index: 0, session: b"" }).encode()
+    Command::Kv(KvCommand {
+        verb,
+        key: key.as_bytes(),
+        value,
+        flags: 0,
+        index: 0,
+        session: b"",
+    })
+    .encode()
 }
 
 fn hello() -> BytesMut {
-    let hello = Hello { protocol: limits::PROTOCOL_VERSION, role: Role::Client, ..Hello::default() };
+    let hello = Hello {
+        protocol: limits::PROTOCOL_VERSION,
+        role: Role::Client,
+        ..Hello::default()
+    };
     let mut out = BytesMut::new();
     frame(FrameKind::Hello, 0, hello.encode()).encode(&mut out);
     out
@@ -57,7 +75,9 @@ fn garbage_on_the_server_port_ends_its_own_connection_only() {
         vec![0xff; 4096],
         newer.to_vec(),
         damaged,
-        (0..64 * 1024u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect(),
+        (0..64 * 1024u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect(),
     ];
     for input in &inputs {
         let mut raw = Raw::connect(server.server_address());
@@ -80,12 +100,19 @@ fn garbage_on_the_server_port_ends_its_own_connection_only() {
 fn a_frame_of_the_wrong_kind_or_size_ends_its_own_connection_only() {
     let group = Group::formed(1, &[]);
     let server = &group[0];
-    for kind in [FrameKind::Raft, FrameKind::ImageFetch, FrameKind::BootstrapCommit] {
+    for kind in [
+        FrameKind::Raft,
+        FrameKind::ImageFetch,
+        FrameKind::BootstrapCommit,
+    ] {
         let mut raw = Raw::introduced(server.server_address(), Role::Client);
         raw.send(&frame(kind, 1, bytes::Bytes::from_static(b"not a table")));
         // Refused in words, or closed; but never silence.
         if let Some(reply) = raw.next().unwrap() {
-            assert!(matches!(Reply::decode(&reply.payload).unwrap().body, ReplyBody::Failed(_)));
+            assert!(matches!(
+                Reply::decode(&reply.payload).unwrap().body,
+                ReplyBody::Failed(_)
+            ));
         }
         serves(server);
     }
@@ -112,17 +139,30 @@ fn a_command_that_makes_no_sense_is_refused_in_words() {
     let mut raw = Raw::introduced(group[0].server_address(), Role::Client);
     let mut shard = frame(FrameKind::Propose, 2, command("k", b"v"));
     shard.shard = wire::ShardId(5);
-    for bad in [frame(FrameKind::Propose, 1, bytes::Bytes::from_static(b"no table")), shard] {
+    for bad in [
+        frame(
+            FrameKind::Propose,
+            1,
+            bytes::Bytes::from_static(b"no table"),
+        ),
+        shard,
+    ] {
         let request = bad.request;
         raw.send(&bad);
         let reply = raw.next().unwrap().expect("a reply");
         assert_eq!(reply.request, request);
-        assert!(matches!(Reply::decode(&reply.payload).unwrap().body, ReplyBody::Failed(_)));
+        assert!(matches!(
+            Reply::decode(&reply.payload).unwrap().body,
+            ReplyBody::Failed(_)
+        ));
     }
     // The connection goes on.
     raw.send(&frame(FrameKind::Propose, 3, command("k", b"v")));
     let reply = raw.next().unwrap().expect("a reply");
-    assert!(matches!(Reply::decode(&reply.payload).unwrap().body, ReplyBody::Written { ok: true, .. }));
+    assert!(matches!(
+        Reply::decode(&reply.payload).unwrap().body,
+        ReplyBody::Written { ok: true, .. }
+    ));
 }
 
 /// A native client that closed its sending side got none of the answers under way.
@@ -130,16 +170,24 @@ fn a_command_that_makes_no_sense_is_refused_in_words() {
 fn half_closed_connections_get_their_answers() {
     let group = Group::formed(1, &[]);
     let mut http = TcpStream::connect(group[0].http_address()).unwrap();
-    http.write_all(b"PUT /v1/kv/half HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nvalue").unwrap();
+    http.write_all(b"PUT /v1/kv/half HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nvalue")
+        .unwrap();
     http.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     http.set_read_timeout(Some(cluster::PATIENCE)).unwrap();
     http.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("true"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("true"),
+        "{answer}"
+    );
 
     let mut native = Raw::introduced(group[0].server_address(), Role::Client);
     for request in 1..=20 {
-        native.send(&frame(FrameKind::Propose, request, command("half", b"closed")));
+        native.send(&frame(
+            FrameKind::Propose,
+            request,
+            command("half", b"closed"),
+        ));
     }
     native.stream.shutdown(Shutdown::Write).unwrap();
     let mut answered = 0;
@@ -157,13 +205,21 @@ fn those_who_send_slowly_or_do_not_read_hold_up_nobody() {
     let server = &group[0];
     let value = vec![b'v'; 256 * 1024];
     for at in 0..64 {
-        assert!(server.http().put(&format!("/v1/kv/big/{at}"), &value).unwrap().is_true());
+        assert!(
+            server
+                .http()
+                .put(&format!("/v1/kv/big/{at}"), &value)
+                .unwrap()
+                .is_true()
+        );
     }
     // They ask for everything and read nothing.
     let deaf: Vec<TcpStream> = (0..8)
         .map(|_| {
             let mut stream = TcpStream::connect(server.http_address()).unwrap();
-            stream.write_all(b"GET /v1/kv/big/?recurse HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            stream
+                .write_all(b"GET /v1/kv/big/?recurse HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
             stream
         })
         .collect();
@@ -183,9 +239,17 @@ fn those_who_send_slowly_or_do_not_read_hold_up_nobody() {
     // They begin, and do not go on.
     let slow: Vec<TcpStream> = (0..8)
         .map(|at| {
-            let address = if at % 2 == 0 { server.http_address() } else { server.server_address() };
+            let address = if at % 2 == 0 {
+                server.http_address()
+            } else {
+                server.server_address()
+            };
             let mut stream = TcpStream::connect(address).unwrap();
-            let begun: &[u8] = if at % 2 == 0 { b"PUT /v1/kv/slow HTT" } else { &hello()[..7] };
+            let begun: &[u8] = if at % 2 == 0 {
+                b"PUT /v1/kv/slow HTT"
+            } else {
+                &hello()[..7]
+            };
             stream.write_all(begun).unwrap();
             stream
         })
@@ -194,7 +258,11 @@ fn those_who_send_slowly_or_do_not_read_hold_up_nobody() {
     for _ in 0..100 {
         serves(server);
     }
-    assert!(began.elapsed() < Duration::from_secs(60), "others were held up: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "others were held up: {:?}",
+        began.elapsed()
+    );
     drop((deaf, slow));
 }
 
@@ -203,14 +271,28 @@ fn what_is_too_long_is_refused_by_name_over_http() {
     let group = Group::formed(1, &[]);
     let http = group[0].http();
     let max = limits::VALUE_BYTES_MAX;
-    assert!(http.put("/v1/kv/longest", &vec![b'x'; max]).unwrap().is_true());
+    assert!(
+        http.put("/v1/kv/longest", &vec![b'x'; max])
+            .unwrap()
+            .is_true()
+    );
     assert_eq!(http.get("/v1/kv/longest?raw").unwrap().body.len(), max);
     let answer = http.put("/v1/kv/longer", &vec![b'x'; max + 1]).unwrap();
-    assert!(answer.status == 413 && answer.text().contains(&max.to_string()), "{} {}", answer.status, answer.text());
+    assert!(
+        answer.status == 413 && answer.text().contains(&max.to_string()),
+        "{} {}",
+        answer.status,
+        answer.text()
+    );
     let key = "k".repeat(limits::KEY_BYTES_MAX);
     assert!(http.put(&format!("/v1/kv/{key}"), b"x").unwrap().is_true());
     let answer = http.put(&format!("/v1/kv/{key}k"), b"x").unwrap();
-    assert!(answer.status == 414 && answer.text().contains("too long"), "{} {}", answer.status, answer.text());
+    assert!(
+        answer.status == 414 && answer.text().contains("too long"),
+        "{} {}",
+        answer.status,
+        answer.text()
+    );
     assert_eq!(http.get("/v1/kv/longer").unwrap().status, 404);
     serves(&group[0]);
 }
@@ -218,11 +300,19 @@ fn what_is_too_long_is_refused_by_name_over_http() {
 #[test]
 fn thousands_of_connections_that_come_and_go_leave_nothing_behind() {
     let group = Group::formed(1, &[]);
-    let descriptors = |server: &Server| std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    let descriptors = |server: &Server| {
+        std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
+            .unwrap()
+            .count()
+    };
     serves(&group[0]);
     let before = descriptors(&group[0]);
     for round in 0..1500 {
-        let address = if round % 2 == 0 { group[0].http_address() } else { group[0].server_address() };
+        let address = if round % 2 == 0 {
+            group[0].http_address()
+        } else {
+            group[0].server_address()
+        };
         let mut stream = TcpStream::connect(address).unwrap();
         if round % 3 == 0 {
             let _ = stream.write_all(b"garbage garbage garbage garbage garbage garbage\r\n\r\n");
@@ -231,6 +321,8 @@ fn thousands_of_connections_that_come_and_go_leave_nothing_behind() {
     serves(&group[0]);
     wait_for("descriptors are given back", || {
         let now = descriptors(&group[0]);
-        cluster::check(now <= before + 16, || format!("{now} descriptors, {before} before"))
+        cluster::check(now <= before + 16, || {
+            format!("{now} descriptors, {before} before")
+        })
     });
 }

@@ -25,7 +25,10 @@ fn addresses(group: &Group) -> Vec<SocketAddr> {
 /// What a client that insists on the newest state finds.
 fn read_all(group: &Group) -> Vec<cluster::http::Row> {
     wait_for("a consistent listing", || {
-        let answer = group[0].http().get("/v1/kv/?recurse&consistent").map_err(|why| format!("{why:?}"))?;
+        let answer = group[0]
+            .http()
+            .get("/v1/kv/?recurse&consistent")
+            .map_err(|why| format!("{why:?}"))?;
         check(answer.status == 200, || answer.text()).map(|()| answer.rows())
     })
 }
@@ -105,28 +108,44 @@ fn bears_its_tolerance_and_no_more(size: usize) {
     let leader = group.wait_for_leader();
     group[leader].kill();
     acknowledges_nothing_and_says_so(&group);
-    let back = (0..size).find(|at| !group[*at].is_running()).expect("some were killed");
+    let back = (0..size)
+        .find(|at| !group[*at].is_running())
+        .expect("some were killed");
     group[back].start();
     put(&group, "after");
     for key in ["within", "before", "after"] {
-        let read = running(&group)[0].http().get(&format!("/v1/kv/{key}?consistent")).unwrap();
+        let read = running(&group)[0]
+            .http()
+            .get(&format!("/v1/kv/{key}?consistent"))
+            .unwrap();
         assert_eq!(read.status, 200, "{key}");
     }
     group.start_all();
     group.wait_for_leader();
-    let keys: Vec<String> = group.wait_for_equal_states().into_iter().map(|row| row.key).collect();
+    let keys: Vec<String> = group
+        .wait_for_equal_states()
+        .into_iter()
+        .map(|row| row.key)
+        .collect();
     // A write that was refused without a leader may not appear later.
     assert_eq!(keys, ["after", "before", "within"]);
 }
 
 fn running(group: &Group) -> Vec<&Server> {
-    group.servers.iter().filter(|server| server.is_running()).collect()
+    group
+        .servers
+        .iter()
+        .filter(|server| server.is_running())
+        .collect()
 }
 
 /// Writes through any running server until it is acknowledged.
 fn put(group: &Group, key: &str) {
     wait_for(&format!("{key} is written"), || {
-        let answer = running(group)[0].http().put(&format!("/v1/kv/{key}"), b"x").map_err(|why| format!("{why:?}"))?;
+        let answer = running(group)[0]
+            .http()
+            .put(&format!("/v1/kv/{key}"), b"x")
+            .map_err(|why| format!("{why:?}"))?;
         check(answer.is_true(), || answer.text())
     });
 }
@@ -136,27 +155,41 @@ fn acknowledges_nothing_and_says_so(group: &Group) {
     for server in running(group) {
         // The old leader's followers need an election timeout to notice; then none of them knows one.
         wait_for("the leader is missed", || {
-            let leader = server.http().get("/v1/status/leader").map_err(|why| format!("{why:?}"))?;
+            let leader = server
+                .http()
+                .get("/v1/status/leader")
+                .map_err(|why| format!("{why:?}"))?;
             check(leader.text().trim() == "\"\"", || leader.text())
         });
         let stale = server.http().get("/v1/kv/before?stale").unwrap();
         assert_eq!(stale.status, 200, "stale reads go on");
         assert_eq!(stale.header("x-consul-knownleader"), "false");
-        let contact: u64 = stale.header("x-consul-lastcontact").parse().expect("LastContact is a number");
+        let contact: u64 = stale
+            .header("x-consul-lastcontact")
+            .parse()
+            .expect("LastContact is a number");
         assert!(contact > 0, "how old the answer may be is said");
     }
     let asked: Vec<_> = running(group)
         .into_iter()
         .flat_map(|server| {
             let address = server.http_address();
-            ["write", "default", "consistent"].map(move |what| thread::spawn(move || (what, held(address, what))))
+            ["write", "default", "consistent"]
+                .map(move |what| thread::spawn(move || (what, held(address, what))))
         })
         .collect();
     for asker in asked {
         let (what, (status, text, waited)) = asker.join().expect("a client ends");
-        assert_eq!((status, text.as_str()), (500, "No cluster leader"), "{what}");
+        assert_eq!(
+            (status, text.as_str()),
+            (500, "No cluster leader"),
+            "{what}"
+        );
         // The hold time (7 s) is a promise; how much longer a loaded machine takes is not.
-        assert!(waited >= Duration::from_secs(6), "{what} was refused after {waited:?}, not held");
+        assert!(
+            waited >= Duration::from_secs(6),
+            "{what} was refused after {waited:?}, not held"
+        );
     }
 }
 

@@ -9,14 +9,24 @@ use cluster::{PATIENCE, check, group::Group, http::Http, server::Server, wait_fo
 /// Waits until the server answers a write, and says what it answered.
 fn first_write(server: &Server) {
     wait_for(&format!("{} takes a write", server.name), || {
-        let answer = server.http().put("/v1/kv/first", b"1").map_err(|why| format!("{why:?}"))?;
-        check(answer.is_true(), || format!("{} {}", answer.status, answer.text()))
+        let answer = server
+            .http()
+            .put("/v1/kv/first", b"1")
+            .map_err(|why| format!("{why:?}"))?;
+        check(answer.is_true(), || {
+            format!("{} {}", answer.status, answer.text())
+        })
     });
 }
 
 fn dev(group: &Group) -> Server {
     let ip = group.ip(0);
-    let flags = ["-dev".to_owned(), format!("-bind={ip}"), format!("-client={ip}"), "-executors=1".to_owned()];
+    let flags = [
+        "-dev".to_owned(),
+        format!("-bind={ip}"),
+        format!("-client={ip}"),
+        "-executors=1".to_owned(),
+    ];
     Server::new(group.home(), "dev", ip, flags.to_vec())
 }
 
@@ -28,11 +38,19 @@ fn dev_serves_stops_on_either_signal_and_leaves_nothing_behind() {
         server.start();
         first_write(&server);
         assert_eq!(server.http().get("/v1/kv/first?raw").unwrap().body, b"1");
-        assert_eq!(fs::read_dir(server.temporary()).unwrap().count(), 1, "its data lie in a temporary directory");
+        assert_eq!(
+            fs::read_dir(server.temporary()).unwrap().count(),
+            1,
+            "its data lie in a temporary directory"
+        );
         server.signal(signal);
         let status = server.wait_for_exit();
         assert!(status.success(), "signal {signal}: {status}");
-        assert_eq!(fs::read_dir(server.temporary()).unwrap().count(), 0, "the temporary directory is removed");
+        assert_eq!(
+            fs::read_dir(server.temporary()).unwrap().count(),
+            0,
+            "the temporary directory is removed"
+        );
     }
 }
 
@@ -58,13 +76,24 @@ fn a_sole_server_comes_back_from_its_data_directory_alone() {
     server.start();
     first_write(server);
     for round in 0..3 {
-        server.http().put(&format!("/v1/kv/round/{round}"), b"kept").unwrap();
-        if round % 2 == 0 { server.kill() } else { server.stop() }
+        server
+            .http()
+            .put(&format!("/v1/kv/round/{round}"), b"kept")
+            .unwrap();
+        if round % 2 == 0 {
+            server.kill()
+        } else {
+            server.stop()
+        }
         // Without -bootstrap: what it needs to know is in its data.
         server.flags.retain(|flag| flag != "-bootstrap");
         server.start();
         first_write(server);
-        let rows = server.http().get("/v1/kv/round/?recurse&consistent").unwrap().rows();
+        let rows = server
+            .http()
+            .get("/v1/kv/round/?recurse&consistent")
+            .unwrap()
+            .rows();
         assert_eq!(rows.len(), round + 1);
     }
 }
@@ -88,11 +117,17 @@ fn three_servers_form_one_cluster_in_whatever_order_and_each_serves_all() {
 fn each_serves_all(group: &Group, leader: usize) {
     for writer in 0..3 {
         let key = format!("/v1/kv/by/{writer}");
-        let written = group[writer].http().put(&format!("{key}?flags=7"), b"value").unwrap();
+        let written = group[writer]
+            .http()
+            .put(&format!("{key}?flags=7"), b"value")
+            .unwrap();
         assert!(written.is_true(), "{} {}", written.status, written.text());
         for reader in 0..3 {
             for mode in ["", "&consistent"] {
-                let read = group[reader].http().get(&format!("{key}?dc=dc1{mode}")).unwrap();
+                let read = group[reader]
+                    .http()
+                    .get(&format!("{key}?dc=dc1{mode}"))
+                    .unwrap();
                 let row = read.rows().pop().expect("an acknowledged write is read");
                 assert_eq!((row.value.as_slice(), row.flags), (b"value".as_slice(), 7));
                 assert_eq!(read.header("x-consul-index"), row.modify_index.to_string());
@@ -100,12 +135,21 @@ fn each_serves_all(group: &Group, leader: usize) {
                 assert_eq!(read.header("x-consul-lastcontact"), "0");
             }
             let stale = wait_for("a stale read catches up", || {
-                let read = group[reader].http().get(&format!("{key}?stale")).map_err(|why| format!("{why:?}"))?;
+                let read = group[reader]
+                    .http()
+                    .get(&format!("{key}?stale"))
+                    .map_err(|why| format!("{why:?}"))?;
                 check(read.status == 200, || format!("{}", read.status)).map(|()| read)
             });
             assert_eq!(stale.header("x-consul-knownleader"), "true");
-            let contact: u64 = stale.header("x-consul-lastcontact").parse().expect("LastContact is a number");
-            assert!(reader != leader || contact == 0, "the leader is in contact with itself");
+            let contact: u64 = stale
+                .header("x-consul-lastcontact")
+                .parse()
+                .expect("LastContact is a number");
+            assert!(
+                reader != leader || contact == 0,
+                "the leader is in contact with itself"
+            );
         }
     }
     let keys = group[leader].http().get("/v1/kv/by/?keys").unwrap().json();
@@ -113,7 +157,9 @@ fn each_serves_all(group: &Group, leader: usize) {
 }
 
 fn one_peer_set(group: &Group) {
-    let mut wanted: Vec<String> = (0..3).map(|at| group[at].server_address().to_string()).collect();
+    let mut wanted: Vec<String> = (0..3)
+        .map(|at| group[at].server_address().to_string())
+        .collect();
     wanted.sort();
     for server in &group.servers {
         let mut peers: Vec<String> =
@@ -130,14 +176,29 @@ fn a_follower_answers_through_the_leader_after_the_old_one_is_gone() {
     group[old].kill();
     let asked = &group[(old + 1) % 3];
     wait_for("the old leader is missed", || {
-        let leader = asked.http().get("/v1/status/leader").map_err(|why| format!("{why:?}"))?.text();
-        check(!leader.contains(&group[old].server_address().to_string()), || leader)
+        let leader = asked
+            .http()
+            .get("/v1/status/leader")
+            .map_err(|why| format!("{why:?}"))?
+            .text();
+        check(
+            !leader.contains(&group[old].server_address().to_string()),
+            || leader,
+        )
     });
     let written = asked.http().put("/v1/kv/after", b"the old leader").unwrap();
-    assert!(written.is_true(), "a request waits for the next leader: {} {}", written.status, written.text());
+    assert!(
+        written.is_true(),
+        "a request waits for the next leader: {} {}",
+        written.status,
+        written.text()
+    );
     group[old].start();
     let leader = group.wait_for_leader();
-    assert_eq!(group[leader].http().get("/v1/kv/after?raw").unwrap().body, b"the old leader");
+    assert_eq!(
+        group[leader].http().get("/v1/kv/after?raw").unwrap().body,
+        b"the old leader"
+    );
     group.wait_for_equal_states();
 }
 
@@ -153,18 +214,40 @@ fn an_empty_server_that_finds_a_cluster_does_not_bootstrap_and_says_so() {
     let seeds = format!("-retry-join={}", group[0].server_address());
     group.add_plain(&["-bootstrap".to_owned(), seeds]).start();
     stays_outside(&group[4]);
-    assert_eq!(group[0].http().get("/v1/status/peers").unwrap().json().as_array().unwrap().len(), 3);
+    assert_eq!(
+        group[0]
+            .http()
+            .get("/v1/status/peers")
+            .unwrap()
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
 }
 
 fn stays_outside(server: &Server) {
     server.wait_for_log("this server is not in the peer set of cluster");
-    for path in ["/v1/kv/first", "/v1/kv/first?consistent", "/v1/kv/first?stale"] {
+    for path in [
+        "/v1/kv/first",
+        "/v1/kv/first?consistent",
+        "/v1/kv/first?stale",
+    ] {
         let read = server.http().get(path).unwrap();
         assert_eq!(read.status, 500, "{path}: {}", read.text());
-        assert!(read.text().contains("not in the peer set"), "{path}: {}", read.text());
+        assert!(
+            read.text().contains("not in the peer set"),
+            "{path}: {}",
+            read.text()
+        );
     }
     let written = server.http().put("/v1/kv/first", b"2").unwrap();
-    assert!(written.status == 500 && written.text().contains("not in the peer set"), "{}", written.text());
+    assert!(
+        written.status == 500 && written.text().contains("not in the peer set"),
+        "{}",
+        written.text()
+    );
 }
 
 #[test]
@@ -196,11 +279,21 @@ fn servers_that_expect_different_numbers_say_so_and_end() {
     group.add(3, &[]);
     group.add(2, &[]);
     group.start_all();
-    let statuses: Vec<_> = group.servers.iter_mut().map(Server::wait_for_exit).collect();
-    assert!(statuses.iter().all(|status| !status.success()), "{statuses:?}");
+    let statuses: Vec<_> = group
+        .servers
+        .iter_mut()
+        .map(Server::wait_for_exit)
+        .collect();
+    assert!(
+        statuses.iter().all(|status| !status.success()),
+        "{statuses:?}"
+    );
     for (server, other) in [(0, 2), (1, 3)] {
         let said = group[server].log_text();
-        assert!(said.contains(&format!("-bootstrap-expect={other}")), "{said}");
+        assert!(
+            said.contains(&format!("-bootstrap-expect={other}")),
+            "{said}"
+        );
     }
 }
 
@@ -215,19 +308,34 @@ fn a_second_process_on_the_same_directory_or_port_is_refused_by_name() {
 
     let second = group.add_plain(&["-bootstrap".to_owned(), directory]);
     let (status, said) = second.run_to_its_end();
-    assert!(!status.success() && said.contains("in use by another curia process"), "{status}: {said}");
+    assert!(
+        !status.success() && said.contains("in use by another curia process"),
+        "{status}: {said}"
+    );
 
     let bind = format!("-bind={}", server_port.ip());
     let third = group.add_plain(&["-bootstrap".to_owned(), bind]);
     let (status, said) = third.run_to_its_end();
-    assert!(!status.success() && said.contains(&server_port.to_string()), "{status}: {said}");
-    assert!(said.contains("-server-port"), "the error names the flag: {said}");
+    assert!(
+        !status.success() && said.contains(&server_port.to_string()),
+        "{status}: {said}"
+    );
+    assert!(
+        said.contains("-server-port"),
+        "the error names the flag: {said}"
+    );
 
     let client = format!("-client={}", http_port.ip());
     let fourth = group.add_plain(&["-bootstrap".to_owned(), client]);
     let (status, said) = fourth.run_to_its_end();
-    assert!(!status.success() && said.contains(&http_port.to_string()), "{status}: {said}");
-    assert!(said.contains("-http-port"), "the error names the flag: {said}");
+    assert!(
+        !status.success() && said.contains(&http_port.to_string()),
+        "{status}: {said}"
+    );
+    assert!(
+        said.contains("-http-port"),
+        "the error names the flag: {said}"
+    );
 
     first_write(&group[0]);
 }
@@ -244,13 +352,21 @@ fn a_directory_of_another_datacenter_or_a_newer_format_is_refused_and_left_alone
 
     server.flags.push("-datacenter=elsewhere".to_owned());
     let (status, said) = server.run_to_its_end();
-    assert!(!status.success() && said.contains("datacenter") && said.contains("elsewhere"), "{status}: {said}");
+    assert!(
+        !status.success() && said.contains("datacenter") && said.contains("elsewhere"),
+        "{status}: {said}"
+    );
     server.flags.pop();
 
-    let newer = String::from_utf8(before.clone()).unwrap().replace("\"format\": 1", "\"format\": 99");
+    let newer = String::from_utf8(before.clone())
+        .unwrap()
+        .replace("\"format\": 1", "\"format\": 99");
     fs::write(&identity, newer).unwrap();
     let (status, said) = server.run_to_its_end();
-    assert!(!status.success() && said.contains("newer"), "{status}: {said}");
+    assert!(
+        !status.success() && said.contains("newer"),
+        "{status}: {said}"
+    );
 
     fs::write(&identity, before).unwrap();
     server.start();
@@ -265,7 +381,11 @@ fn a_stopping_server_under_load_ends_cleanly() {
     let load = cluster::load::Load::start(&addresses, 4, 100);
     for round in 0..4 {
         load.wait_for_more(50);
-        let at = if round % 2 == 0 { group.wait_for_leader() } else { group.followers()[0] };
+        let at = if round % 2 == 0 {
+            group.wait_for_leader()
+        } else {
+            group.followers()[0]
+        };
         group[at].stop();
         group[at].start();
     }

@@ -36,7 +36,10 @@ fn a_paused_leader_never_answers_with_what_was_true_before() {
             check(answer.is_true(), || answer.text())
         });
         group[leader].resume();
-        for asker in sleeping.into_iter().chain(ask_in_parallel(group[leader].http_address(), 8)) {
+        for asker in sleeping
+            .into_iter()
+            .chain(ask_in_parallel(group[leader].http_address(), 8))
+        {
             for (mode, body) in asker.join().expect("a client ends") {
                 assert_eq!(body, value, "round {round}: a{mode} read of the old leader");
             }
@@ -45,18 +48,29 @@ fn a_paused_leader_never_answers_with_what_was_true_before() {
 }
 
 fn put(server: &Server, value: &str) {
-    let answer = server.http().put("/v1/kv/paused", value.as_bytes()).unwrap();
+    let answer = server
+        .http()
+        .put("/v1/kv/paused", value.as_bytes())
+        .unwrap();
     assert!(answer.is_true(), "{}", answer.text());
 }
 
 /// Clients that read in both modes; those answers that were successes.
-fn ask_in_parallel(server: SocketAddr, clients: usize) -> Vec<thread::JoinHandle<Vec<(&'static str, String)>>> {
+fn ask_in_parallel(
+    server: SocketAddr,
+    clients: usize,
+) -> Vec<thread::JoinHandle<Vec<(&'static str, String)>>> {
     let ask = move |mode| {
         let http = Http::new(server, PATIENCE);
         let answers = (0..5).filter_map(|_| http.get(&format!("/v1/kv/paused?raw{mode}")).ok());
-        answers.filter(|answer| answer.status == 200).map(|answer| (mode, answer.text())).collect()
+        answers
+            .filter(|answer| answer.status == 200)
+            .map(|answer| (mode, answer.text()))
+            .collect()
     };
-    (0..clients).map(|at| thread::spawn(move || ask(["", "&consistent"][at % 2]))).collect()
+    (0..clients)
+        .map(|at| thread::spawn(move || ask(["", "&consistent"][at % 2])))
+        .collect()
 }
 
 /// Servers fall asleep again and again under load, the leader as well as others.
@@ -70,7 +84,11 @@ fn pauses_under_load_lose_nothing_and_let_no_read_go_back() {
         let leader = group.wait_for_leader();
         let sleeper = (leader + round % 2) % 3;
         group[sleeper].pause();
-        thread::sleep(Duration::from_millis(if round % 4 < 2 { 1500 } else { 300 }));
+        thread::sleep(Duration::from_millis(if round % 4 < 2 {
+            1500
+        } else {
+            300
+        }));
         group[sleeper].resume();
     }
     load.wait_for_more(20);
@@ -103,7 +121,10 @@ fn a_request_that_lies_with_a_sleeping_leader_is_given_an_answer() {
     for asker in ["write", "default", "consistent"].map(ask) {
         let (what, answer) = asker.join().expect("a client ends");
         let answer = answer.unwrap_or_else(|why| panic!("{what}: {why:?}"));
-        let unknown = answer.status == 500 && answer.text().contains("leadership lost while committing log");
+        let unknown = answer.status == 500
+            && answer
+                .text()
+                .contains("leadership lost while committing log");
         let good = match what {
             "write" => unknown || answer.is_true(),
             _ => answer.status == 200,

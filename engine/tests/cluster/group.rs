@@ -28,11 +28,24 @@ impl Group {
     pub fn empty() -> Self {
         static TESTS: AtomicU8 = AtomicU8::new(0);
         let test = TESTS.fetch_add(1, Ordering::Relaxed);
-        assert!(test < 255 / ADDRESSES_PER_TEST, "more tests than address blocks in one process");
+        assert!(
+            test < 255 / ADDRESSES_PER_TEST,
+            "more tests than address blocks in one process"
+        );
         let pid = std::process::id();
-        let net = (1 + (pid >> 8 & 0xff) as u8 % 254, pid as u8, 1 + test * ADDRESSES_PER_TEST);
-        let home = TempDir::with_prefix_in("cluster-", env!("CARGO_TARGET_TMPDIR")).expect("a directory on the disk");
-        Self { servers: Vec::new(), net, home: home.path().to_owned(), _home: Some(home) }
+        let net = (
+            1 + (pid >> 8 & 0xff) as u8 % 254,
+            pid as u8,
+            1 + test * ADDRESSES_PER_TEST,
+        );
+        let home = TempDir::with_prefix_in("cluster-", env!("CARGO_TARGET_TMPDIR"))
+            .expect("a directory on the disk");
+        Self {
+            servers: Vec::new(),
+            net,
+            home: home.path().to_owned(),
+            _home: Some(home),
+        }
     }
 
     /// `size` servers that will form one cluster, not started. `flags` go to each of them.
@@ -55,7 +68,9 @@ impl Group {
     /// One more server, not started, that expects a cluster of `expect`.
     pub fn add(&mut self, expect: usize, flags: &[&str]) -> &mut Server {
         let at = self.servers.len();
-        let joins: Vec<String> = (0..expect.max(at)).map(|at| format!("{}:8300", self.ip(at))).collect();
+        let joins: Vec<String> = (0..expect.max(at))
+            .map(|at| format!("{}:8300", self.ip(at)))
+            .collect();
         let mut all = vec![
             format!("-bootstrap-expect={expect}"),
             format!("-retry-join={}", joins.join(",")),
@@ -82,7 +97,10 @@ impl Group {
         // A few small segments, or a hundred servers would spend the test on zero-filling.
         all.push("-set=log.segment_mb=4".to_owned());
         let name_of = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
-        all.retain(|default| default.starts_with("-set") || flags.iter().all(|flag| name_of(flag) != name_of(default)));
+        all.retain(|default| {
+            default.starts_with("-set")
+                || flags.iter().all(|flag| name_of(flag) != name_of(default))
+        });
         all.extend_from_slice(flags);
         let server = Server::new(&self.home, &name, ip, all);
         self.servers.push(server);
@@ -91,7 +109,10 @@ impl Group {
 
     /// Address of the server at `at`, there or to come.
     pub fn ip(&self, at: usize) -> IpAddr {
-        assert!(at < usize::from(ADDRESSES_PER_TEST), "more servers than addresses");
+        assert!(
+            at < usize::from(ADDRESSES_PER_TEST),
+            "more servers than addresses"
+        );
         let (a, b, c) = self.net;
         // The first octets tell processes apart, the third tests, the last servers.
         IpAddr::V4(Ipv4Addr::new(127, a, b, c + at as u8))
@@ -103,7 +124,11 @@ impl Group {
     }
 
     pub fn start_all(&mut self) {
-        for server in self.servers.iter_mut().filter(|server| !server.is_running()) {
+        for server in self
+            .servers
+            .iter_mut()
+            .filter(|server| !server.is_running())
+        {
             server.start();
         }
     }
@@ -117,10 +142,16 @@ impl Group {
     pub fn leader(&self) -> Result<usize, String> {
         let mut named: Option<String> = None;
         for server in self.servers.iter().filter(|server| server.is_running()) {
-            let answer = server.http().get("/v1/status/leader").map_err(|why| format!("{}: {why:?}", server.name))?;
+            let answer = server
+                .http()
+                .get("/v1/status/leader")
+                .map_err(|why| format!("{}: {why:?}", server.name))?;
             let leader = answer.text().trim().trim_matches('"').to_owned();
             if leader.is_empty() || named.as_ref().is_some_and(|other| *other != leader) {
-                return Err(format!("{} names {leader:?}, others {named:?}", server.name));
+                return Err(format!(
+                    "{} names {leader:?}, others {named:?}",
+                    server.name
+                ));
             }
             named = Some(leader);
         }
@@ -134,7 +165,9 @@ impl Group {
     /// Positions of running servers that do not lead.
     pub fn followers(&self) -> Vec<usize> {
         let leader = self.wait_for_leader();
-        (0..self.servers.len()).filter(|at| *at != leader && self.servers[*at].is_running()).collect()
+        (0..self.servers.len())
+            .filter(|at| *at != leader && self.servers[*at].is_running())
+            .collect()
     }
 
     /// Waits until all running servers hold what the leader (asked for the newest) holds, as their
@@ -146,7 +179,11 @@ impl Group {
     /// The same for these prefixes: with shards there is no listing of everything.
     pub fn wait_for_equal_rows(&self, prefixes: &[String]) -> Vec<Row> {
         let newest = wait_for("a consistent listing", || {
-            let server = self.servers.iter().find(|server| server.is_running()).ok_or("no server runs")?;
+            let server = self
+                .servers
+                .iter()
+                .find(|server| server.is_running())
+                .ok_or("no server runs")?;
             list(server, prefixes, "consistent")
         });
         for server in self.servers.iter().filter(|server| server.is_running()) {
@@ -155,7 +192,10 @@ impl Group {
                 check(rows == newest, || {
                     let differ = rows.iter().zip(&newest).find(|(a, b)| a != b);
                     let (found, wanted) = (rows.len(), newest.len());
-                    format!("{} holds {found} rows, the leader {wanted}; first difference {differ:?}", server.name)
+                    format!(
+                        "{} holds {found} rows, the leader {wanted}; first difference {differ:?}",
+                        server.name
+                    )
                 })
             });
         }
@@ -166,9 +206,13 @@ impl Group {
 fn list(server: &Server, prefixes: &[String], mode: &str) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for prefix in prefixes {
-        let answer = server.http().get(&format!("/v1/kv/{prefix}?recurse&{mode}"));
+        let answer = server
+            .http()
+            .get(&format!("/v1/kv/{prefix}?recurse&{mode}"));
         let answer = answer.map_err(|why| format!("{}: {why:?}", server.name))?;
-        check(matches!(answer.status, 200 | 404), || format!("{}: {}", server.name, answer.text()))?;
+        check(matches!(answer.status, 200 | 404), || {
+            format!("{}: {}", server.name, answer.text())
+        })?;
         rows.extend(answer.rows());
     }
     Ok(rows)

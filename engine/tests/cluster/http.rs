@@ -44,7 +44,8 @@ impl Answer {
     }
 
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("not JSON: {e}: {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("not JSON: {e}: {}", self.text()))
     }
 
     pub fn is_true(&self) -> bool {
@@ -58,17 +59,27 @@ impl Answer {
         }
         assert_eq!(self.status, 200, "a listing failed: {}", self.text());
         let json = self.json();
-        json.as_array().expect("a listing is an array").iter().map(row).collect()
+        json.as_array()
+            .expect("a listing is an array")
+            .iter()
+            .map(row)
+            .collect()
     }
 }
 
 fn row(value: &serde_json::Value) -> Row {
     use base64::Engine;
     let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    let number = |name: &str| value[name].as_u64().unwrap_or_else(|| panic!("{name} is not a number: {value}"));
+    let number = |name: &str| {
+        value[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name} is not a number: {value}"))
+    };
     Row {
         key: text("Key"),
-        value: base64::engine::general_purpose::STANDARD.decode(text("Value")).expect("values are base64"),
+        value: base64::engine::general_purpose::STANDARD
+            .decode(text("Value"))
+            .expect("values are base64"),
         create_index: number("CreateIndex"),
         modify_index: number("ModifyIndex"),
         flags: number("Flags"),
@@ -119,11 +130,24 @@ fn take(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result
     let headers = response
         .headers()
         .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .map(|(name, value)| {
+            (
+                name.as_str().to_owned(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
         .collect();
     let mut body = response.into_body();
-    let body = body.with_config().limit(1 << 30).read_to_vec().map_err(broken)?;
-    Ok(Answer { status, headers, body })
+    let body = body
+        .with_config()
+        .limit(1 << 30)
+        .read_to_vec()
+        .map_err(broken)?;
+    Ok(Answer {
+        status,
+        headers,
+        body,
+    })
 }
 
 fn broken(error: ureq::Error) -> NoAnswer {

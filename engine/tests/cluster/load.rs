@@ -70,11 +70,16 @@ impl Load {
         let acknowledged = Arc::new(AtomicU64::new(0));
         let threads = (0..threads)
             .map(|thread| {
-                let (stop, acknowledged, servers) = (stop.clone(), acknowledged.clone(), servers.to_vec());
+                let (stop, acknowledged, servers) =
+                    (stop.clone(), acknowledged.clone(), servers.to_vec());
                 thread::spawn(move || write_on(thread, &servers, value_bytes, &stop, &acknowledged))
             })
             .collect();
-        Self { stop, acknowledged, threads }
+        Self {
+            stop,
+            acknowledged,
+            threads,
+        }
     }
 
     /// Writes acknowledged so far.
@@ -86,7 +91,9 @@ impl Load {
     pub fn wait_for_more(&self, more: u64) {
         let goal = self.acknowledged() + more;
         wait_for(&format!("{more} more acknowledged writes"), || {
-            check(self.acknowledged() >= goal, || format!("{} of {goal}", self.acknowledged()))
+            check(self.acknowledged() >= goal, || {
+                format!("{} of {goal}", self.acknowledged())
+            })
         });
     }
 
@@ -94,8 +101,14 @@ impl Load {
     pub fn finish(self) -> History {
         self.stop.store(true, Ordering::Relaxed);
         let threads = self.threads.len();
-        let all = self.threads.into_iter().flat_map(|thread| thread.join().expect("a load thread ends well"));
-        History { writes: all.collect(), threads }
+        let all = self
+            .threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("a load thread ends well"));
+        History {
+            writes: all.collect(),
+            threads,
+        }
     }
 }
 
@@ -106,7 +119,10 @@ fn write_on(
     stop: &AtomicBool,
     acknowledged: &AtomicU64,
 ) -> Vec<Write> {
-    let clients: Vec<Http> = servers.iter().map(|address| Http::new(*address, CLIENT_PATIENCE)).collect();
+    let clients: Vec<Http> = servers
+        .iter()
+        .map(|address| Http::new(*address, CLIENT_PATIENCE))
+        .collect();
     let mut writes = Vec::new();
     let mut at = thread;
     for number in 0u64.. {
@@ -117,9 +133,16 @@ fn write_on(
         let value = format!("{key}={}", "x".repeat(value_bytes));
         let began = Instant::now();
         // Only if the key is new: a write that is carried out twice says so.
-        let answer = clients[at % clients.len()].put(&format!("/v1/kv/{key}?cas=0"), value.as_bytes());
+        let answer =
+            clients[at % clients.len()].put(&format!("/v1/kv/{key}?cas=0"), value.as_bytes());
         let fate = fate_of(&answer);
-        writes.push(Write { key, value, fate, began, ended: Instant::now() });
+        writes.push(Write {
+            key,
+            value,
+            fate,
+            began,
+            ended: Instant::now(),
+        });
         match fate {
             Fate::Acknowledged => {
                 acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -142,11 +165,17 @@ fn fate_of(answer: &Result<super::http::Answer, NoAnswer>) -> Fate {
     };
     match (answer.status, answer.text().trim()) {
         (200, "true") => Fate::Acknowledged,
-        (200, "false") => panic!("a key that nobody else writes existed already: the write was carried out twice"),
+        (200, "false") => {
+            panic!("a key that nobody else writes existed already: the write was carried out twice")
+        }
         (500, "No cluster leader") | (429 | 503 | 507, _) => Fate::Refused,
         (500, text) if text.contains("leadership lost while committing log") => Fate::Unknown,
-        (500, text) if text.contains("not in the peer set") || text.contains("repaired") => Fate::Refused,
-        (status, text) => panic!("an answer to a write that no server should give: {status} {text}"),
+        (500, text) if text.contains("not in the peer set") || text.contains("repaired") => {
+            Fate::Refused
+        }
+        (status, text) => {
+            panic!("an answer to a write that no server should give: {status} {text}")
+        }
     }
 }
 
@@ -158,11 +187,32 @@ impl History {
 
     /// How many writes had this fate.
     pub fn count(&self, fate: Fate) -> usize {
-        self.writes.iter().filter(|write| write.fate == fate).count()
+        self.writes
+            .iter()
+            .filter(|write| write.fate == fate)
+            .count()
     }
 
     /// Judges the rows that were found when everything was over.
     pub fn check(&self, rows: &[Row]) {
+        let found = self.check_contents(rows);
+        self.check_order(&found);
+    }
+
+    /// The same where each shard counts its own indexes: order is judged within a prefix.
+    pub fn check_in_shards(&self, rows: &[Row]) {
+        let found = self.check_contents(rows);
+        for prefix in self.prefixes() {
+            let of_prefix = found
+                .iter()
+                .filter(|(key, _)| key.starts_with(&prefix))
+                .map(|(key, row)| (*key, *row))
+                .collect();
+            self.check_order(&of_prefix);
+        }
+    }
+
+    fn check_contents<'r>(&self, rows: &'r [Row]) -> BTreeMap<&'r str, &'r Row> {
         let summary = format!(
             "{} acknowledged, {} unknown, {} refused; {} rows",
             self.count(Fate::Acknowledged),
@@ -170,38 +220,65 @@ impl History {
             self.count(Fate::Refused),
             rows.len()
         );
-        let found: BTreeMap<&str, &Row> =
-            rows.iter().filter(|row| row.key.starts_with("load-")).map(|row| (row.key.as_str(), row)).collect();
-        let written: BTreeMap<&str, &Write> = self.writes.iter().map(|write| (write.key.as_str(), write)).collect();
+        let found: BTreeMap<&str, &Row> = rows
+            .iter()
+            .filter(|row| row.key.starts_with("load-"))
+            .map(|row| (row.key.as_str(), row))
+            .collect();
+        let written: BTreeMap<&str, &Write> = self
+            .writes
+            .iter()
+            .map(|write| (write.key.as_str(), write))
+            .collect();
         for (key, write) in &written {
             match (found.get(key), write.fate) {
-                (None, Fate::Acknowledged) => panic!("{key} was acknowledged and is lost ({summary})"),
+                (None, Fate::Acknowledged) => {
+                    panic!("{key} was acknowledged and is lost ({summary})")
+                }
                 (Some(_), Fate::Refused) => panic!("{key} was refused and yet written ({summary})"),
-                (Some(row), _) => assert!(row.value == write.value.as_bytes(), "{key} holds another value"),
+                (Some(row), _) => assert!(
+                    row.value == write.value.as_bytes(),
+                    "{key} holds another value"
+                ),
                 (None, _) => {}
             }
         }
         for key in found.keys() {
-            assert!(written.contains_key(key), "{key} was never written ({summary})");
+            assert!(
+                written.contains_key(key),
+                "{key} was never written ({summary})"
+            );
         }
-        self.check_order(&found);
-        assert!(self.count(Fate::Acknowledged) > 0, "nothing was acknowledged: the test proves nothing");
+        assert!(
+            self.count(Fate::Acknowledged) > 0,
+            "nothing was acknowledged: the test proves nothing"
+        );
         eprintln!("{summary}");
+        found
     }
 
     /// A write that ended before another began has the smaller index.
     fn check_order(&self, found: &BTreeMap<&str, &Row>) {
-        let mut ordered: Vec<(u64, &Write)> =
-            self.writes.iter().filter_map(|write| Some((found.get(write.key.as_str())?.modify_index, write))).collect();
+        let mut ordered: Vec<(u64, &Write)> = self
+            .writes
+            .iter()
+            .filter_map(|write| Some((found.get(write.key.as_str())?.modify_index, write)))
+            .collect();
         ordered.sort_by_key(|(index, _)| *index);
-        assert!(ordered.is_sorted_by(|a, b| a.0 < b.0), "two writes share a ModifyIndex");
+        assert!(
+            ordered.is_sorted_by(|a, b| a.0 < b.0),
+            "two writes share a ModifyIndex"
+        );
         let mut latest: Option<&Write> = None;
         for (index, write) in ordered {
             if let Some(before) = latest
                 && write.fate == Fate::Acknowledged
                 && before.began > write.ended
             {
-                panic!("{} has index {index}, but ended before {} began, whose index is smaller", write.key, before.key);
+                panic!(
+                    "{} has index {index}, but ended before {} began, whose index is smaller",
+                    write.key, before.key
+                );
             }
             if latest.is_none_or(|before| write.began > before.began) {
                 latest = Some(write);
@@ -232,7 +309,9 @@ impl Clock {
             faults: Arc::default(),
         };
         let (stop, known, all) = (clock.stop.clone(), clock.known.clone(), servers.to_vec());
-        clock.threads.push(thread::spawn(move || wind(&all, &stop, &known)));
+        clock
+            .threads
+            .push(thread::spawn(move || wind(&all, &stop, &known)));
         for server in servers {
             for mode in ["", "&consistent"] {
                 clock.read_from(*server, mode);
@@ -242,8 +321,12 @@ impl Clock {
     }
 
     fn read_from(&mut self, server: SocketAddr, mode: &'static str) {
-        let (stop, known, reads, faults) =
-            (self.stop.clone(), self.known.clone(), self.reads.clone(), self.faults.clone());
+        let (stop, known, reads, faults) = (
+            self.stop.clone(),
+            self.known.clone(),
+            self.reads.clone(),
+            self.faults.clone(),
+        );
         self.threads.push(thread::spawn(move || {
             let http = Http::new(server, CLIENT_PATIENCE);
             while !stop.load(Ordering::Relaxed) {
@@ -272,7 +355,9 @@ impl Clock {
     pub fn wait_for_more(&self, more: u64) {
         let goal = self.known() + more;
         wait_for(&format!("the clock grows by {more}"), || {
-            check(self.known() >= goal, || format!("{} of {goal}", self.known()))
+            check(self.known() >= goal, || {
+                format!("{} of {goal}", self.known())
+            })
         });
     }
 
@@ -283,10 +368,18 @@ impl Clock {
             thread.join().expect("a clock thread ends well");
         }
         let faults = self.faults.lock().expect("no reader panics");
-        assert!(faults.is_empty(), "{} stale reads: {:?}", faults.len(), &faults[..faults.len().min(5)]);
+        assert!(
+            faults.is_empty(),
+            "{} stale reads: {:?}",
+            faults.len(),
+            &faults[..faults.len().min(5)]
+        );
         let reads = self.reads.load(Ordering::Relaxed);
         assert!(reads > 0, "nothing was read: the test proves nothing");
-        eprintln!("clock: {} numbers, {reads} reads", self.known.load(Ordering::SeqCst));
+        eprintln!(
+            "clock: {} numbers, {reads} reads",
+            self.known.load(Ordering::SeqCst)
+        );
     }
 }
 
@@ -305,7 +398,10 @@ fn read_clock(http: &Http, mode: &str) -> Option<(u64, u64)> {
 }
 
 fn wind(servers: &[SocketAddr], stop: &AtomicBool, known: &AtomicU64) {
-    let clients: Vec<Http> = servers.iter().map(|address| Http::new(*address, CLIENT_PATIENCE)).collect();
+    let clients: Vec<Http> = servers
+        .iter()
+        .map(|address| Http::new(*address, CLIENT_PATIENCE))
+        .collect();
     let mut at = 0;
     while !stop.load(Ordering::Relaxed) {
         let http = &clients[at % clients.len()];

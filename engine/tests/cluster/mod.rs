@@ -31,7 +31,9 @@ pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> 
     loop {
         match check() {
             Ok(found) => return found,
-            Err(why) if Instant::now() > deadline => panic!("{what}: not within {PATIENCE:?}: {why}"),
+            Err(why) if Instant::now() > deadline => {
+                panic!("{what}: not within {PATIENCE:?}: {why}")
+            }
             Err(_) => sleep(Duration::from_millis(20)),
         }
     }

@@ -79,7 +79,11 @@ impl Server {
     }
 
     fn command(&self) -> Command {
-        let output = File::options().create(true).append(true).open(&self.log).expect("the log can be opened");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("the log can be opened");
         let mut command = Command::new(env!("CARGO_BIN_EXE_curia"));
         command
             .arg("agent")
@@ -91,10 +95,12 @@ impl Server {
             .stderr(output);
         // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
         unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            });
+            command.pre_exec(
+                || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                },
+            );
         }
         command
     }
@@ -104,7 +110,10 @@ impl Server {
     }
 
     pub fn pid(&self) -> i32 {
-        self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name)).id() as i32
+        self.child
+            .as_ref()
+            .unwrap_or_else(|| panic!("{} does not run", self.name))
+            .id() as i32
     }
 
     pub fn signal(&self, signal: i32) {
@@ -117,14 +126,23 @@ impl Server {
     pub fn kill(&mut self) {
         self.signal(libc::SIGKILL);
         let status = self.wait_for_exit();
-        assert_eq!(status.signal(), Some(libc::SIGKILL), "{} had ended before it was killed: {status}", self.name);
+        assert_eq!(
+            status.signal(),
+            Some(libc::SIGKILL),
+            "{} had ended before it was killed: {status}",
+            self.name
+        );
     }
 
     /// SIGTERM, and waits for a clean end.
     pub fn stop(&mut self) {
         self.signal(libc::SIGTERM);
         let status = self.wait_for_exit();
-        assert!(status.success(), "{} did not stop cleanly: {status}", self.name);
+        assert!(
+            status.success(),
+            "{} did not stop cleanly: {status}",
+            self.name
+        );
     }
 
     /// Stops the process from running, and knows that it has.
@@ -147,7 +165,10 @@ impl Server {
 
     /// Waits until the process ends by itself.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
-        let mut child = self.child.take().unwrap_or_else(|| panic!("{} does not run", self.name));
+        let mut child = self
+            .child
+            .take()
+            .unwrap_or_else(|| panic!("{} does not run", self.name));
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -163,11 +184,16 @@ impl Server {
 
     /// The status of a process that has ended by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut()?.try_wait().expect("a child can be waited for")
+        self.child
+            .as_mut()?
+            .try_wait()
+            .expect("a child can be waited for")
     }
 
     pub fn log_text(&self) -> String {
-        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// Waits until the log holds `text`.
@@ -181,7 +207,12 @@ impl Server {
     pub fn show_log(&self) {
         let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
-        eprintln!("---- {} ({} lines, the last shown; data in {})", self.name, lines.len(), self.data.display());
+        eprintln!(
+            "---- {} ({} lines, the last shown; data in {})",
+            self.name,
+            lines.len(),
+            self.data.display()
+        );
         for line in &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..] {
             eprintln!("{line}");
         }
@@ -198,7 +229,10 @@ impl Server {
         let mut files: Vec<PathBuf> = fs::read_dir(self.data.join("log-0"))
             .expect("the log's folder can be read")
             .map(|entry| entry.expect("an entry can be read").path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "segment"))
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "segment")
+            })
             .collect();
         files.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
         files
@@ -206,17 +240,30 @@ impl Server {
 
     /// Names of its finished images.
     pub fn images(&self) -> Vec<String> {
-        let Ok(files) = fs::read_dir(self.data.join("images")) else { return Vec::new() };
-        files.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        let Ok(files) = fs::read_dir(self.data.join("images")) else {
+            return Vec::new();
+        };
+        files
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
     }
 
     /// Counters and gauges of `/v1/agent/metrics`.
     pub fn metric(&self, name: &str) -> f64 {
-        let answer = self.http().get("/v1/agent/metrics").expect("metrics are always answered");
+        let answer = self
+            .http()
+            .get("/v1/agent/metrics")
+            .expect("metrics are always answered");
         let json = answer.json();
-        let all = ["Gauges", "Counters"].into_iter().filter_map(|kind| json[kind].as_array()).flatten();
+        let all = ["Gauges", "Counters"]
+            .into_iter()
+            .filter_map(|kind| json[kind].as_array())
+            .flatten();
         let found = all.into_iter().find(|metric| metric["Name"] == name);
-        found.and_then(|metric| metric["Value"].as_f64()).unwrap_or_else(|| panic!("no metric {name}"))
+        found
+            .and_then(|metric| metric["Value"].as_f64())
+            .unwrap_or_else(|| panic!("no metric {name}"))
     }
 }
 
