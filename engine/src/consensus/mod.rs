@@ -17,6 +17,7 @@ mod election;
 mod entries;
 mod lease;
 mod replica;
+mod split;
 
 pub use configuration::Configuration;
 pub use election::{ElectionTimer, TickFeeder};

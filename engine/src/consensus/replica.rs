@@ -15,6 +15,7 @@ use wire::{Index, Lsn, RaftEnvelope, ServerId, ShardId, Term, limits};
 
 use super::{
     Configuration, ElectionTimer, EntryStore, QuorumClock, WantedEntries, lease::lease_ns,
+    split::split_append,
 };
 use crate::log::{EntryRef, HardState, Log};
 
@@ -408,8 +409,10 @@ impl Replica {
             if !self.set_append_right(&mut message) {
                 continue;
             }
-            out.send
-                .push(self.outgoing(now_ns, message, echo, self.hard_state_lsn));
+            for message in split_append(message) {
+                out.send
+                    .push(self.outgoing(now_ns, message, echo, self.hard_state_lsn));
+            }
         }
         for message in ready.take_persisted_messages() {
             let echo = echoes.next().unwrap_or_default();
