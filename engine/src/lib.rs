@@ -1,12 +1,12 @@
 //! curia: a Raft-replicated, Consul-API-compatible state store.
-pub mod io;
-pub mod state;
-pub mod fsm;
-pub mod log;
-pub mod snapshot;
-pub mod consensus;
-pub mod shard;
-pub mod cluster;
-pub mod server;
 pub mod cli;
 pub mod client;
+pub mod cluster;
+pub mod consensus;
+pub mod fsm;
+pub mod io;
+pub mod log;
+pub mod server;
+pub mod shard;
+pub mod snapshot;
+pub mod state;

@@ -20,7 +20,9 @@ fn start_agent(config: AgentConfig) -> Result<(), String> {
     abort_on_panic();
     // Before any thread is started: threads inherit what is blocked.
     let signals = SignalFd::new().map_err(|error| format!("cannot take signals: {error}"))?;
-    let stop = signals.reader().map_err(|error| format!("cannot take signals: {error}"))?;
+    let stop = signals
+        .reader()
+        .map_err(|error| format!("cannot take signals: {error}"))?;
     run_agent(config, stop)
 }
 

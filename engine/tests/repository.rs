@@ -10,7 +10,17 @@ use std::{
 
 /// Top to bottom. A module may import only from those after it.
 const STAIRCASE: [&str; 11] = [
-    "cli", "server", "client", "cluster", "shard", "consensus", "snapshot", "log", "fsm", "state", "io",
+    "cli",
+    "server",
+    "client",
+    "cluster",
+    "shard",
+    "consensus",
+    "snapshot",
+    "log",
+    "fsm",
+    "state",
+    "io",
 ];
 
 /// Steps that are sans-io: no runtime, socket, thread, clock or random source by name.
@@ -30,11 +40,16 @@ const OUTSIDE: [&str; 9] = [
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine lies in the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the engine lies in the workspace")
+        .to_owned()
 }
 
 fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
@@ -48,12 +63,20 @@ fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {
 /// The code of a file without its tests, which may use what they like.
 fn code_without_tests(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("the file was just listed");
-    text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+    text.split("#[cfg(test)]")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn step_of(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(root().join("engine/src")).ok()?;
-    let first = inside.components().next()?.as_os_str().to_string_lossy().into_owned();
+    let first = inside
+        .components()
+        .next()?
+        .as_os_str()
+        .to_string_lossy()
+        .into_owned();
     Some(first.trim_end_matches(".rs").to_owned())
 }
 
@@ -72,7 +95,10 @@ fn modules_import_only_from_steps_below() {
     for path in files.iter().filter(|path| !is_test_file(path)) {
         let Some(step) = step_of(path) else { continue };
         let Some(at) = STAIRCASE.iter().position(|name| *name == step) else {
-            assert!(["lib", "main"].contains(&step.as_str()), "{step} has no place on the staircase");
+            assert!(
+                ["lib", "main"].contains(&step.as_str()),
+                "{step} has no place on the staircase"
+            );
             continue;
         };
         for (number, line) in code_without_tests(path).lines().enumerate() {
@@ -81,12 +107,20 @@ fn modules_import_only_from_steps_below() {
                 let imports = line.contains(&format!("crate::{above}::"))
                     || line.starts_with(&format!("    {above}::")) && !line.contains('(');
                 if imports {
-                    wrong.push(format!("{}:{}: {step} imports {above}", path.display(), number + 1));
+                    wrong.push(format!(
+                        "{}:{}: {step} imports {above}",
+                        path.display(),
+                        number + 1
+                    ));
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "imports that go up the staircase:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "imports that go up the staircase:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -107,7 +141,11 @@ fn the_core_names_no_runtime() {
             }
         }
     }
-    assert!(wrong.is_empty(), "the sans-io core names the outside:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "the sans-io core names the outside:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -122,12 +160,17 @@ fn every_file_says_what_it_is_for() {
         .filter(|path| !fs::read_to_string(path).is_ok_and(|text| text.starts_with("//!")))
         .map(|path| path.display().to_string())
         .collect();
-    assert!(silent.is_empty(), "files without an opening text:\n{}", silent.join("\n"));
+    assert!(
+        silent.is_empty(),
+        "files without an opening text:\n{}",
+        silent.join("\n")
+    );
 }
 
 #[test]
 fn every_limit_is_named_by_a_test() {
-    let limits = fs::read_to_string(root().join("wire/src/limits.rs")).expect("the table of limits");
+    let limits =
+        fs::read_to_string(root().join("wire/src/limits.rs")).expect("the table of limits");
     let names: Vec<&str> = limits
         .lines()
         .filter_map(|line| line.strip_prefix("pub const "))
@@ -145,21 +188,54 @@ fn every_limit_is_named_by_a_test() {
             if is_test_file(path) {
                 return Some(text);
             }
-            text.split_once("#[cfg(test)]").map(|(_, tests)| tests.to_owned())
+            text.split_once("#[cfg(test)]")
+                .map(|(_, tests)| tests.to_owned())
         })
         .collect();
-    let untested: Vec<&&str> = names.iter().filter(|name| !tests.contains(**name)).collect();
-    assert!(untested.is_empty(), "limits that no test reaches: {untested:?}");
+    let untested: Vec<&&str> = names
+        .iter()
+        .filter(|name| !tests.contains(**name))
+        .collect();
+    assert!(
+        untested.is_empty(),
+        "limits that no test reaches: {untested:?}"
+    );
 }
 
 #[test]
 fn the_top_level_is_what_it_should_be() {
-    let packages = ["Cargo.toml", "engine", "wire", "bench", "perf-reports", "scripts"];
-    let documents = ["README.md", "ARCHITECTURE.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"];
-    let usual = ["Cargo.lock", ".git", ".gitignore", ".ci", ".cargo", "target", "rustfmt.toml", "clippy.toml"];
+    let packages = [
+        "Cargo.toml",
+        "engine",
+        "wire",
+        "bench",
+        "perf-reports",
+        "scripts",
+    ];
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+    ];
+    let usual = [
+        "Cargo.lock",
+        ".git",
+        ".gitignore",
+        ".ci",
+        ".cargo",
+        "target",
+        "rustfmt.toml",
+        "clippy.toml",
+    ];
     for entry in fs::read_dir(root()).expect("the workspace").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let known = packages.iter().chain(&documents).chain(&usual).any(|known| *known == name);
+        let known = packages
+            .iter()
+            .chain(&documents)
+            .chain(&usual)
+            .any(|known| *known == name);
         assert!(known, "{name} does not belong at the top level");
     }
     for needed in packages.iter().chain(&documents) {

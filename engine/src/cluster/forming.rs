@@ -88,7 +88,10 @@ impl Seen {
         if !asked_everyone {
             return Step::Wait("asking the servers of -retry-join".to_owned());
         }
-        let expecting: Vec<&Hello> = fresh.into_iter().filter(|hello| hello.expect == own.expect).collect();
+        let expecting: Vec<&Hello> = fresh
+            .into_iter()
+            .filter(|hello| hello.expect == own.expect)
+            .collect();
         let found = expecting.len() + 1;
         let expect = usize::from(own.expect);
         if found < expect {
@@ -105,7 +108,10 @@ impl Seen {
         }
         members.sort_by_key(|member| member.raft_id);
         if members[0].raft_id != own.member.raft_id {
-            return Step::Wait(format!("waiting for {} to propose the cluster", members[0].name));
+            return Step::Wait(format!(
+                "waiting for {} to propose the cluster",
+                members[0].name
+            ));
         }
         Step::Propose(members)
     }
@@ -124,7 +130,9 @@ fn listed(hello: &Hello) -> Member {
 
 /// Rule 1.
 fn existing(own: &Own, fresh: &[&Hello]) -> Option<Step> {
-    let with_state = fresh.iter().filter(|hello| hello.has_state && !hello.cluster_id.is_nil());
+    let with_state = fresh
+        .iter()
+        .filter(|hello| hello.has_state && !hello.cluster_id.is_nil());
     let mut unlisted = None;
     for hello in with_state {
         let lists = |id: ServerId| hello.members.iter().any(|member| member.raft_id == id);
@@ -132,10 +140,20 @@ fn existing(own: &Own, fresh: &[&Hello]) -> Option<Step> {
             return Some(Step::Adopt(Bootstrap {
                 cluster_id: hello.cluster_id,
                 shards: hello.shards,
-                members: hello.members.iter().map(|m| Member { leader: false, ..m.clone() }).collect(),
+                members: hello
+                    .members
+                    .iter()
+                    .map(|m| Member {
+                        leader: false,
+                        ..m.clone()
+                    })
+                    .collect(),
             }));
         }
-        unlisted = Some(Step::NotListed { server: hello.address.clone(), cluster_id: hello.cluster_id });
+        unlisted = Some(Step::NotListed {
+            server: hello.address.clone(),
+            cluster_id: hello.cluster_id,
+        });
     }
     unlisted
 }
@@ -156,10 +174,15 @@ fn conflict(own: &Own, fresh: &[&Hello]) -> Option<String> {
             ));
         }
         if hello.name == own.member.name {
-            return Some(format!("{who} has the same -node name as this one: give each server its own"));
+            return Some(format!(
+                "{who} has the same -node name as this one: give each server its own"
+            ));
         }
         if hello.node_id == own.member.node_id {
-            return Some(format!("{who} has the same node id as this one ({}): was its data directory copied?", hello.node_id));
+            return Some(format!(
+                "{who} has the same node id as this one ({}): was its data directory copied?",
+                hello.node_id
+            ));
         }
     }
     None
@@ -174,7 +197,10 @@ pub struct Promise {
 impl Promise {
     /// Judges a proposal (rule 3).
     pub fn judge(&mut self, own: &Own, proposal: &Bootstrap) -> BootstrapAnswer {
-        let refuse = |reason: &str| BootstrapAnswer { accepted: false, reason: reason.to_owned() };
+        let refuse = |reason: &str| BootstrapAnswer {
+            accepted: false,
+            reason: reason.to_owned(),
+        };
         if let Some(given) = &self.given
             && given != proposal
         {
@@ -190,7 +216,10 @@ impl Promise {
             return refuse("this server was started with another number of -shards");
         }
         self.given = Some(proposal.clone());
-        BootstrapAnswer { accepted: true, reason: String::new() }
+        BootstrapAnswer {
+            accepted: true,
+            reason: String::new(),
+        }
     }
 
     /// Gives a promise to one's own proposal, if none is given.
@@ -226,12 +255,31 @@ mod tests {
     }
 
     fn own(id: u64, expect: u16) -> Own {
-        Own { member: member(id), expect, shards: 1, datacenter: "dc1".to_owned() }
+        Own {
+            member: member(id),
+            expect,
+            shards: 1,
+            datacenter: "dc1".to_owned(),
+        }
     }
 
     fn hello(id: u64, expect: u16) -> Hello {
-        let Member { raft_id, node_id, name, address, .. } = member(id);
-        Hello { raft_id, node_id, name, address, expect, datacenter: "dc1".to_owned(), ..Hello::default() }
+        let Member {
+            raft_id,
+            node_id,
+            name,
+            address,
+            ..
+        } = member(id);
+        Hello {
+            raft_id,
+            node_id,
+            name,
+            address,
+            expect,
+            datacenter: "dc1".to_owned(),
+            ..Hello::default()
+        }
     }
 
     fn seen(hellos: &[Hello]) -> Seen {
@@ -245,18 +293,28 @@ mod tests {
     #[test]
     fn the_lowest_of_exactly_the_expected_number_proposes() {
         let all = seen(&[hello(1, 3), hello(2, 3), hello(3, 3)]);
-        assert!(matches!(all.decide(&own(1, 3), true, 1), Step::Propose(members) if members.len() == 3));
+        assert!(
+            matches!(all.decide(&own(1, 3), true, 1), Step::Propose(members) if members.len() == 3)
+        );
         assert!(matches!(all.decide(&own(2, 3), true, 1), Step::Wait(_)));
-        assert!(matches!(all.decide(&own(1, 3), false, 1), Step::Wait(_)), "not before everyone was asked");
+        assert!(
+            matches!(all.decide(&own(1, 3), false, 1), Step::Wait(_)),
+            "not before everyone was asked"
+        );
         let few = seen(&[hello(2, 3)]);
         assert!(matches!(few.decide(&own(1, 3), true, 1), Step::Wait(_)));
-        assert!(matches!(all.decide(&own(1, 3), true, SEEN_NS_MAX + 1), Step::Wait(_)), "stale answers do not count");
+        assert!(
+            matches!(all.decide(&own(1, 3), true, SEEN_NS_MAX + 1), Step::Wait(_)),
+            "stale answers do not count"
+        );
     }
 
     #[test]
     fn too_many_servers_form_nothing() {
         let many = seen(&[hello(2, 3), hello(3, 3), hello(4, 3)]);
-        assert!(matches!(many.decide(&own(1, 3), true, 1), Step::Wait(why) if why.contains("too many")));
+        assert!(
+            matches!(many.decide(&own(1, 3), true, 1), Step::Wait(why) if why.contains("too many"))
+        );
     }
 
     #[test]
@@ -271,19 +329,28 @@ mod tests {
             Step::NotListed { .. }
         ));
         other.members.push(member(1));
-        assert!(matches!(seen(&[other]).decide(&own(1, 3), false, 1), Step::Adopt(_)));
+        assert!(matches!(
+            seen(&[other]).decide(&own(1, 3), false, 1),
+            Step::Adopt(_)
+        ));
     }
 
     #[test]
     fn what_cannot_be_one_cluster_is_named() {
         let mut other = hello(2, 5);
-        assert!(matches!(seen(&[other.clone()]).decide(&own(1, 3), true, 1), Step::Conflict(why) if why.contains("-bootstrap-expect=5")));
+        assert!(
+            matches!(seen(&[other.clone()]).decide(&own(1, 3), true, 1), Step::Conflict(why) if why.contains("-bootstrap-expect=5"))
+        );
         other.expect = 3;
         other.datacenter = "dc2".to_owned();
-        assert!(matches!(seen(&[other.clone()]).decide(&own(1, 3), true, 1), Step::Conflict(why) if why.contains("dc2")));
+        assert!(
+            matches!(seen(&[other.clone()]).decide(&own(1, 3), true, 1), Step::Conflict(why) if why.contains("dc2"))
+        );
         other.datacenter = "dc1".to_owned();
         other.name = "s1".to_owned();
-        assert!(matches!(seen(&[other]).decide(&own(1, 3), true, 1), Step::Conflict(why) if why.contains("-node")));
+        assert!(
+            matches!(seen(&[other]).decide(&own(1, 3), true, 1), Step::Conflict(why) if why.contains("-node"))
+        );
     }
 
     #[test]
@@ -295,14 +362,26 @@ mod tests {
         };
         let mut promise = Promise::default();
         assert!(promise.judge(&own(2, 2), &proposal(1)).accepted);
-        assert!(promise.judge(&own(2, 2), &proposal(1)).accepted, "the same again is the same promise");
+        assert!(
+            promise.judge(&own(2, 2), &proposal(1)).accepted,
+            "the same again is the same promise"
+        );
         assert!(!promise.judge(&own(2, 2), &proposal(2)).accepted);
         promise.release(&proposal(2));
-        assert!(!promise.judge(&own(2, 2), &proposal(2)).accepted, "only the holder releases");
+        assert!(
+            !promise.judge(&own(2, 2), &proposal(2)).accepted,
+            "only the holder releases"
+        );
         promise.release(&proposal(1));
         assert!(promise.judge(&own(2, 2), &proposal(2)).accepted);
-        assert!(!promise.judge(&own(3, 2), &proposal(2)).accepted, "not listed");
-        assert!(!Promise::default().judge(&own(2, 3), &proposal(1)).accepted, "another number");
+        assert!(
+            !promise.judge(&own(3, 2), &proposal(2)).accepted,
+            "not listed"
+        );
+        assert!(
+            !Promise::default().judge(&own(2, 3), &proposal(1)).accepted,
+            "another number"
+        );
         assert!(!promise.give(&proposal(3)));
     }
 }

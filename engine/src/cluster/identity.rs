@@ -26,10 +26,14 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// Another process serves from it.
-    #[error("data directory {0} is in use by another curia process; stop that one, or give this one its own -data-dir")]
+    #[error(
+        "data directory {0} is in use by another curia process; stop that one, or give this one its own -data-dir"
+    )]
     InUse(PathBuf),
     /// Made by a later version.
-    #[error("{path}: format {found} is newer than this build understands ({supported}); run the newer curia on it")]
+    #[error(
+        "{path}: format {found} is newer than this build understands ({supported}); run the newer curia on it"
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -39,7 +43,9 @@ pub enum IdentityError {
         supported: u32,
     },
     /// Not what was written.
-    #[error("{path} is damaged: {why}; restore it from a backup of this very directory, or start this server with an empty -data-dir")]
+    #[error(
+        "{path} is damaged: {why}; restore it from a backup of this very directory, or start this server with an empty -data-dir"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -47,10 +53,14 @@ pub enum IdentityError {
         why: String,
     },
     /// Files of something else.
-    #[error("data directory {0} is not empty and has no {IDENTITY_FILE}: it is not curia's; choose another -data-dir")]
+    #[error(
+        "data directory {0} is not empty and has no {IDENTITY_FILE}: it is not curia's; choose another -data-dir"
+    )]
     Foreign(PathBuf),
     /// Started with other settings than it was made with.
-    #[error("{path}: {what} is {found} in this data directory but {wanted} was asked for; it cannot be changed after the first start")]
+    #[error(
+        "{path}: {what} is {found} in this data directory but {wanted} was asked for; it cannot be changed after the first start"
+    )]
     Mismatch {
         /// The file.
         path: PathBuf,
@@ -120,7 +130,10 @@ impl DataDir {
         datacenter: &str,
         logs: u16,
     ) -> Result<Self, IdentityError> {
-        let io = |error| IdentityError::Io { path: path.to_owned(), error };
+        let io = |error| IdentityError::Io {
+            path: path.to_owned(),
+            error,
+        };
         fs::create_dir_all(path).map_err(io)?;
         let lock = take_lock(path)?;
         let file = path.join(IDENTITY_FILE);
@@ -144,9 +157,17 @@ impl DataDir {
             return Err(mismatch("node_id", &identity.node_id, wanted.to_string()));
         }
         if identity.datacenter != datacenter {
-            return Err(mismatch("datacenter", &identity.datacenter, datacenter.to_owned()));
+            return Err(mismatch(
+                "datacenter",
+                &identity.datacenter,
+                datacenter.to_owned(),
+            ));
         }
-        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            identity,
+            _lock: lock,
+        })
     }
 
     /// Reads the identity without taking the lock: for offline tools.
@@ -155,8 +176,15 @@ impl DataDir {
     }
 
     /// Writes, durably, which cluster this directory belongs to from now on.
-    pub fn join_cluster(&mut self, cluster_id: Uuid, configuration: &[u8]) -> Result<(), IdentityError> {
-        assert!(self.identity.cluster_id.is_none(), "a data directory joins one cluster, once");
+    pub fn join_cluster(
+        &mut self,
+        cluster_id: Uuid,
+        configuration: &[u8],
+    ) -> Result<(), IdentityError> {
+        assert!(
+            self.identity.cluster_id.is_none(),
+            "a data directory joins one cluster, once"
+        );
         let mut identity = self.identity.clone();
         identity.cluster_id = Some(cluster_id.to_string());
         identity.bootstrap = Some(to_hex(configuration));
@@ -204,18 +232,27 @@ impl Identity {
 
     /// The encoded configuration that the cluster formed with.
     pub fn bootstrap(&self) -> Option<bytes::Bytes> {
-        self.bootstrap.as_deref().map(|hex| from_hex(hex).expect("checked when it was read").into())
+        self.bootstrap
+            .as_deref()
+            .map(|hex| from_hex(hex).expect("checked when it was read").into())
     }
 
     fn checksum(&self) -> String {
-        let bare = Self { checksum: String::new(), ..self.clone() };
+        let bare = Self {
+            checksum: String::new(),
+            ..self.clone()
+        };
         let json = serde_json::to_vec(&bare).expect("an identity is plain data");
         format!("{:08x}", crc32c::crc32c(&json))
     }
 }
 
-fn take_lock(path: &Path) -> Result<File, IdentityError> {
-    let io = |error| IdentityError::Io { path: path.join(LOCK_FILE), error };
+/// Takes the lock of a data directory; it is held as long as the file is.
+pub fn take_lock(path: &Path) -> Result<File, IdentityError> {
+    let io = |error| IdentityError::Io {
+        path: path.join(LOCK_FILE),
+        error,
+    };
     let lock = File::options()
         .create(true)
         .truncate(false)
@@ -235,10 +272,15 @@ fn take_lock(path: &Path) -> Result<File, IdentityError> {
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), IdentityError> {
-    let io = |error| IdentityError::Io { path: path.to_owned(), error };
+    let io = |error| IdentityError::Io {
+        path: path.to_owned(),
+        error,
+    };
     for entry in fs::read_dir(path).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
-        let ours = [LOCK_FILE, NODE_ID_FILE, "lost+found"].iter().any(|ours| name == *ours);
+        let ours = [LOCK_FILE, NODE_ID_FILE, "lost+found"]
+            .iter()
+            .any(|ours| name == *ours);
         if !ours && !name.to_string_lossy().ends_with(".tmp") {
             return Err(IdentityError::Foreign(path.to_owned()));
         }
@@ -266,7 +308,12 @@ fn new_identity(
         node_id: node_id.to_string(),
         raft_id: random_u64().max(1),
         datacenter: datacenter.to_owned(),
-        logs: (0..logs).map(|_| LogName { id: random_u64(), salt: random_u64() }).collect(),
+        logs: (0..logs)
+            .map(|_| LogName {
+                id: random_u64(),
+                salt: random_u64(),
+            })
+            .collect(),
         cluster_id: None,
         bootstrap: None,
         checksum: String::new(),
@@ -274,21 +321,39 @@ fn new_identity(
 }
 
 fn read_identity(file: &Path) -> Result<Identity, IdentityError> {
-    let damaged = |why: String| IdentityError::Damaged { path: file.to_owned(), why };
-    let text = fs::read_to_string(file).map_err(|error| IdentityError::Io { path: file.to_owned(), error })?;
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+    let damaged = |why: String| IdentityError::Damaged {
+        path: file.to_owned(),
+        why,
+    };
+    let text = fs::read_to_string(file).map_err(|error| IdentityError::Io {
+        path: file.to_owned(),
+        error,
+    })?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
     let found = value.get("format").and_then(|f| f.as_u64()).unwrap_or(0) as u32;
     if found > DIRECTORY_FORMAT {
-        return Err(IdentityError::Newer { path: file.to_owned(), found, supported: DIRECTORY_FORMAT });
+        return Err(IdentityError::Newer {
+            path: file.to_owned(),
+            found,
+            supported: DIRECTORY_FORMAT,
+        });
     }
     let identity: Identity = serde_json::from_value(value).map_err(|e| damaged(e.to_string()))?;
     if identity.checksum != identity.checksum() {
-        return Err(damaged("its checksum does not match its content".to_owned()));
+        return Err(damaged(
+            "its checksum does not match its content".to_owned(),
+        ));
     }
-    if Uuid::parse(&identity.node_id).is_none() || identity.logs.is_empty() || identity.raft_id == 0 {
+    if Uuid::parse(&identity.node_id).is_none() || identity.logs.is_empty() || identity.raft_id == 0
+    {
         return Err(damaged("a field is out of range".to_owned()));
     }
-    if identity.bootstrap.as_deref().is_some_and(|hex| from_hex(hex).is_none()) {
+    if identity
+        .bootstrap
+        .as_deref()
+        .is_some_and(|hex| from_hex(hex).is_none())
+    {
         return Err(damaged("its configuration is not hexadecimal".to_owned()));
     }
     Ok(identity)
@@ -300,7 +365,10 @@ fn write_identity(path: &Path, identity: &Identity) -> Result<(), IdentityError>
     let json = serde_json::to_vec_pretty(&identity).expect("an identity is plain data");
     write_durably(path, IDENTITY_FILE, &json)
         .and_then(|()| write_durably(path, NODE_ID_FILE, identity.node_id.as_bytes()))
-        .map_err(|error| IdentityError::Io { path: path.join(IDENTITY_FILE), error })
+        .map_err(|error| IdentityError::Io {
+            path: path.join(IDENTITY_FILE),
+            error,
+        })
 }
 
 /// Replaces a small file so that after a crash either the old or the new content is there.
@@ -337,7 +405,10 @@ fn from_hex(hex: &str) -> Option<Vec<u8>> {
     if !hex.len().is_multiple_of(2) || !hex.is_ascii() {
         return None;
     }
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok()).collect()
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -349,7 +420,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path(), None, "dc1", 2).unwrap();
         let identity = first.identity().clone();
-        assert!(matches!(DataDir::open(dir.path(), None, "dc1", 2), Err(IdentityError::InUse(_))));
+        assert!(matches!(
+            DataDir::open(dir.path(), None, "dc1", 2),
+            Err(IdentityError::InUse(_))
+        ));
         drop(first);
         let again = DataDir::open(dir.path(), None, "dc1", 2).unwrap();
         assert_eq!(again.identity().raft_id, identity.raft_id);
@@ -381,25 +455,55 @@ mod tests {
             let opened = DataDir::open(dir.path(), None, "dc1", 1);
             // White space may change without changing what is said.
             if let Ok(opened) = opened {
-                let text: Vec<u8> = good.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-                let changed: Vec<u8> = bad.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-                assert!(text == changed, "byte {at} was changed unnoticed: {:?}", opened.identity());
+                let text: Vec<u8> = good
+                    .iter()
+                    .copied()
+                    .filter(|b| !b.is_ascii_whitespace())
+                    .collect();
+                let changed: Vec<u8> = bad
+                    .iter()
+                    .copied()
+                    .filter(|b| !b.is_ascii_whitespace())
+                    .collect();
+                assert!(
+                    text == changed,
+                    "byte {at} was changed unnoticed: {:?}",
+                    opened.identity()
+                );
             }
         }
-        fs::write(&file, String::from_utf8(good).unwrap().replace("\"format\": 1", "\"format\": 9")).unwrap();
-        assert!(matches!(DataDir::open(dir.path(), None, "dc1", 1), Err(IdentityError::Newer { found: 9, .. })));
+        fs::write(
+            &file,
+            String::from_utf8(good)
+                .unwrap()
+                .replace("\"format\": 1", "\"format\": 9"),
+        )
+        .unwrap();
+        assert!(matches!(
+            DataDir::open(dir.path(), None, "dc1", 1),
+            Err(IdentityError::Newer { found: 9, .. })
+        ));
 
         let other = tempfile::tempdir().unwrap();
         fs::write(other.path().join("precious.db"), b"x").unwrap();
-        assert!(matches!(DataDir::open(other.path(), None, "dc1", 1), Err(IdentityError::Foreign(_))));
+        assert!(matches!(
+            DataDir::open(other.path(), None, "dc1", 1),
+            Err(IdentityError::Foreign(_))
+        ));
     }
 
     #[test]
     fn another_datacenter_or_node_id_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::open(dir.path(), None, "dc1", 1).unwrap());
-        assert!(matches!(DataDir::open(dir.path(), None, "dc2", 1), Err(IdentityError::Mismatch { .. })));
+        assert!(matches!(
+            DataDir::open(dir.path(), None, "dc2", 1),
+            Err(IdentityError::Mismatch { .. })
+        ));
         let other = Some(random_uuid());
-        assert!(matches!(DataDir::open(dir.path(), other, "dc1", 1), Err(IdentityError::Mismatch { .. })));
+        assert!(matches!(
+            DataDir::open(dir.path(), other, "dc1", 1),
+            Err(IdentityError::Mismatch { .. })
+        ));
     }
 }

@@ -26,7 +26,11 @@ impl Configuration {
             member.leader = false;
         }
         members.sort_by_key(|member| member.raft_id);
-        Self { cluster_id, shards, members }
+        Self {
+            cluster_id,
+            shards,
+            members,
+        }
     }
 
     /// Reads what [`Self::encode`] wrote.
@@ -48,7 +52,11 @@ impl Configuration {
     /// The same as raft-rs wants it.
     pub fn conf_state(&self) -> ConfState {
         let ids = |voter: bool| {
-            self.members.iter().filter(|m| m.voter == voter).map(|m| m.raft_id.0).collect::<Vec<_>>()
+            self.members
+                .iter()
+                .filter(|m| m.voter == voter)
+                .map(|m| m.raft_id.0)
+                .collect::<Vec<_>>()
         };
         let mut state = ConfState::default();
         state.set_voters(ids(true));
@@ -91,7 +99,12 @@ mod tests {
 
     #[test]
     fn order_of_members_does_not_matter() {
-        let member = |id| Member { raft_id: ServerId(id), voter: true, leader: id == 2, ..Member::default() };
+        let member = |id| Member {
+            raft_id: ServerId(id),
+            voter: true,
+            leader: id == 2,
+            ..Member::default()
+        };
         let a = Configuration::new(ClusterId::default(), 1, vec![member(2), member(1)]);
         let b = Configuration::new(ClusterId::default(), 1, vec![member(1), member(2)]);
         assert_eq!(a, b);

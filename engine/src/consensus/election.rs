@@ -18,14 +18,25 @@ pub struct ElectionTimer {
 impl ElectionTimer {
     /// Timeouts in `ticks_min..ticks_max` for this server under this seed.
     pub fn new(seed: u64, server: u64, ticks_min: usize, ticks_max: usize) -> Self {
-        assert!(ticks_min < ticks_max, "an election timeout needs a range to be drawn from");
-        Self { seed, server, ticks_min, ticks_max }
+        assert!(
+            ticks_min < ticks_max,
+            "an election timeout needs a range to be drawn from"
+        );
+        Self {
+            seed,
+            server,
+            ticks_min,
+            ticks_max,
+        }
     }
 
     /// The timeout in ticks for this term after so many campaigns of this replica.
     pub fn ticks(&self, term: u64, campaigns: u64) -> usize {
         let mut key = [0u8; 32];
-        for (at, part) in [self.seed, self.server, term, campaigns].into_iter().enumerate() {
+        for (at, part) in [self.seed, self.server, term, campaigns]
+            .into_iter()
+            .enumerate()
+        {
             key[at * 8..at * 8 + 8].copy_from_slice(&part.to_le_bytes());
         }
         self.ticks_min + (xxh3_64(&key) % (self.ticks_max - self.ticks_min) as u64) as usize
@@ -48,7 +59,11 @@ pub struct TickFeeder {
 impl TickFeeder {
     /// Ticks of `tick_ns`, starting at `now_ns`; a gap of more than `gap_ticks_max` ticks is a pause.
     pub fn new(tick_ns: u64, gap_ticks_max: u64, now_ns: u64) -> Self {
-        Self { tick_ns, gap_ticks_max, last_ns: now_ns }
+        Self {
+            tick_ns,
+            gap_ticks_max,
+            last_ns: now_ns,
+        }
     }
 
     /// How many ticks to feed now.
@@ -76,8 +91,15 @@ mod tests {
     fn timeouts_are_replayable_and_spread() {
         let timer = ElectionTimer::new(7, 1, 10, 20);
         let other = ElectionTimer::new(7, 2, 10, 20);
-        let draws: Vec<_> = (0..200).map(|campaigns| timer.ticks(3, campaigns)).collect();
-        assert_eq!(draws, (0..200).map(|campaigns| timer.ticks(3, campaigns)).collect::<Vec<_>>());
+        let draws: Vec<_> = (0..200)
+            .map(|campaigns| timer.ticks(3, campaigns))
+            .collect();
+        assert_eq!(
+            draws,
+            (0..200)
+                .map(|campaigns| timer.ticks(3, campaigns))
+                .collect::<Vec<_>>()
+        );
         assert!(draws.iter().all(|t| (10..20).contains(t)));
         for value in 10..20 {
             assert!(draws.contains(&value), "{value} was never drawn");

@@ -83,7 +83,10 @@ impl EntryStore {
         trailing_entries_max: u64,
     ) -> Self {
         Self {
-            initial: RaftState { hard_state, conf_state },
+            initial: RaftState {
+                hard_state,
+                conf_state,
+            },
             first: snapshot_index.0 + 1,
             disk_first: snapshot_index.0 + 1,
             runs: vec![(snapshot_index.0, snapshot_term.0)],
@@ -103,8 +106,14 @@ impl EntryStore {
 
     /// Appends entries, dropping what conflicts (Raft paper §5.3).
     pub fn append(&mut self, entries: &[Entry]) {
-        let Some(first) = entries.first().map(|entry| entry.index) else { return };
-        assert!(first >= self.first && first <= self.last + 1, "entry {first} leaves a gap after {}", self.last);
+        let Some(first) = entries.first().map(|entry| entry.index) else {
+            return;
+        };
+        assert!(
+            first >= self.first && first <= self.last + 1,
+            "entry {first} leaves a gap after {}",
+            self.last
+        );
         self.truncate_from(first);
         for entry in entries {
             assert_eq!(entry.index, self.last + 1, "entries are not contiguous");
@@ -141,7 +150,10 @@ impl EntryStore {
     }
 
     fn forget_oldest(&mut self) {
-        let entry = self.cache.pop_front().expect("the cache ends where the log does");
+        let entry = self
+            .cache
+            .pop_front()
+            .expect("the cache ends where the log does");
         self.cache_bytes -= entry.data.len() + ENTRY_OVERHEAD_BYTES;
         self.cache_first = entry.index + 1;
     }
@@ -155,7 +167,11 @@ impl EntryStore {
     /// available, so that a follower only a little behind needs no image.
     pub fn compact(&mut self, first: Index) {
         if first.0 > self.disk_first {
-            assert!(first.0 <= self.last + 1, "compaction to {first} beyond the last index {}", self.last);
+            assert!(
+                first.0 <= self.last + 1,
+                "compaction to {first} beyond the last index {}",
+                self.last
+            );
             self.disk_first = first.0;
             let trailing_first = first.0.saturating_sub(self.trailing_entries_max);
             while self.cache_first < trailing_first {
@@ -170,7 +186,10 @@ impl EntryStore {
             return;
         }
         let term = self.term_of(first - 1).expect("forgotten within the log");
-        let gone = self.runs.partition_point(|run| run.0 < first).saturating_sub(1);
+        let gone = self
+            .runs
+            .partition_point(|run| run.0 < first)
+            .saturating_sub(1);
         self.runs.drain(..gone);
         self.runs[0] = (first - 1, term);
         self.first = first;
@@ -267,7 +286,11 @@ impl Storage for EntryStore {
         if low < self.first {
             return Err(Error::Store(StorageError::Compacted));
         }
-        assert!(high <= self.last + 1, "entries up to {high} wanted, last is {}", self.last);
+        assert!(
+            high <= self.last + 1,
+            "entries up to {high} wanted, last is {}",
+            self.last
+        );
         if low >= self.cache_first {
             return Ok(self.cached(low, high, bytes_max));
         }
@@ -294,7 +317,8 @@ impl Storage for EntryStore {
         if index + 1 < self.first {
             return Err(Error::Store(StorageError::Compacted));
         }
-        self.term_of(index).ok_or(Error::Store(StorageError::Unavailable))
+        self.term_of(index)
+            .ok_or(Error::Store(StorageError::Unavailable))
     }
 
     fn first_index(&self) -> Result<u64> {
@@ -311,7 +335,9 @@ impl Storage for EntryStore {
                 let mut snapshot = Snapshot::default();
                 snapshot.mut_metadata().index = image.index.0;
                 snapshot.mut_metadata().term = image.term.0;
-                snapshot.mut_metadata().set_conf_state(self.image_conf.clone());
+                snapshot
+                    .mut_metadata()
+                    .set_conf_state(self.image_conf.clone());
                 snapshot.data = image.configuration.clone();
                 Ok(snapshot)
             }
@@ -336,7 +362,14 @@ mod tests {
     }
 
     fn store() -> EntryStore {
-        EntryStore::new(HardState::default(), ConfState::default(), Index(5), Term(2), 10 * 228, u64::MAX)
+        EntryStore::new(
+            HardState::default(),
+            ConfState::default(),
+            Index(5),
+            Term(2),
+            10 * 228,
+            u64::MAX,
+        )
     }
 
     #[test]
@@ -344,7 +377,10 @@ mod tests {
         let mut store = store();
         store.append(&[entry(6, 2), entry(7, 3), entry(8, 3), entry(9, 7)]);
         let terms: Vec<_> = (4..=10).map(|index| store.term_of(index)).collect();
-        assert_eq!(terms, [None, Some(2), Some(2), Some(3), Some(3), Some(7), None]);
+        assert_eq!(
+            terms,
+            [None, Some(2), Some(2), Some(3), Some(3), Some(7), None]
+        );
         store.append(&[entry(8, 8)]);
         assert_eq!(store.term_of(8), Some(8));
         assert_eq!(store.last_index().unwrap(), 8);
@@ -365,10 +401,19 @@ mod tests {
         store.append(&(6..26).map(|index| entry(index, 2)).collect::<Vec<_>>());
         store.compact(Index(20));
         assert_eq!(store.first_index().unwrap(), 17);
-        assert_eq!(store.entries(17, 26, None, GetEntriesContext::empty(false)).unwrap().len(), 9);
+        assert_eq!(
+            store
+                .entries(17, 26, None, GetEntriesContext::empty(false))
+                .unwrap()
+                .len(),
+            9
+        );
         store.trailing_entries_max = 0;
         store.compact(Index(26));
-        assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (26, 25));
+        assert_eq!(
+            (store.first_index().unwrap(), store.last_index().unwrap()),
+            (26, 25)
+        );
         assert_eq!(store.cache_bytes(), 0);
     }
 
@@ -378,8 +423,18 @@ mod tests {
         let entries: Vec<_> = (6..106).map(|index| entry(index, 2)).collect();
         store.append(&entries);
         store.shrink_cache(20);
-        assert_eq!(store.entries(21, 106, None, GetEntriesContext::empty(false)).unwrap().len(), 85);
-        assert!(store.entries(20, 21, None, GetEntriesContext::empty(false)).is_err());
+        assert_eq!(
+            store
+                .entries(21, 106, None, GetEntriesContext::empty(false))
+                .unwrap()
+                .len(),
+            85
+        );
+        assert!(
+            store
+                .entries(20, 21, None, GetEntriesContext::empty(false))
+                .is_err()
+        );
     }
 
     #[test]
@@ -389,20 +444,34 @@ mod tests {
         store.shrink_cache(50);
         for _ in 0..2 {
             let answer = store.entries(10, 106, Some(500), GetEntriesContext::empty(true));
-            assert!(matches!(answer, Err(Error::Store(StorageError::LogTemporarilyUnavailable))));
+            assert!(matches!(
+                answer,
+                Err(Error::Store(StorageError::LogTemporarilyUnavailable))
+            ));
         }
         let wanted = store.take_wanted();
         assert_eq!(wanted.len(), 1);
         assert_eq!((wanted[0].first, wanted[0].last), (Index(10), Index(50)));
         store.put_fetched((10..20).map(|index| entry(index, 2)).collect());
-        let got = store.entries(10, 106, Some(500), GetEntriesContext::empty(true)).unwrap();
-        assert_eq!(got.iter().map(|e| e.index).collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
+        let got = store
+            .entries(10, 106, Some(500), GetEntriesContext::empty(true))
+            .unwrap();
+        assert_eq!(
+            got.iter().map(|e| e.index).collect::<Vec<_>>(),
+            [10, 11, 12, 13, 14]
+        );
     }
 
     #[test]
     fn a_size_limit_never_starves() {
         let mut store = store();
         store.append(&[entry(6, 2), entry(7, 2)]);
-        assert_eq!(store.entries(6, 8, Some(0), GetEntriesContext::empty(false)).unwrap().len(), 1);
+        assert_eq!(
+            store
+                .entries(6, 8, Some(0), GetEntriesContext::empty(false))
+                .unwrap()
+                .len(),
+            1
+        );
     }
 }

@@ -43,7 +43,11 @@ impl QuorumClock {
         let mut stamps: Vec<(u64, u64)> = voters
             .iter()
             .filter_map(|voter| {
-                let stamp = if *voter == own { Some(now_ns) } else { self.echoed.get(voter).copied() };
+                let stamp = if *voter == own {
+                    Some(now_ns)
+                } else {
+                    self.echoed.get(voter).copied()
+                };
                 stamp.map(|stamp| (stamp, *voter))
             })
             .collect();
@@ -81,11 +85,21 @@ mod tests {
         clock.echo(2, 50);
         assert_eq!(clock.quorum_stamp_ns(1, 100, &voters, majority_of(5)), None);
         clock.echo(3, 40);
-        assert_eq!(clock.quorum_stamp_ns(1, 100, &voters, majority_of(5)), Some(40));
+        assert_eq!(
+            clock.quorum_stamp_ns(1, 100, &voters, majority_of(5)),
+            Some(40)
+        );
         clock.echo(4, 60);
-        assert_eq!(clock.quorum_stamp_ns(1, 100, &voters, majority_of(5)), Some(50));
+        assert_eq!(
+            clock.quorum_stamp_ns(1, 100, &voters, majority_of(5)),
+            Some(50)
+        );
         clock.echo(4, 10);
-        assert_eq!(clock.quorum_stamp_ns(1, 100, &voters, majority_of(5)), Some(50), "stamps only rise");
+        assert_eq!(
+            clock.quorum_stamp_ns(1, 100, &voters, majority_of(5)),
+            Some(50),
+            "stamps only rise"
+        );
         clock.reset();
         assert_eq!(clock.quorum_stamp_ns(1, 100, &voters, majority_of(5)), None);
     }
@@ -100,7 +114,10 @@ mod tests {
     fn an_echo_of_a_server_that_is_no_voter_does_not_count() {
         let mut clock = QuorumClock::default();
         clock.echo(9, 99);
-        assert_eq!(clock.quorum_stamp_ns(1, 100, &[1, 2, 3], majority_of(3)), None);
+        assert_eq!(
+            clock.quorum_stamp_ns(1, 100, &[1, 2, 3], majority_of(3)),
+            None
+        );
     }
 
     #[test]
@@ -109,6 +126,9 @@ mod tests {
         let lease = lease_ns(ticks, tick);
         let slowest_lease = lease as f64 * 1.1; // our clock runs 10 % slow
         let fastest_follower = ((ticks - 1) * tick) as f64 * 0.91; // its clock 10 % fast, one tick lost
-        assert!(slowest_lease <= fastest_follower * 1.01, "{slowest_lease} {fastest_follower}");
+        assert!(
+            slowest_lease <= fastest_follower * 1.01,
+            "{slowest_lease} {fastest_follower}"
+        );
     }
 }

@@ -14,7 +14,8 @@ use raft::{
 use wire::{Index, Lsn, RaftEnvelope, ServerId, ShardId, Term, limits};
 
 use super::{
-    Configuration, ElectionTimer, EntryStore, QuorumClock, WantedEntries, lease::lease_ns, split::split_append,
+    Configuration, ElectionTimer, EntryStore, QuorumClock, WantedEntries, lease::lease_ns,
+    split::split_append,
 };
 use crate::log::{EntryRef, HardState, Log};
 
@@ -145,7 +146,8 @@ impl Replica {
             ..Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&raft_config, store, &logger).expect("the raft configuration is valid");
+        let node =
+            RawNode::new(&raft_config, store, &logger).expect("the raft configuration is valid");
         let timer = ElectionTimer::new(
             config.seed,
             config.id.0,
@@ -153,10 +155,17 @@ impl Replica {
             2 * config.election_ticks,
         );
         let election_ns = config.election_ticks as u64 * config.tick_ns;
-        let voters: Vec<u64> = configuration.voters().map(|member| member.raft_id.0).collect();
+        let voters: Vec<u64> = configuration
+            .voters()
+            .map(|member| member.raft_id.0)
+            .collect();
         let sole = voters == [config.id.0];
         let mut replica = Self {
-            silent_until_ns: if config.restarted && !sole { now_ns + election_ns } else { 0 },
+            silent_until_ns: if config.restarted && !sole {
+                now_ns + election_ns
+            } else {
+                0
+            },
             config,
             configuration,
             voters,
@@ -187,7 +196,9 @@ impl Replica {
     }
 
     fn campaign(&mut self) {
-        self.node.campaign().expect("a campaign is always a legal step");
+        self.node
+            .campaign()
+            .expect("a campaign is always a legal step");
     }
 
     /// To be called after every call into raft-rs: aligns echoes with the messages it made, and
@@ -229,12 +240,19 @@ impl Replica {
     /// Takes a message from a peer. Messages that no correct peer of this group sends are dropped
     /// here, because raft-rs aborts on them.
     pub fn step(&mut self, now_ns: u64, from: ServerId, envelope: RaftEnvelope) {
-        let RaftEnvelope { message, sent_at, echo } = envelope;
+        let RaftEnvelope {
+            message,
+            sent_at,
+            echo,
+        } = envelope;
         let kind = message.get_msg_type();
         if message.to != self.config.id.0 || message.from != from.0 || !acceptable(kind) {
             return;
         }
-        let vote = matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
+        let vote = matches!(
+            kind,
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
+        );
         if vote && now_ns < self.silent_until_ns {
             return;
         }
@@ -242,7 +260,10 @@ impl Replica {
             return;
         }
         let term = message.term;
-        let answers = matches!(kind, MessageType::MsgHeartbeatResponse | MessageType::MsgAppendResponse);
+        let answers = matches!(
+            kind,
+            MessageType::MsgHeartbeatResponse | MessageType::MsgAppendResponse
+        );
         // An error means that the message is of no use to raft, not that something is wrong.
         let _ = self.node.step(message);
         let current = term == self.node.raft.term;
@@ -275,7 +296,10 @@ impl Replica {
     }
 
     /// Proposes a batch; on success the entries have the returned consecutive indexes.
-    pub fn propose(&mut self, commands: &mut Vec<Bytes>) -> Result<std::ops::Range<u64>, ProposeError> {
+    pub fn propose(
+        &mut self,
+        commands: &mut Vec<Bytes>,
+    ) -> Result<std::ops::Range<u64>, ProposeError> {
         if !self.is_leader() {
             return Err(ProposeError::NotLeader);
         }
@@ -348,7 +372,14 @@ impl Replica {
     }
 
     /// Decides for one ready what its messages wait for.
-    fn route(&mut self, now_ns: u64, ready: &mut raft::Ready, entries: bool, log: &Log, out: &mut Output) {
+    fn route(
+        &mut self,
+        now_ns: u64,
+        ready: &mut raft::Ready,
+        entries: bool,
+        log: &Log,
+        out: &mut Output,
+    ) {
         let open = log.open_lsn();
         if ready.must_sync() {
             if entries {
@@ -367,7 +398,10 @@ impl Replica {
             }
         }
         let lsn = self.entries_lsn.max(self.hard_state_lsn);
-        self.unpersisted.push_back(Unpersisted { lsn, number: ready.number() });
+        self.unpersisted.push_back(Unpersisted {
+            lsn,
+            number: ready.number(),
+        });
         let at_once = ready.take_messages();
         let mut echoes = std::mem::take(&mut self.echoes).into_iter();
         for mut message in at_once {
@@ -376,7 +410,8 @@ impl Replica {
                 continue;
             }
             for message in split_append(message) {
-                out.send.push(self.outgoing(now_ns, message, echo, self.hard_state_lsn));
+                out.send
+                    .push(self.outgoing(now_ns, message, echo, self.hard_state_lsn));
             }
         }
         for message in ready.take_persisted_messages() {
@@ -402,7 +437,9 @@ impl Replica {
         if let Some(first) = message.entries.first().map(|entry| entry.index)
             && first != message.index + 1
         {
-            let Some(term) = self.node.store().term_of(first - 1) else { return false };
+            let Some(term) = self.node.store().term_of(first - 1) else {
+                return false;
+            };
             message.index = first - 1;
             message.log_term = term;
         }
@@ -410,10 +447,17 @@ impl Replica {
     }
 
     fn outgoing(&self, now_ns: u64, message: Message, echo: u64, requires: Lsn) -> Outgoing {
-        let stamped = matches!(message.get_msg_type(), MessageType::MsgAppend | MessageType::MsgHeartbeat);
+        let stamped = matches!(
+            message.get_msg_type(),
+            MessageType::MsgAppend | MessageType::MsgHeartbeat
+        );
         Outgoing {
             to: ServerId(message.to),
-            envelope: RaftEnvelope { sent_at: if stamped { now_ns } else { 0 }, echo, message },
+            envelope: RaftEnvelope {
+                sent_at: if stamped { now_ns } else { 0 },
+                echo,
+                message,
+            },
             requires,
         }
     }
@@ -437,7 +481,11 @@ impl Replica {
     /// Call [`Self::drain`] after it.
     pub fn on_durable(&mut self, durable: Lsn) {
         let mut number = None;
-        while self.unpersisted.front().is_some_and(|ready| ready.lsn <= durable) {
+        while self
+            .unpersisted
+            .front()
+            .is_some_and(|ready| ready.lsn <= durable)
+        {
             number = self.unpersisted.pop_front().map(|ready| ready.number);
         }
         if let Some(number) = number {
@@ -493,7 +541,10 @@ impl Replica {
 
     /// A configuration came into force (with an image, or by a committed change).
     pub fn set_configuration(&mut self, configuration: Configuration) {
-        self.voters = configuration.voters().map(|member| member.raft_id.0).collect();
+        self.voters = configuration
+            .voters()
+            .map(|member| member.raft_id.0)
+            .collect();
         self.configuration = configuration;
     }
 
@@ -505,7 +556,11 @@ impl Replica {
 
     /// A follower took the image it was offered, or failed to.
     pub fn report_image(&mut self, peer: ServerId, installed: bool) {
-        let status = if installed { raft::SnapshotStatus::Finish } else { raft::SnapshotStatus::Failure };
+        let status = if installed {
+            raft::SnapshotStatus::Finish
+        } else {
+            raft::SnapshotStatus::Failure
+        };
         self.node.report_snapshot(peer.0, status);
         self.after_input(0);
     }
@@ -552,7 +607,10 @@ impl Replica {
             return None;
         }
         let voters = self.voters.len();
-        self.clock.quorum_stamp_ns(self.config.id.0, now_ns, &self.voters, |set| set.len() > voters / 2)
+        self.clock
+            .quorum_stamp_ns(self.config.id.0, now_ns, &self.voters, |set| {
+                set.len() > voters / 2
+            })
     }
 
     /// Whether this server leads and has applied an entry of its own term.
@@ -598,7 +656,9 @@ impl Replica {
 
     /// Whether raft-rs accepted an image that the next drain will hand out.
     pub fn has_pending_image(&self) -> bool {
-        self.node.snap().is_some_and(|snapshot| !snapshot.is_empty())
+        self.node
+            .snap()
+            .is_some_and(|snapshot| !snapshot.is_empty())
     }
 
     /// The peer set.
@@ -648,7 +708,11 @@ fn acceptable(kind: MessageType) -> bool {
 
 /// raft-rs's hard state as the log keeps it.
 fn hard_state(state: &RaftHardState) -> HardState {
-    HardState { term: Term(state.term), vote: state.vote, commit: Index(state.commit) }
+    HardState {
+        term: Term(state.term),
+        vote: state.vote,
+        commit: Index(state.commit),
+    }
 }
 
 fn entry_ref(entry: &Entry) -> EntryRef<'_> {

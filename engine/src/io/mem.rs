@@ -170,6 +170,9 @@ impl State {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
         self.file(name)?.write(offset as usize, bytes);
+        // A device replaces a bad sector when it is written.
+        self.unreadable
+            .retain(|(file, range)| file != name || range.start < offset || range.end > end);
         match fault {
             Some(_) => Err(io::Error::new(ErrorKind::WriteZero, "short write")),
             None => Ok(()),

@@ -47,8 +47,13 @@ impl Log {
         while let Some(batch) = self.next_to_issue() {
             self.issue(batch, now_ns, ops);
         }
+        let urgent = self
+            .closed
+            .front()
+            .is_some_and(|batch| !self.may_issue(batch));
+        let token = &mut self.next_token;
         self.segments
-            .take_ops(&self.config, now_ns, &mut self.next_token, ops);
+            .take_ops(&self.config, now_ns, urgent, token, ops);
     }
 
     fn mark_is_due(&self, now_ns: u64) -> bool {
@@ -77,13 +82,19 @@ impl Log {
         if self.closed.is_empty() {
             self.close(0);
         }
-        let batch = self.closed.front()?;
-        let segment = batch.place.segment;
-        // A segment may say that it is closed only when the next one exists, so that recovery
-        // can take a missing file for what it is.
-        let ready = self.segments.is_ready(segment)
-            && (batch.flags & FLAG_CLOSES == 0 || self.segments.is_ready(segment.next()));
+        let ready = self
+            .closed
+            .front()
+            .is_some_and(|batch| self.may_issue(batch));
         if ready { self.closed.pop_front() } else { None }
+    }
+
+    /// Whether the segment of a batch exists, and, if the batch says that its segment is closed,
+    /// the next one too: so that recovery can take a missing file for what it is.
+    fn may_issue(&self, batch: &Batch) -> bool {
+        let segment = batch.place.segment;
+        self.segments.is_ready(segment)
+            && (batch.flags & FLAG_CLOSES == 0 || self.segments.is_ready(segment.next()))
     }
 
     fn issue(&mut self, batch: Batch, now_ns: u64, ops: &mut Vec<LogOp>) {

@@ -9,8 +9,10 @@ mod format;
 mod gapped;
 mod gather;
 mod index;
+mod inspect;
 mod read;
 mod recovery;
+mod repair;
 mod replay;
 mod scan;
 mod segments;
@@ -30,7 +32,9 @@ pub use crate::io::perform;
 pub use buffers::BUFFER_BYTES;
 pub use error::{CorruptAt, LogError, LogFailure};
 pub use format::FORMAT_VERSION;
+pub use inspect::{Inspection, inspect};
 pub use recovery::{Recovered, RecoveredShard, RecoveryReport};
+pub use repair::{Cut, repair_cut_tail};
 pub use stats::LogStats;
 pub use types::{
     Checkpoint, Entry, EntryRef, Gap, HardState, LogConfig, LogIdentity, Progress,

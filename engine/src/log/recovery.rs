@@ -23,7 +23,7 @@ use crate::io::{BLOCK_BYTES, Disk, SegmentNo, prepare_segment, sector::INCARNATI
 use super::{
     Cause, Checkpoint, CorruptAt, Gap, Log, LogConfig, LogError, LogIdentity, Opening,
     SEGMENT_BYTES_MIN, Verdict,
-    format::{FLAG_CLOSES, Place},
+    format::{BatchHeader, FLAG_CLOSES, Place},
     index::ShardIndex,
     replay::Replay,
     segments::{File, Segments},
@@ -92,7 +92,8 @@ pub(super) struct Found {
     pub report: RecoveryReport,
     /// Where the log ends, when that is known.
     pub end: Option<Place>,
-    pub first_loss: Option<CorruptAt>,
+    /// Where something was lost, in order.
+    pub losses: Vec<(Place, CorruptAt)>,
     pub next_lsn: u64,
     pub newest_incarnation: u32,
     newest_lsn: u64,
@@ -144,42 +145,74 @@ impl Log {
     }
 }
 
+/// What a walk comes across.
+pub(super) enum Seen<'a> {
+    /// A batch that counts, and its bytes.
+    Batch(&'a BatchHeader, &'a [u8], Verdict),
+    /// Something lost.
+    Lost(&'a CorruptAt),
+    /// The end.
+    End(&'a CorruptAt),
+}
+
 /// Walks the whole log.
 pub(super) fn find(disk: &dyn Disk, identity: LogIdentity) -> Result<Found, LogError> {
+    walk_until(disk, identity, None, &mut |_| Ok(()))
+}
+
+/// Walks the log, to `until` at most, and tells what it sees.
+pub(super) fn walk_until(
+    disk: &dyn Disk,
+    identity: LogIdentity,
+    until: Option<Place>,
+    tell: &mut dyn FnMut(Seen<'_>) -> Result<(), LogError>,
+) -> Result<Found, LogError> {
     let mut walk = Walk::new(disk, identity)?;
     let mut replay = Replay::default();
     let mut report = RecoveryReport::default();
     let (mut accepted, mut oldest) = (BTreeSet::new(), SegmentNo(0));
-    let (mut first_loss, mut end) = (None, None);
+    let (mut losses, mut end) = (Vec::new(), None);
     let mut last_place = Place::default();
     loop {
+        if until == Some(walk.place()) {
+            end = until;
+            break;
+        }
         match walk.step()? {
             Step::Batch {
                 header,
                 padding_damaged,
             } => {
+                let verdict = match padding_damaged {
+                    true => Verdict::WholePaddingDamaged,
+                    false => Verdict::Whole,
+                };
                 if padding_damaged {
                     report.corrupt.push(CorruptAt {
                         file: header.place.segment.file_name(),
                         offset: header.place.offset,
-                        verdict: Verdict::WholePaddingDamaged,
+                        verdict,
                     });
                 }
-                replay.apply(&header, walk.batch()?);
+                let batch = walk.batch()?;
+                tell(Seen::Batch(&header, batch, verdict))?;
+                replay.apply(&header, batch);
                 accepted.insert(header.place.segment);
                 oldest = header.oldest;
                 report.last_lsn = Lsn(header.stamp.lsn);
             }
             Step::Lost(lost) => {
                 last_place = lost.place;
+                tell(Seen::Lost(&lost.at))?;
                 replay.lose(lost.header.as_ref());
                 report.corrupt.push(lost.at.clone());
-                first_loss.get_or_insert(lost.at);
+                losses.push((lost.place, lost.at));
                 if !lost.resumes {
                     break;
                 }
             }
             Step::End { at, place } => {
+                tell(Seen::End(&at))?;
                 report.end = Some(at);
                 end = Some(place);
                 break;
@@ -189,8 +222,12 @@ pub(super) fn find(disk: &dyn Disk, identity: LogIdentity) -> Result<Found, LogE
     report.unlisted_in_doubt = replay.finish();
     let lowest = walk.scan.files.keys().next().copied().unwrap_or_default();
     if oldest > SegmentNo(0) && oldest < lowest {
+        let place = Place {
+            segment: oldest,
+            offset: 0,
+        };
         report.corrupt.push(missing_segment(oldest));
-        first_loss = Some(missing_segment(oldest));
+        losses.insert(0, (place, missing_segment(oldest)));
     }
     report.batches = replay.batches;
     report.entries = replay.entries;
@@ -200,7 +237,7 @@ pub(super) fn find(disk: &dyn Disk, identity: LogIdentity) -> Result<Found, LogE
         replay,
         report,
         end,
-        first_loss,
+        losses,
         next_lsn: walk.next_lsn(),
         newest_incarnation: walk.newest_incarnation,
         newest_lsn: walk.newest_lsn,
@@ -242,7 +279,8 @@ impl Found {
         }
         // A doubt that outlived the segment with the damage has no place left to name.
         let newest = self.newest_segment.file_name();
-        Some(self.first_loss.clone().unwrap_or(CorruptAt {
+        let first = self.losses.first().map(|loss| loss.1.clone());
+        Some(first.unwrap_or(CorruptAt {
             file: newest,
             offset: 0,
             verdict: Verdict::Corrupt(Cause::Damaged),

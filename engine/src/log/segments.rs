@@ -141,11 +141,13 @@ impl Segments {
         }
     }
 
-    /// Adds what the background lane should do now, at most one op at a time.
+    /// Adds what the background lane should do now, at most one op at a time. `urgent`: a batch
+    /// waits for the next segment.
     pub fn take_ops(
         &mut self,
         config: &LogConfig,
         now_ns: u64,
+        urgent: bool,
         token: &mut u64,
         ops: &mut Vec<LogOp>,
     ) {
@@ -153,7 +155,7 @@ impl Segments {
             return;
         }
         if let Some(segment) = self.wanted() {
-            self.prepare(segment, config, now_ns, token, ops);
+            self.prepare(segment, config, now_ns, urgent, token, ops);
         } else if let Some(file) = self.free.front().copied()
             && now_ns >= self.remove_retry_ns
             && (self.free.len() > config.free_segments_max
@@ -176,6 +178,7 @@ impl Segments {
         segment: SegmentNo,
         config: &LogConfig,
         now_ns: u64,
+        urgent: bool,
         token: &mut u64,
         ops: &mut Vec<LogOp>,
     ) {
@@ -192,7 +195,8 @@ impl Segments {
         } else {
             config.segment_bytes
         };
-        if self.disk_bytes() + more > config.log_bytes_max {
+        let beyond = if urgent { config.segment_bytes } else { 0 };
+        if self.disk_bytes() + more > config.log_bytes_max + beyond {
             let why = format!(
                 "the log has reached log_bytes_max ({} bytes); waiting for a snapshot to free segments",
                 config.log_bytes_max

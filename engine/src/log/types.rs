@@ -28,7 +28,7 @@ pub struct LogConfig {
     pub batch_bytes_max: usize,
     /// What all segment files of the log may take on disk, bytes: live, prepared and freed ones.
     /// At half of it [`pinned`](super::Log::pinned) names the shards to snapshot; beyond it no
-    /// segment is prepared.
+    /// segment is prepared, but for one that a hard state or checkpoint is waiting for.
     pub log_bytes_max: u64,
     /// Durable writes at the same time.
     pub writes_in_flight_max: usize,
@@ -106,7 +106,7 @@ impl LogConfig {
 
     /// What the active segment keeps for hard states when no further one could be prepared, bytes.
     pub fn reserve_bytes(&self) -> u64 {
-        (self.segment_bytes / 16).clamp(2 * BLOCK_BYTES as u64, RESERVE_BYTES_MAX)
+        (self.segment_bytes / 16).clamp(4 * BLOCK_BYTES as u64, RESERVE_BYTES_MAX)
     }
 }
 

@@ -99,6 +99,11 @@ impl<'a> Walk<'a> {
         })
     }
 
+    /// Where the next step looks.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
     /// Number of the batch that would come next.
     pub fn next_lsn(&self) -> u64 {
         self.expect.unwrap_or(1)

@@ -17,7 +17,10 @@ pub struct AdmissionLimits {
 
 impl Default for AdmissionLimits {
     fn default() -> Self {
-        Self { requests_max: 16_384, bytes_max: 64 << 20 }
+        Self {
+            requests_max: 16_384,
+            bytes_max: 64 << 20,
+        }
     }
 }
 
@@ -44,7 +47,12 @@ impl Admission {
     /// A door with these bounds.
     pub fn new(limits: AdmissionLimits) -> Self {
         let (requests, bytes, refused) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        Self(Rc::new(Counts { limits, requests, bytes, refused }))
+        Self(Rc::new(Counts {
+            limits,
+            requests,
+            bytes,
+            refused,
+        }))
     }
 
     /// Lets a request of `bytes` in, or says which bound it would pass.
@@ -63,7 +71,10 @@ impl Admission {
         }
         counts.requests.set(counts.requests.get() + 1);
         counts.bytes.set(counts.bytes.get() + bytes);
-        Ok(Permit { counts: Rc::clone(counts), bytes })
+        Ok(Permit {
+            counts: Rc::clone(counts),
+            bytes,
+        })
     }
 
     /// Requests in flight.
@@ -90,7 +101,10 @@ mod tests {
 
     #[test]
     fn both_bounds_refuse_and_make_room_again() {
-        let door = Admission::new(AdmissionLimits { requests_max: 2, bytes_max: 100 });
+        let door = Admission::new(AdmissionLimits {
+            requests_max: 2,
+            bytes_max: 100,
+        });
         let first = door.enter(60).unwrap();
         assert_eq!(door.enter(41).unwrap_err(), "request bytes");
         let second = door.enter(40).unwrap();

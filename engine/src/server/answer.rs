@@ -7,8 +7,8 @@ use std::{rc::Rc, time::Duration};
 
 use glommio::timer::sleep;
 use wire::{
-    Failure, FailureKind, Index, Reply as WireReply, ReplyBody, ReplyMeta, RequestId,
-    ShardId, encode_rows_reply, limits,
+    Failure, FailureKind, Index, Reply as WireReply, ReplyBody, ReplyMeta, RequestId, ShardId,
+    encode_rows_reply, limits,
 };
 
 use super::{admission::Permit, pipe::Outbox, router::ReplySink, shell::Outcome};
@@ -54,7 +54,11 @@ impl NativeAsker {
 
     fn push(&self, reply: &WireReply) {
         // A clogged peer is cut off: it did not read what it asked for.
-        if self.outbox.push(|out| reply.encode_frame(self.shard, self.request, out)).is_err() {
+        if self
+            .outbox
+            .push(|out| reply.encode_frame(self.shard, self.request, out))
+            .is_err()
+        {
             self.outbox.close();
         }
     }
@@ -65,8 +69,9 @@ impl NativeAsker {
         match &read.body {
             ReadBody::Row(row) => {
                 let rows = row.as_ref().map(KvRow::as_ref);
-                let pushed =
-                    self.outbox.push(|out| encode_rows_reply(self.shard, self.request, &meta, rows, out));
+                let pushed = self
+                    .outbox
+                    .push(|out| encode_rows_reply(self.shard, self.request, &meta, rows, out));
                 if pushed.is_err() {
                     self.outbox.close();
                 }
@@ -87,10 +92,17 @@ impl NativeAsker {
                 let mut rows = Vec::new();
                 loop {
                     rows.clear();
-                    let unfinished = list.next_rows(ROWS_PER_SLICE, limits::REPLY_BYTES_MAX, &mut rows);
+                    let unfinished =
+                        list.next_rows(ROWS_PER_SLICE, limits::REPLY_BYTES_MAX, &mut rows);
                     let meta = if unfinished { &more } else { &last };
                     let pushed = self.outbox.push(|out| {
-                        encode_rows_reply(self.shard, self.request, meta, rows.iter().map(KvRow::as_ref), out);
+                        encode_rows_reply(
+                            self.shard,
+                            self.request,
+                            meta,
+                            rows.iter().map(KvRow::as_ref),
+                            out,
+                        );
                     });
                     if pushed.is_err() || !self.room(unfinished).await {
                         return;
@@ -138,7 +150,11 @@ pub struct OutboxSink {
 
 impl ReplySink for OutboxSink {
     async fn reply(&self, reply: WireReply) -> bool {
-        if self.outbox.push(|out| reply.encode_frame(self.shard, self.request, out)).is_err() {
+        if self
+            .outbox
+            .push(|out| reply.encode_frame(self.shard, self.request, out))
+            .is_err()
+        {
             self.outbox.close();
         }
         if reply.more {
@@ -170,12 +186,21 @@ fn with_meta(meta: ReplyMeta, body: ReplyBody) -> WireReply {
 
 /// A reply that is no read.
 pub fn plain(index: Index, body: ReplyBody) -> WireReply {
-    WireReply { index, known_leader: true, last_contact_ms: 0, more: false, body }
+    WireReply {
+        index,
+        known_leader: true,
+        last_contact_ms: 0,
+        more: false,
+        body,
+    }
 }
 
 /// The refusal of a request over the bounds of admission.
 pub fn over_bounds(what: &str) -> Failure {
-    let mut failure = failure(FailureKind::Busy, format!("too many {what} in flight on this server; try again later"));
+    let mut failure = failure(
+        FailureKind::Busy,
+        format!("too many {what} in flight on this server; try again later"),
+    );
     failure.retry_after_ms = 100;
     failure
 }

@@ -34,7 +34,11 @@ const UPDATE_NS_MIN: u64 = 20_000_000;
 impl Board {
     /// The same board, written to by another executor.
     pub fn for_executor(&self, executor: u16) -> Self {
-        Self { shared: Arc::clone(&self.shared), executor, updated_ns: Cell::new(0) }
+        Self {
+            shared: Arc::clone(&self.shared),
+            executor,
+            updated_ns: Cell::new(0),
+        }
     }
 
     /// Copies what changed; `at_once` for a change of leader or peer set.
@@ -62,10 +66,19 @@ impl Board {
                     ("curia.raft.commit_index", replica.commit().0 as f64),
                     ("curia.raft.applied_index", replica.applied_index().0 as f64),
                     ("curia.raft.last_index", replica.last_index().0 as f64),
-                    ("curia.raft.is_leader", f64::from(u8::from(replica.is_leader()))),
+                    (
+                        "curia.raft.is_leader",
+                        f64::from(u8::from(replica.is_leader())),
+                    ),
                     ("curia.raft.last_contact_ms", last_contact_ns as f64 / 1e6),
-                    ("curia.raft.entry_cache_bytes", replica.store().cache_bytes() as f64),
-                    ("curia.state.kv_entries", member.fsm().store().kv_len() as f64),
+                    (
+                        "curia.raft.entry_cache_bytes",
+                        replica.store().cache_bytes() as f64,
+                    ),
+                    (
+                        "curia.state.kv_entries",
+                        member.fsm().store().kv_len() as f64,
+                    ),
                     ("curia.requests.waiting", member.waiting() as f64),
                 ];
                 metrics.extend(gauges);
@@ -84,7 +97,10 @@ impl Board {
             ("curia.log.prepare_failures", log.prepare_failures as f64),
             ("curia.log.segments_live", log.segments_live as f64),
             ("curia.log.disk_bytes", log.disk_bytes as f64),
-            ("curia.log.last_batch_entries", log.last_batch_entries as f64),
+            (
+                "curia.log.last_batch_entries",
+                log.last_batch_entries as f64,
+            ),
         ];
         metrics.extend(counters);
     }

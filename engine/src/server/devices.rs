@@ -2,7 +2,12 @@
 //!
 //! Both answer through an eventfd each, which a task awaits like any file and turns into events.
 
-use std::{cell::RefCell, io, os::fd::{FromRawFd, IntoRawFd, OwnedFd}, rc::Rc};
+use std::{
+    cell::RefCell,
+    io,
+    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
+    rc::Rc,
+};
 
 use glommio::io::BufferedFile;
 
@@ -23,9 +28,22 @@ impl RealDevices {
     pub fn start(shell: &Rc<Shell>, ring: LogRing, lane: BackgroundLane) -> io::Result<Self> {
         let ring_signal = ring.eventfd()?;
         let lane_signal = lane.eventfd()?;
-        let devices = Self { ring: Rc::new(RefCell::new(ring)), lane: Rc::new(RefCell::new(lane)) };
-        glommio::spawn_local(watch_ring(Rc::clone(shell), Rc::clone(&devices.ring), ring_signal)).detach();
-        glommio::spawn_local(watch_lane(Rc::clone(shell), Rc::clone(&devices.lane), lane_signal)).detach();
+        let devices = Self {
+            ring: Rc::new(RefCell::new(ring)),
+            lane: Rc::new(RefCell::new(lane)),
+        };
+        glommio::spawn_local(watch_ring(
+            Rc::clone(shell),
+            Rc::clone(&devices.ring),
+            ring_signal,
+        ))
+        .detach();
+        glommio::spawn_local(watch_lane(
+            Rc::clone(shell),
+            Rc::clone(&devices.lane),
+            lane_signal,
+        ))
+        .detach();
         Ok(devices)
     }
 }

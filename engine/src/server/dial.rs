@@ -39,10 +39,19 @@ pub enum DialError {
 }
 
 /// Connects from `bind`; gives the socket (for the write half) and the stream.
-pub async fn dial(address: SocketAddr, bind: Option<IpAddr>) -> Result<(Socket, TcpStream), DialError> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+pub async fn dial(
+    address: SocketAddr,
+    bind: Option<IpAddr>,
+) -> Result<(Socket, TcpStream), DialError> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(bind) = bind.filter(|bind| !bind.is_unspecified() && bind.is_ipv4() == address.is_ipv4()) {
+    if let Some(bind) =
+        bind.filter(|bind| !bind.is_unspecified() && bind.is_ipv4() == address.is_ipv4())
+    {
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::new(bind, 0).into())?;
     }
@@ -93,7 +102,10 @@ pub async fn exchange(
 }
 
 /// Waits for the next frame, for a limited time.
-pub async fn next_frame(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Result<Frame, DialError> {
+pub async fn next_frame(
+    stream: &mut TcpStream,
+    decoder: &mut FrameDecoder,
+) -> Result<Frame, DialError> {
     let read = async {
         loop {
             if let Some(frame) = decoder.next_frame()? {
@@ -128,5 +140,12 @@ pub async fn exchange_hello(
 
 /// A frame that concerns no shard.
 pub fn frame(kind: FrameKind, payload: Bytes) -> Frame {
-    Frame { kind, shard: ShardId(0), request: RequestId(0), flags: 0, payload, blob: Bytes::new() }
+    Frame {
+        kind,
+        shard: ShardId(0),
+        request: RequestId(0),
+        flags: 0,
+        payload,
+        blob: Bytes::new(),
+    }
 }

@@ -86,14 +86,35 @@ pub struct Executor {
 
 impl Executor {
     /// The executor that this runs on.
-    pub async fn new(config: AgentConfig, place: Place, board: &Board, ends: Ends) -> (Rc<Self>, Vec<Inbound>) {
+    pub async fn new(
+        config: AgentConfig,
+        place: Place,
+        board: &Board,
+        ends: Ends,
+    ) -> (Rc<Self>, Vec<Inbound>) {
         let (lanes, inbound) = Lanes::connect(ends).await;
         let cluster: Rc<RefCell<Option<Configuration>>> = Rc::default();
-        let introduce = introduction(&config, &place, lanes.index(), board.clone(), Rc::clone(&cluster));
-        let links = Links::new(place.identity.server_id(), config.server_bind.ip(), introduce.clone());
+        let introduce = introduction(
+            &config,
+            &place,
+            lanes.index(),
+            board.clone(),
+            Rc::clone(&cluster),
+        );
+        let links = Links::new(
+            place.identity.server_id(),
+            config.server_bind.ip(),
+            introduce.clone(),
+        );
         let shell = Shell::new(links, board.clone());
         let info = server_info(&config, &place);
-        let router = Router::new(Rc::clone(&shell), Rc::clone(&lanes), place.logs(), config.rpc_hold_timeout, info);
+        let router = Router::new(
+            Rc::clone(&shell),
+            Rc::clone(&lanes),
+            place.logs(),
+            config.rpc_hold_timeout,
+            info,
+        );
         let service = HttpService::new(router.clone(), config.http.clone());
         let executor = Self {
             config,
@@ -132,7 +153,10 @@ impl Executor {
             glommio::spawn_local(accept(listener, Rc::clone(&self).hand_round())).detach();
         }
         glommio::spawn_local(Rc::clone(&self).stop_on(stop)).detach();
-        let result = self.join_and_serve(data, &desk, &port).or(self.stopped()).await;
+        let result = self
+            .join_and_serve(data, &desk, &port)
+            .or(self.stopped())
+            .await;
         port.enter(Phase::Stopping);
         self.lanes.send_all(|| Parcel::Stop).await;
         if result.is_ok() {
@@ -183,8 +207,11 @@ impl Executor {
         let opened = Opened::recover(&self.config, &self.place, 0)?;
         let configuration = opened.configuration()?;
         *self.cluster.borrow_mut() = Some(configuration.clone());
-        self.lanes.send_all(|| Parcel::Serve(Box::new(configuration.clone()))).await;
-        self.serve_shards(opened, &configuration, restarted, Some(port)).await
+        self.lanes
+            .send_all(|| Parcel::Serve(Box::new(configuration.clone())))
+            .await;
+        self.serve_shards(opened, &configuration, restarted, Some(port))
+            .await
     }
 
     /// Opens the shards of this executor's log and runs them.
@@ -198,9 +225,21 @@ impl Executor {
         self.router.set_shards(configuration.shards);
         self.shell.links.set_members(&configuration.members);
         let down = Rc::clone(&self.shell);
-        self.shell.links.on_event(Rc::new(move |LinkEvent::Down(server)| down.post(Event::PeerDown { server })));
+        self.shell
+            .links
+            .on_event(Rc::new(move |LinkEvent::Down(server)| {
+                down.post(Event::PeerDown { server })
+            }));
         let (core, devices) = opened
-            .into_core(&self.config, &self.place, configuration, restarted, &self.shell, port, &self.stopping)
+            .into_core(
+                &self.config,
+                &self.place,
+                configuration,
+                restarted,
+                &self.shell,
+                port,
+                &self.stopping,
+            )
             .await?;
         if let Some(port) = port {
             port.enter(Phase::Serving(Serving {
@@ -226,14 +265,19 @@ impl Executor {
             }
             self.shell.refuse(why);
         };
-        let formed = find_cluster(&self.config, desk, &self.introduce, &self.stopping, refuse).await?;
-        let Some(formed) = formed else { return Ok(false) };
+        let formed =
+            find_cluster(&self.config, desk, &self.introduce, &self.stopping, refuse).await?;
+        let Some(formed) = formed else {
+            return Ok(false);
+        };
         refuse(None);
         let table = &formed.bootstrap;
-        let configuration = Configuration::new(table.cluster_id, table.shards, table.members.clone());
+        let configuration =
+            Configuration::new(table.cluster_id, table.shards, table.members.clone());
         // The logs first: a directory that names a cluster always has them.
         create_logs(&self.config, &self.place, &configuration)?;
-        data.join_cluster(configuration.cluster_id, &configuration.encode()).map_err(|error| error.to_string())?;
+        data.join_cluster(configuration.cluster_id, &configuration.encode())
+            .map_err(|error| error.to_string())?;
         *self.cluster.borrow_mut() = Some(configuration);
         log::info!(target: "agent.server", "cluster formed: cluster={} servers={}", table.cluster_id, table.members.len());
         formed.announce().await;
@@ -284,9 +328,19 @@ impl Executor {
     fn take(&self, parcel: Parcel) {
         match parcel {
             Parcel::Http(fd) => self.serve_http(fd.into()),
-            Parcel::Call { from, id, kind, shard, payload } => {
+            Parcel::Call {
+                from,
+                id,
+                kind,
+                shard,
+                payload,
+            } => {
                 let (router, lanes) = (self.router.clone(), Rc::clone(&self.lanes));
-                let sink = LaneSink { lanes, to: from, id };
+                let sink = LaneSink {
+                    lanes,
+                    to: from,
+                    id,
+                };
                 let answer = async move { router.serve_call(kind, shard, payload, sink).await };
                 glommio::spawn_local(answer).detach();
             }
@@ -324,7 +378,10 @@ impl Executor {
     }
 
     fn greet(&self) {
-        let http = self.config.http_address.map_or("disabled".to_owned(), |address| address.to_string());
+        let http = self
+            .config
+            .http_address
+            .map_or("disabled".to_owned(), |address| address.to_string());
         log::info!(
             target: "agent",
             "curia {} agent running: node={} node_id={} datacenter={} server={} http={http} executors={} data_dir={}",
@@ -368,7 +425,10 @@ fn introduction(
 ) -> Introduce {
     let own = own(config, place);
     let lanes = place.logs();
-    let http = config.http_address.map(|address| address.to_string()).unwrap_or_default();
+    let http = config
+        .http_address
+        .map(|address| address.to_string())
+        .unwrap_or_default();
     Rc::new(move || {
         let cluster = cluster.borrow();
         Hello {
@@ -379,7 +439,9 @@ fn introduction(
             address: own.member.address.clone(),
             http_address: http.clone(),
             datacenter: own.datacenter.clone(),
-            cluster_id: cluster.as_ref().map_or(ClusterId::default(), |c| c.cluster_id),
+            cluster_id: cluster
+                .as_ref()
+                .map_or(ClusterId::default(), |c| c.cluster_id),
             lane,
             lanes,
             shards: cluster.as_ref().map_or(0, |c| c.shards),
@@ -398,7 +460,10 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         node_id: place.identity.node_id.clone(),
         datacenter: config.datacenter.clone(),
         server_address: config.server_advertise.to_string(),
-        http_address: config.http_address.map(|address| address.to_string()).unwrap_or_default(),
+        http_address: config
+            .http_address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: option_env!("CURIA_REVISION").unwrap_or_default().to_owned(),
         shards: 1,
@@ -411,7 +476,12 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
 async fn accept(listener: std::net::TcpListener, serve: impl Fn(Socket)) {
     let listener = super::http::into_glommio(listener);
     loop {
-        match listener.shared_accept().await.map_err(io::Error::from).and_then(|accepted| owned(accepted.bind_to_executor())) {
+        match listener
+            .shared_accept()
+            .await
+            .map_err(io::Error::from)
+            .and_then(|accepted| owned(accepted.bind_to_executor()))
+        {
             Ok(socket) => serve(socket),
             Err(error) => {
                 // Out of descriptors, most likely: those that close make room.

@@ -106,12 +106,20 @@ pub async fn find_cluster(
     while !stopping.get() {
         probe_all(config, desk, introduce).await;
         if let Some(bootstrap) = desk.decided.borrow_mut().take() {
-            return Ok(Some(Formed { bootstrap, promised: Vec::new() }));
+            return Ok(Some(Formed {
+                bootstrap,
+                promised: Vec::new(),
+            }));
         }
         let step = desk.seen.borrow().decide(&desk.own, true, now_ns());
         let mut pause = ROUND;
         let state = match step {
-            Step::Adopt(bootstrap) => return Ok(Some(Formed { bootstrap, promised: Vec::new() })),
+            Step::Adopt(bootstrap) => {
+                return Ok(Some(Formed {
+                    bootstrap,
+                    promised: Vec::new(),
+                }));
+            }
             Step::Conflict(why) => return Err(why),
             Step::Wait(why) => why,
             Step::NotListed { server, cluster_id } => {
@@ -187,7 +195,11 @@ async fn propose(
     introduce: &Introduce,
     members: Vec<wire::Member>,
 ) -> Result<Formed, String> {
-    let bootstrap = Bootstrap { cluster_id: random_uuid(), shards: desk.own.shards, members };
+    let bootstrap = Bootstrap {
+        cluster_id: random_uuid(),
+        shards: desk.own.shards,
+        members,
+    };
     if !desk.promise.borrow_mut().give(&bootstrap) {
         return Err("promised to another server's proposal".to_owned());
     }
@@ -195,7 +207,10 @@ async fn propose(
     if result.is_err() {
         desk.promise.borrow_mut().release(&bootstrap);
     }
-    result.map(|promised| Formed { bootstrap, promised })
+    result.map(|promised| Formed {
+        bootstrap,
+        promised,
+    })
 }
 
 async fn collect_promises(
@@ -205,10 +220,17 @@ async fn collect_promises(
     bootstrap: &Bootstrap,
 ) -> Result<Vec<TcpStream>, String> {
     let mut promised = Vec::new();
-    for member in bootstrap.members.iter().filter(|m| m.raft_id != desk.own.member.raft_id) {
-        let failed = |why: String| format!("{} at {} does not join: {why}", member.name, member.address);
-        let address: SocketAddr =
-            member.address.parse().map_err(|_| failed("its address is not ip:port".to_owned()))?;
+    for member in bootstrap
+        .members
+        .iter()
+        .filter(|m| m.raft_id != desk.own.member.raft_id)
+    {
+        let failed =
+            |why: String| format!("{} at {} does not join: {why}", member.name, member.address);
+        let address: SocketAddr = member
+            .address
+            .parse()
+            .map_err(|_| failed("its address is not ip:port".to_owned()))?;
         let (_, mut stream, mut decoder) = probe(address, config.server_bind.ip(), introduce)
             .await
             .map_err(|error| failed(error.to_string()))?;
@@ -216,7 +238,8 @@ async fn collect_promises(
         let answer = exchange(&mut stream, &mut decoder, kind, bootstrap.encode())
             .await
             .map_err(|error| failed(error.to_string()))?;
-        let answer = BootstrapAnswer::decode(&answer.payload).map_err(|error| failed(error.to_string()))?;
+        let answer =
+            BootstrapAnswer::decode(&answer.payload).map_err(|error| failed(error.to_string()))?;
         if !answer.accepted {
             return Err(failed(answer.reason));
         }

@@ -102,7 +102,11 @@ pub trait Gateway: Clone + 'static {
     type Rows: RowStream;
 
     /// Has an encoded [`wire::Command`] committed and applied by `shard`.
-    fn write(&self, shard: ShardId, command: Bytes) -> impl Future<Output = Result<Written, Failure>>;
+    fn write(
+        &self,
+        shard: ShardId,
+        command: Bytes,
+    ) -> impl Future<Output = Result<Written, Failure>>;
 
     /// Answers a query in its mode. `SpansShards` for what more than one shard would have to answer.
     fn read(&self, query: Query) -> impl Future<Output = Result<Answer<Self::Rows>, Failure>>;

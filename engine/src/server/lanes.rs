@@ -115,8 +115,12 @@ impl Lanes {
             .into_iter()
             .map(|sender| sender.map(|sender| glommio::spawn_local(sender.connect())))
             .collect();
-        let receiving: Vec<_> =
-            ends.receivers.into_iter().flatten().map(|r| glommio::spawn_local(r.connect())).collect();
+        let receiving: Vec<_> = ends
+            .receivers
+            .into_iter()
+            .flatten()
+            .map(|r| glommio::spawn_local(r.connect()))
+            .collect();
         let mut senders = Vec::new();
         for sender in sending {
             senders.push(match sender {
@@ -129,7 +133,15 @@ impl Lanes {
             receivers.push(receiver.await);
         }
         let (asked, next) = (RefCell::default(), Cell::new(0));
-        (Rc::new(Self { index: ends.index, senders, asked, next }), receivers)
+        (
+            Rc::new(Self {
+                index: ends.index,
+                senders,
+                asked,
+                next,
+            }),
+            receivers,
+        )
     }
 
     /// This executor's number.
@@ -181,7 +193,13 @@ impl Lanes {
         self.next.set(id);
         let (sender, receiver) = mpsc::unbounded();
         self.asked.borrow_mut().insert(id, sender);
-        let call = Parcel::Call { from: self.index, id, kind, shard, payload };
+        let call = Parcel::Call {
+            from: self.index,
+            id,
+            kind,
+            shard,
+            payload,
+        };
         if self.try_send(to, call).is_err() {
             self.asked.borrow_mut().remove(&id);
             return None;
@@ -221,10 +239,20 @@ mod tests {
                 let mut sent = 0;
                 while lanes.try_send(1, Parcel::Refuse(None)).is_ok() {
                     sent += 1;
-                    assert!(sent <= PARCELS_IN_FLIGHT_MAX + 1, "the channel is not bounded");
+                    assert!(
+                        sent <= PARCELS_IN_FLIGHT_MAX + 1,
+                        "the channel is not bounded"
+                    );
                 }
-                assert!(lanes.ask(1, FrameKind::Query, ShardId(0), Bytes::new()).is_none());
-                assert!(lanes.asked.borrow().is_empty(), "a question that was not sent is forgotten");
+                assert!(
+                    lanes
+                        .ask(1, FrameKind::Query, ShardId(0), Bytes::new())
+                        .is_none()
+                );
+                assert!(
+                    lanes.asked.borrow().is_empty(),
+                    "a question that was not sent is forgotten"
+                );
                 sent
             })
             .unwrap();
@@ -242,7 +270,12 @@ mod tests {
 
     #[test]
     fn pieces_reach_the_asker_until_the_last() {
-        let lanes = Lanes { index: 0, senders: vec![None], asked: RefCell::default(), next: Cell::new(0) };
+        let lanes = Lanes {
+            index: 0,
+            senders: vec![None],
+            asked: RefCell::default(),
+            next: Cell::new(0),
+        };
         let (sender, mut receiver) = mpsc::unbounded();
         lanes.asked.borrow_mut().insert(7, sender);
         let piece = |more| Reply {

@@ -19,8 +19,8 @@ use futures_channel::mpsc;
 use futures_lite::AsyncReadExt;
 use glommio::{net::TcpStream, timer::sleep};
 use wire::{
-    FLAG_NO_FORWARD, Frame, FrameDecoder, FrameKind, Hello, Member, Reply, RequestId, Role, ServerId,
-    ShardId, limits,
+    FLAG_NO_FORWARD, Frame, FrameDecoder, FrameKind, Hello, Member, Reply, RequestId, Role,
+    ServerId, ShardId, limits,
 };
 
 use super::{
@@ -174,7 +174,9 @@ impl Links {
     pub fn abandon(&self, server: ServerId, shard: ShardId) {
         if let Some(link) = self.0.links.borrow().get(&server) {
             // Dropping the senders tells the waiting that no answer comes.
-            link.asked.borrow_mut().retain(|_, (asked_of, _)| *asked_of != shard);
+            link.asked
+                .borrow_mut()
+                .retain(|_, (asked_of, _)| *asked_of != shard);
         }
     }
 }
@@ -232,13 +234,19 @@ async fn keep(inner: Rc<Inner>, server: ServerId, link: Rc<Link>) {
     }
 }
 
-async fn connect(inner: &Inner, server: ServerId, link: &Link) -> Result<(TcpStream, FrameDecoder), ()> {
+async fn connect(
+    inner: &Inner,
+    server: ServerId,
+    link: &Link,
+) -> Result<(TcpStream, FrameDecoder), ()> {
     let address: SocketAddr = link.address.borrow().parse().map_err(|_| ())?;
     let (socket, mut stream) = dial(address, Some(inner.bind)).await.map_err(|_| ())?;
     let mut hello = (inner.introduce)();
     hello.role = Role::Peer;
     let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
-    let theirs = exchange_hello(&mut stream, &mut decoder, &hello).await.map_err(|_| ())?;
+    let theirs = exchange_hello(&mut stream, &mut decoder, &hello)
+        .await
+        .map_err(|_| ())?;
     if theirs.raft_id == server && theirs.cluster_id.is_nil() {
         // It is about to learn of the cluster it was formed with.
         return Err(());
@@ -257,7 +265,10 @@ async fn connect(inner: &Inner, server: ServerId, link: &Link) -> Result<(TcpStr
     Ok((stream, decoder))
 }
 
-async fn read_replies(link: &Link, (mut stream, mut decoder): (TcpStream, FrameDecoder)) -> Result<(), ()> {
+async fn read_replies(
+    link: &Link,
+    (mut stream, mut decoder): (TcpStream, FrameDecoder),
+) -> Result<(), ()> {
     loop {
         let read = stream.read(decoder.space()).await.map_err(|_| ())?;
         if read == 0 {

@@ -71,7 +71,10 @@ impl Outbox {
         }
         let mut buffer = self.buffer.borrow_mut();
         while !buffer.is_empty() {
-            match self.socket.send_with_flags(&buffer, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+            match self
+                .socket
+                .send_with_flags(&buffer, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            {
                 Ok(sent) => buffer.advance(sent),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -91,7 +94,9 @@ impl Outbox {
     }
 
     async fn wait(self: Rc<Self>) {
-        let Ok(socket) = self.socket.try_clone() else { return self.close() };
+        let Ok(socket) = self.socket.try_clone() else {
+            return self.close();
+        };
         let mut stream = self::stream(socket);
         loop {
             let piece = self.buffer.borrow_mut().split();

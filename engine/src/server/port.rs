@@ -14,9 +14,9 @@ use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::{net::TcpStream, timer::sleep};
 use socket2::Socket;
 use wire::{
-    Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD,
-    FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query,
-    ReplyBody, Role, ServerId, decode_raft_frame, limits,
+    Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD, FailureKind,
+    Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query, ReplyBody, Role,
+    ServerId, decode_raft_frame, limits,
 };
 
 use super::{
@@ -96,7 +96,11 @@ enum End {
 impl Port {
     /// A port in its first phase.
     pub fn new(phase: Phase, introduce: Introduce) -> Rc<Self> {
-        Rc::new(Self { phase: RefCell::new(phase), introduce, connections: Cell::new(0) })
+        Rc::new(Self {
+            phase: RefCell::new(phase),
+            introduce,
+            connections: Cell::new(0),
+        })
     }
 
     /// Changes the phase for connections to come and for what arrives on those that are.
@@ -135,9 +139,14 @@ impl Port {
             sleep(HELLO_TIMEOUT).await;
             Err(End::Refused("no introduction in time".to_owned()))
         };
-        let Some(first) = first.or(late).await? else { return Ok(()) };
+        let Some(first) = first.or(late).await? else {
+            return Ok(());
+        };
         if first.kind != FrameKind::Hello {
-            return Err(End::Refused(format!("the first frame is {:?}, not Hello", first.kind)));
+            return Err(End::Refused(format!(
+                "the first frame is {:?}, not Hello",
+                first.kind
+            )));
         }
         let hello = Hello::decode(&first.payload)?;
         let mut answer = (self.introduce)();
@@ -153,7 +162,10 @@ impl Port {
         }
         let result = match hello.role {
             Role::Probe => self.probe(&hello, &mut stream, &mut decoder, &outbox).await,
-            Role::Peer => self.peer(&hello, &answer, &mut stream, &mut decoder, &outbox).await,
+            Role::Peer => {
+                self.peer(&hello, &answer, &mut stream, &mut decoder, &outbox)
+                    .await
+            }
             Role::Client => self.client(&mut stream, &mut decoder, &outbox).await,
         };
         outbox.close();
@@ -171,7 +183,9 @@ impl Port {
             desk.seen(hello);
         }
         let mut promised = None;
-        let result = self.judge_proposals(stream, decoder, outbox, &mut promised).await;
+        let result = self
+            .judge_proposals(stream, decoder, outbox, &mut promised)
+            .await;
         if let Some((desk, proposal)) = promised {
             desk.released(&proposal);
         }
@@ -195,20 +209,33 @@ impl Port {
                     if answer.accepted {
                         *promised = Some((desk, proposal));
                     }
-                    push(outbox, &super::dial::frame(FrameKind::BootstrapAnswer, answer.encode()));
+                    push(
+                        outbox,
+                        &super::dial::frame(FrameKind::BootstrapAnswer, answer.encode()),
+                    );
                     outbox.flush();
                 }
                 (FrameKind::BootstrapPropose, _) => {
                     let reason = "this server already has a cluster".to_owned();
-                    let answer = BootstrapAnswer { accepted: false, reason };
-                    push(outbox, &super::dial::frame(FrameKind::BootstrapAnswer, answer.encode()));
+                    let answer = BootstrapAnswer {
+                        accepted: false,
+                        reason,
+                    };
+                    push(
+                        outbox,
+                        &super::dial::frame(FrameKind::BootstrapAnswer, answer.encode()),
+                    );
                     outbox.flush();
                 }
                 (FrameKind::BootstrapCommit, Phase::Forming(_)) => {
                     let decision = Bootstrap::decode(&frame.payload)?;
                     match promised.take() {
                         Some((desk, proposal)) if proposal == decision => desk.commit(decision),
-                        _ => return Err(End::Refused("a decision that was not proposed here".to_owned())),
+                        _ => {
+                            return Err(End::Refused(
+                                "a decision that was not proposed here".to_owned(),
+                            ));
+                        }
                     }
                 }
                 (FrameKind::BootstrapCommit, _) => {}
@@ -232,7 +259,11 @@ impl Port {
                 hello.name, hello.address, hello.cluster_id, own.cluster_id
             )));
         }
-        if !own.members.iter().any(|member| member.raft_id == hello.raft_id) {
+        if !own
+            .members
+            .iter()
+            .any(|member| member.raft_id == hello.raft_id)
+        {
             return Err(End::Refused(format!(
                 "server {} at {} (raft id {}) is not in the peer set; was its data directory wiped?",
                 hello.name, hello.address, hello.raft_id
@@ -242,7 +273,11 @@ impl Port {
             match self.phase() {
                 Phase::Serving(serving) => peer_frame(&serving, hello.raft_id, frame, outbox)?,
                 Phase::Repairing(take) if frame.kind == FrameKind::EntriesChunk => {
-                    take(hello.raft_id, frame.shard, EntriesChunk::decode(&frame.payload, &frame.blob)?);
+                    take(
+                        hello.raft_id,
+                        frame.shard,
+                        EntriesChunk::decode(&frame.payload, &frame.blob)?,
+                    );
                 }
                 _ => {}
             }
@@ -274,31 +309,59 @@ impl Port {
 /// Why a server that has no cluster, or is repairing its log, serves nothing.
 pub fn not_serving(phase: &Phase) -> &'static str {
     match phase {
-        Phase::Forming(_) => "this server is not in the peer set of any cluster; it serves nothing until its cluster has formed",
-        Phase::Repairing(_) => "this server's log is damaged and being repaired from its peers; ask another server",
+        Phase::Forming(_) => {
+            "this server is not in the peer set of any cluster; it serves nothing until its cluster has formed"
+        }
+        Phase::Repairing(_) => {
+            "this server's log is damaged and being repaired from its peers; ask another server"
+        }
         Phase::Stopping => "this server is shutting down",
         Phase::Serving(_) => "",
     }
 }
 
-fn peer_frame(serving: &Serving, from: ServerId, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), End> {
+fn peer_frame(
+    serving: &Serving,
+    from: ServerId,
+    frame: Frame,
+    outbox: &Rc<Outbox>,
+) -> Result<(), End> {
     let shard = frame.shard;
     match frame.kind {
         FrameKind::Raft => {
             let messages = decode_raft_frame(&frame.payload, &frame.blob)?;
-            serving.router.to_shard(shard, Event::Peer { from, shard, messages });
+            serving.router.to_shard(
+                shard,
+                Event::Peer {
+                    from,
+                    shard,
+                    messages,
+                },
+            );
         }
         FrameKind::ImageFetch => {
             let fetch = ImageFetch::decode(&frame.payload)?;
-            serving.router.to_shard(shard, Event::ImageFetch { from, shard, fetch });
+            serving
+                .router
+                .to_shard(shard, Event::ImageFetch { from, shard, fetch });
         }
         FrameKind::ImageChunk => {
             let chunk = ImageChunk::decode(&frame.payload)?;
-            serving.router.to_shard(shard, Event::ImageChunk { from, shard, chunk, bytes: frame.blob });
+            serving.router.to_shard(
+                shard,
+                Event::ImageChunk {
+                    from,
+                    shard,
+                    chunk,
+                    bytes: frame.blob,
+                },
+            );
         }
         FrameKind::EntriesFetch => {
             let fetch = EntriesFetch::decode(&frame.payload)?;
-            serving.router.to_shard(shard, Event::EntriesFetch { from, shard, fetch });
+            serving
+                .router
+                .to_shard(shard, Event::EntriesFetch { from, shard, fetch });
         }
         FrameKind::EntriesChunk => {}
         FrameKind::Propose | FrameKind::Query => request(serving, frame, outbox)?,
@@ -320,31 +383,60 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
     let request = match parse(&frame) {
         Ok(request) => request,
         Err(error) => {
-            refuse(outbox, &frame, failure(FailureKind::Invalid, error.to_string()));
+            refuse(
+                outbox,
+                &frame,
+                failure(FailureKind::Invalid, error.to_string()),
+            );
             outbox.flush();
             return Ok(());
         }
     };
     let (shard, asked) = (frame.shard, frame.request);
     if shard.0 >= serving.router.shards() {
-        refuse(outbox, &frame, failure(FailureKind::Invalid, format!("there is no shard {shard}")));
+        refuse(
+            outbox,
+            &frame,
+            failure(FailureKind::Invalid, format!("there is no shard {shard}")),
+        );
         outbox.flush();
         return Ok(());
     }
     let here = serving.router.leads_here(shard);
     let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
     if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
-        let asker = NativeAsker { outbox: Rc::clone(outbox), request: asked, shard, _permit: permit };
+        let asker = NativeAsker {
+            outbox: Rc::clone(outbox),
+            request: asked,
+            shard,
+            _permit: permit,
+        };
         serving.shell.ask(shard, request, Asker::Native(asker));
     } else {
-        let task = forward(serving.router.clone(), request, frame, Rc::clone(outbox), permit);
+        let task = forward(
+            serving.router.clone(),
+            request,
+            frame,
+            Rc::clone(outbox),
+            permit,
+        );
         glommio::spawn_local(task).detach();
     }
     Ok(())
 }
 
-async fn forward(router: Router, request: Request, frame: Frame, outbox: Rc<Outbox>, permit: Permit) {
-    let sink = OutboxSink { outbox, shard: frame.shard, request: frame.request };
+async fn forward(
+    router: Router,
+    request: Request,
+    frame: Frame,
+    outbox: Rc<Outbox>,
+    permit: Permit,
+) {
+    let sink = OutboxSink {
+        outbox,
+        shard: frame.shard,
+        request: frame.request,
+    };
     router.relay(frame.shard, request, &sink).await;
     drop(permit);
 }
@@ -363,7 +455,10 @@ fn parse(frame: &Frame) -> Result<Request, wire::WireError> {
 
 fn refuse(outbox: &Rc<Outbox>, frame: &Frame, why: wire::Failure) {
     let reply = plain(Index(0), ReplyBody::Failed(why));
-    if outbox.push(|out| reply.encode_frame(frame.shard, frame.request, out)).is_err() {
+    if outbox
+        .push(|out| reply.encode_frame(frame.shard, frame.request, out))
+        .is_err()
+    {
         outbox.close();
     }
 }
@@ -391,7 +486,10 @@ async fn next(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Result<Opti
     }
 }
 
-async fn next_limited(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Result<Option<Frame>, End> {
+async fn next_limited(
+    stream: &mut TcpStream,
+    decoder: &mut FrameDecoder,
+) -> Result<Option<Frame>, End> {
     match next(stream, decoder).await? {
         Some(frame) if frame.payload.len() + frame.blob.len() > limits::CLIENT_FRAME_BYTES_MAX => {
             Err(End::Wire(wire::WireError::TooLarge {
@@ -403,4 +501,3 @@ async fn next_limited(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Res
         other => Ok(other),
     }
 }
-

@@ -46,11 +46,17 @@ pub fn tick(config: &AgentConfig) -> Duration {
 
 /// The shards that live on an executor's log.
 pub fn shards_of(index: u16, logs: u16, shards: u16) -> Vec<ShardId> {
-    (index..shards).step_by(usize::from(logs)).map(ShardId).collect()
+    (index..shards)
+        .step_by(usize::from(logs))
+        .map(ShardId)
+        .collect()
 }
 
 fn log_config(config: &AgentConfig) -> LogConfig {
-    LogConfig { segment_bytes: config.log.segment_bytes, ..LogConfig::default() }
+    LogConfig {
+        segment_bytes: config.log.segment_bytes,
+        ..LogConfig::default()
+    }
 }
 
 fn image_config(config: &AgentConfig, id: ServerId) -> ImageConfig {
@@ -66,20 +72,34 @@ fn image_config(config: &AgentConfig, id: ServerId) -> ImageConfig {
 
 fn log_identity(place: &Place, index: u16) -> LogIdentity {
     let name = &place.identity.logs[usize::from(index)];
-    LogIdentity { log_id: name.id, salt: name.salt }
+    LogIdentity {
+        log_id: name.id,
+        salt: name.salt,
+    }
 }
 
 /// Makes the logs of a server that joins its first cluster, with each shard's first checkpoint.
 /// What a start that was cut short left there is removed: the directory names no cluster yet.
-pub fn create_logs(config: &AgentConfig, place: &Place, configuration: &Configuration) -> Result<(), String> {
+pub fn create_logs(
+    config: &AgentConfig,
+    place: &Place,
+    configuration: &Configuration,
+) -> Result<(), String> {
     std::fs::create_dir_all(place.images_path()).map_err(in_dir(&place.path))?;
     for index in 0..place.logs() {
         create_log(config, place, index, configuration)?;
     }
-    std::fs::File::open(&place.path).and_then(|dir| dir.sync_all()).map_err(in_dir(&place.path))
+    std::fs::File::open(&place.path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(in_dir(&place.path))
 }
 
-fn create_log(config: &AgentConfig, place: &Place, index: u16, configuration: &Configuration) -> Result<(), String> {
+fn create_log(
+    config: &AgentConfig,
+    place: &Place,
+    index: u16,
+    configuration: &Configuration,
+) -> Result<(), String> {
     let path = log_path(&place.path, index);
     let io = in_dir(&path);
     match std::fs::remove_dir_all(&path) {
@@ -89,7 +109,8 @@ fn create_log(config: &AgentConfig, place: &Place, index: u16, configuration: &C
     }
     std::fs::create_dir_all(&path).map_err(in_dir(&path))?;
     let disk = Dir::open(&path).map_err(in_dir(&path))?;
-    let mut log = Log::create(&disk, log_config(config), log_identity(place, index)).map_err(in_dir(&path))?;
+    let mut log = Log::create(&disk, log_config(config), log_identity(place, index))
+        .map_err(in_dir(&path))?;
     let shards = shards_of(index, place.logs(), configuration.shards);
     bootstrap_log(&mut log, &shards, configuration);
     log.flush_blocking(&disk, now_ns()).map_err(in_dir(&path))
@@ -116,7 +137,8 @@ impl Opened {
             .and_then(|bytes| Configuration::decode(&bytes).ok())
             .is_none_or(|configuration| configuration.members.len() == 1);
         let (log, recovered) =
-            Log::recover(&disk, log_config(config), log_identity(place, index), lone).map_err(in_dir(&path))?;
+            Log::recover(&disk, log_config(config), log_identity(place, index), lone)
+                .map_err(in_dir(&path))?;
         log::info!(
             target: "agent.server.log",
             "log recovered: batches={} entries={} bytes={} segments={} took_ms={}",
@@ -126,15 +148,30 @@ impl Opened {
         for place in &recovered.report.corrupt {
             log::error!(target: "agent.server.log", "corrupt record: {place}");
         }
-        Ok(Self { index, log, recovered, disk, path })
+        Ok(Self {
+            index,
+            log,
+            recovered,
+            disk,
+            path,
+        })
     }
 
     /// The peer set as the log has it.
     pub fn configuration(&self) -> Result<Configuration, String> {
-        let missing = || format!("{}: the log holds no shard: the data directory is not whole", self.path.display());
+        let missing = || {
+            format!(
+                "{}: the log holds no shard: the data directory is not whole",
+                self.path.display()
+            )
+        };
         let found = self.recovered.shards.values().next().ok_or_else(missing)?;
-        Configuration::decode(&found.checkpoint.configuration)
-            .map_err(|error| format!("{}: its configuration cannot be read: {error}", self.path.display()))
+        Configuration::decode(&found.checkpoint.configuration).map_err(|error| {
+            format!(
+                "{}: its configuration cannot be read: {error}",
+                self.path.display()
+            )
+        })
     }
 
     /// Repairs the log if it is damaged, opens its shards, and starts the devices.
@@ -150,7 +187,17 @@ impl Opened {
         stopping: &Rc<Cell<bool>>,
     ) -> Result<(Core, RealDevices), String> {
         let id = place.identity.server_id();
-        repair(&mut self.log, &mut self.recovered, &self.disk, id, configuration, shell, port, stopping).await?;
+        repair(
+            &mut self.log,
+            &mut self.recovered,
+            &self.disk,
+            id,
+            configuration,
+            shell,
+            port,
+            stopping,
+        )
+        .await?;
         let images_path = place.images_path();
         let images = Dir::open(&images_path).map_err(in_dir(&images_path))?;
         let settings = ShardSettings {
@@ -169,7 +216,9 @@ impl Opened {
         let began = Instant::now();
         let members = self.open_members(&settings, place, configuration, &images)?;
         log::info!(target: "agent.server", "state replayed: took_ms={}", began.elapsed().as_millis());
-        let options = RingOptions { require_direct: config.log.require_direct };
+        let options = RingOptions {
+            require_direct: config.log.require_direct,
+        };
         let (ring, buffers) = LogRing::open(&self.path, options).map_err(in_dir(&self.path))?;
         for warning in ring.warnings() {
             log::warn!(target: "agent.server.log", "{warning}");
@@ -177,7 +226,10 @@ impl Opened {
         self.log.give_buffers(buffers);
         let lane = BackgroundLane::start(&self.path, &images_path).map_err(in_dir(&self.path))?;
         let devices = RealDevices::start(shell, ring, lane).map_err(in_dir(&self.path))?;
-        let core_config = CoreConfig { tick_ns: settings.tick_ns, election_ticks: ELECTION_TICKS as u64 };
+        let core_config = CoreConfig {
+            tick_ns: settings.tick_ns,
+            election_ticks: ELECTION_TICKS as u64,
+        };
         Ok((Core::new(core_config, self.log, members, now_ns()), devices))
     }
 
@@ -189,7 +241,15 @@ impl Opened {
         images: &dyn Disk,
     ) -> Result<BTreeMap<ShardId, Member>, String> {
         let shards = shards_of(self.index, place.logs(), configuration.shards);
-        open_shards(settings, &shards, &self.log, &self.recovered, &self.disk, images, now_ns())
-            .map_err(in_dir(&place.path))
+        open_shards(
+            settings,
+            &shards,
+            &self.log,
+            &self.recovered,
+            &self.disk,
+            images,
+            now_ns(),
+        )
+        .map_err(in_dir(&place.path))
     }
 }

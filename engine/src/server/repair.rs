@@ -11,12 +11,22 @@
 //!   collected this server's vote had made its term durable first. The server then starts at the
 //!   highest of them with its vote given to itself, and so cannot vote twice in it.
 
-use std::{cell::{Cell, RefCell}, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
 
 use glommio::timer::sleep;
-use wire::{EntriesChunk, EntriesFetch, Frame, FrameKind, Index, RequestId, ServerId, ShardId, Term};
+use wire::{
+    EntriesChunk, EntriesFetch, Frame, FrameKind, Index, RequestId, ServerId, ShardId, Term,
+};
 
-use super::{port::{Phase, Port}, shell::{Shell, now_ns}};
+use super::{
+    port::{Phase, Port},
+    shell::{Shell, now_ns},
+};
 use crate::{
     consensus::Configuration,
     io::Disk,
@@ -65,10 +75,21 @@ pub async fn repair(
         sink.borrow_mut().push((from, shard, chunk));
     })));
     for shard in damaged {
-        let others: Vec<ServerId> = configuration.voters().map(|m| m.raft_id).filter(|id| *id != own).collect();
+        let others: Vec<ServerId> = configuration
+            .voters()
+            .map(|m| m.raft_id)
+            .filter(|id| *id != own)
+            .collect();
         let commit = recovered.shards[&shard].checkpoint.hard_state.commit;
-        let first = recovered.shards[&shard].first_index.max(Index(commit.0 + 1));
-        let mut patient = Patient { shard, tail_next: first, tail_whole: false, terms: BTreeMap::new() };
+        let first = recovered.shards[&shard]
+            .first_index
+            .max(Index(commit.0 + 1));
+        let mut patient = Patient {
+            shard,
+            tail_next: first,
+            tail_whole: false,
+            terms: BTreeMap::new(),
+        };
         let mut rounds = 0;
         while !patient.is_whole(log) {
             if stopping.get() {
@@ -80,12 +101,14 @@ pub async fn repair(
                 if of == shard {
                     patient.terms.insert(from, chunk.term);
                     patient.take(log, &chunk);
-                    log.flush_blocking(disk, now_ns()).map_err(|error| error.to_string())?;
+                    log.flush_blocking(disk, now_ns())
+                        .map_err(|error| error.to_string())?;
                 }
             }
             if patient.can_settle(log, &others) {
                 patient.settle(log, recovered, own);
-                log.flush_blocking(disk, now_ns()).map_err(|error| error.to_string())?;
+                log.flush_blocking(disk, now_ns())
+                    .map_err(|error| error.to_string())?;
             }
             rounds += 1;
             if rounds % SAY_AGAIN_ROUNDS == 0 {
@@ -125,7 +148,9 @@ impl Patient {
 
     /// The first gap that any peer can fill.
     fn closed_gap(&self, log: &Log) -> Option<Gap> {
-        log.gaps(self.shard).into_iter().find(|gap| gap.next.is_some())
+        log.gaps(self.shard)
+            .into_iter()
+            .find(|gap| gap.next.is_some())
     }
 
     fn ask(&self, log: &Log, others: &[ServerId], shell: &Rc<Shell>) {
@@ -133,9 +158,17 @@ impl Patient {
             Some(gap) => {
                 let (next_index, next_term) = gap.next.unwrap_or_default();
                 let last = gap.last.unwrap_or(Index(next_index.0.saturating_sub(1)));
-                EntriesFetch { first: gap.first, last, next_index, next_term }
+                EntriesFetch {
+                    first: gap.first,
+                    last,
+                    next_index,
+                    next_term,
+                }
             }
-            None => EntriesFetch { first: self.tail_next, ..EntriesFetch::default() },
+            None => EntriesFetch {
+                first: self.tail_next,
+                ..EntriesFetch::default()
+            },
         };
         for to in others {
             let frame = Frame {
@@ -178,14 +211,29 @@ impl Patient {
 
     fn can_settle(&self, log: &Log, others: &[ServerId]) -> bool {
         let heard = others.iter().all(|id| self.terms.contains_key(id));
-        log.hard_state_in_doubt(self.shard) && self.closed_gap(log).is_none() && self.tail_whole && heard
+        log.hard_state_in_doubt(self.shard)
+            && self.closed_gap(log).is_none()
+            && self.tail_whole
+            && heard
     }
 
     fn settle(&self, log: &mut Log, recovered: &mut Recovered, own: ServerId) {
-        let Some(found) = recovered.shards.get_mut(&self.shard) else { return };
+        let Some(found) = recovered.shards.get_mut(&self.shard) else {
+            return;
+        };
         let known = found.checkpoint.hard_state;
-        let term = self.terms.values().copied().max().unwrap_or(known.term).max(known.term);
-        let state = HardState { term, vote: own.0, commit: known.commit };
+        let term = self
+            .terms
+            .values()
+            .copied()
+            .max()
+            .unwrap_or(known.term)
+            .max(known.term);
+        let state = HardState {
+            term,
+            vote: own.0,
+            commit: known.commit,
+        };
         log.put_hard_state(self.shard, state, true);
         log.settle_hard_state(self.shard);
         found.checkpoint.hard_state = state;

@@ -67,7 +67,9 @@ pub struct LaneSink {
 
 impl ReplySink for LaneSink {
     async fn reply(&self, reply: WireReply) -> bool {
-        self.lanes.send(self.to, Parcel::Reply { id: self.id, reply }).await
+        self.lanes
+            .send(self.to, Parcel::Reply { id: self.id, reply })
+            .await
     }
 }
 
@@ -81,8 +83,21 @@ enum Attempt<T> {
 
 impl Router {
     /// A router for the tasks of the executor that `shell` and `lanes` are of.
-    pub fn new(shell: Rc<Shell>, lanes: Rc<Lanes>, logs: u16, hold: Duration, info: ServerInfo) -> Self {
-        Self(Rc::new(Inner { shell, lanes, shards: Cell::new(1), logs, hold, info }))
+    pub fn new(
+        shell: Rc<Shell>,
+        lanes: Rc<Lanes>,
+        logs: u16,
+        hold: Duration,
+        info: ServerInfo,
+    ) -> Self {
+        Self(Rc::new(Inner {
+            shell,
+            lanes,
+            shards: Cell::new(1),
+            logs,
+            hold,
+            info,
+        }))
     }
 
     /// How many shards the cluster turned out to have.
@@ -116,7 +131,10 @@ impl Router {
             self.0.shell.post(event);
         } else {
             // A full channel drops it, as a network does: raft and transfers send again.
-            let _ = self.0.lanes.try_send(self.lane_of(shard), Parcel::Event(Box::new(event)));
+            let _ = self
+                .0
+                .lanes
+                .try_send(self.lane_of(shard), Parcel::Event(Box::new(event)));
         }
     }
 
@@ -127,7 +145,13 @@ impl Router {
     }
 
     /// Answers a request that another executor asked.
-    pub async fn serve_call(&self, kind: FrameKind, shard: ShardId, payload: Bytes, sink: LaneSink) {
+    pub async fn serve_call(
+        &self,
+        kind: FrameKind,
+        shard: ShardId,
+        payload: Bytes,
+        sink: LaneSink,
+    ) {
         let request = match kind {
             FrameKind::Propose => Ok(Request::Write(payload)),
             _ => Query::decode(&payload).map(Request::Read),
@@ -136,7 +160,8 @@ impl Router {
             Ok(request) => self.relay(shard, request, &sink).await,
             Err(error) => {
                 let failure = failure(FailureKind::Invalid, error.to_string());
-                sink.reply(plain(Index(0), ReplyBody::Failed(failure))).await;
+                sink.reply(plain(Index(0), ReplyBody::Failed(failure)))
+                    .await;
             }
         }
     }
@@ -179,8 +204,13 @@ impl Router {
                 Err(failure) => settle(failure),
             };
         }
-        let Some(server) = leader.server else { return Attempt::Again };
-        match shell.links.forward(server, FrameKind::Propose, shard, command) {
+        let Some(server) = leader.server else {
+            return Attempt::Again;
+        };
+        match shell
+            .links
+            .forward(server, FrameKind::Propose, shard, command)
+        {
             Ok(pieces) => written(pieces).await,
             Err(_) => Attempt::Again,
         }
@@ -206,8 +236,13 @@ impl Router {
                 },
             }
         }
-        let Some(server) = leader.server.filter(|_| !leader.here) else { return Attempt::Again };
-        match shell.links.forward(server, FrameKind::Query, shard, query.encode()) {
+        let Some(server) = leader.server.filter(|_| !leader.here) else {
+            return Attempt::Again;
+        };
+        match shell
+            .links
+            .forward(server, FrameKind::Query, shard, query.encode())
+        {
             Ok(pieces) => rows_read(pieces).await,
             Err(_) => Attempt::Again,
         }
@@ -227,7 +262,8 @@ impl Router {
             Request::Read(query) => match self.hold(|| self.try_read(shard, &query)).await {
                 Ok(answer) => relay_answer(answer, sink).await,
                 Err(failure) => {
-                    sink.reply(plain(Index(0), ReplyBody::Failed(failure))).await;
+                    sink.reply(plain(Index(0), ReplyBody::Failed(failure)))
+                        .await;
                 }
             },
         }
@@ -241,7 +277,10 @@ impl Router {
         let spans = |what: &str| {
             Err(failure(
                 FailureKind::SpansShards,
-                format!("{what} spans shards, which a cluster of {} shards does not support", self.shards()),
+                format!(
+                    "{what} spans shards, which a cluster of {} shards does not support",
+                    self.shards()
+                ),
             ))
         };
         match &query.body {
@@ -259,7 +298,10 @@ impl Router {
 
 /// Whether every key with this prefix lies in one shard: its first segment is complete.
 pub fn has_full_segment(prefix: &[u8]) -> bool {
-    let start = prefix.iter().position(|byte| *byte != b'/').unwrap_or(prefix.len());
+    let start = prefix
+        .iter()
+        .position(|byte| *byte != b'/')
+        .unwrap_or(prefix.len());
     prefix[start..].contains(&b'/')
 }
 
@@ -273,7 +315,10 @@ fn settle<T>(failure: Failure) -> Attempt<T> {
 }
 
 fn garbled() -> Failure {
-    failure(FailureKind::Internal, "the leader answered another question than was asked")
+    failure(
+        FailureKind::Internal,
+        "the leader answered another question than was asked",
+    )
 }
 
 fn local_answer(read: crate::shard::ReadAnswer) -> Answer<Rows> {
@@ -303,13 +348,20 @@ async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<R
     let body = match first.body {
         ReplyBody::Rows(rows) => {
             let rest = first.more.then_some(pieces);
-            AnswerBody::Rows(Rows::Remote { first: Some(rows), rest })
+            AnswerBody::Rows(Rows::Remote {
+                first: Some(rows),
+                rest,
+            })
         }
         ReplyBody::Keys(mut keys) => {
             let mut more = first.more;
             while more {
                 match pieces.next().await {
-                    Some(WireReply { body: ReplyBody::Keys(next), more: further, .. }) => {
+                    Some(WireReply {
+                        body: ReplyBody::Keys(next),
+                        more: further,
+                        ..
+                    }) => {
                         keys.extend(next);
                         more = further;
                     }
@@ -319,9 +371,16 @@ async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<R
             AnswerBody::Keys(keys)
         }
         ReplyBody::Status(status) => AnswerBody::Status(status),
-        ReplyBody::Written { .. } | ReplyBody::Failed(_) => return Attempt::Settled(Err(garbled())),
+        ReplyBody::Written { .. } | ReplyBody::Failed(_) => {
+            return Attempt::Settled(Err(garbled()));
+        }
     };
-    Attempt::Settled(Ok(Answer { index, known_leader, last_contact_ms, body }))
+    Attempt::Settled(Ok(Answer {
+        index,
+        known_leader,
+        last_contact_ms,
+        body,
+    }))
 }
 
 /// The outcome of a write that was sent elsewhere.
@@ -364,7 +423,10 @@ async fn relay_answer(answer: Answer<Rows>, sink: &impl ReplySink) {
             let mut pieces = keys.chunks(KEYS_PER_PIECE).peekable();
             while let Some(piece) = pieces.next() {
                 let more = pieces.peek().is_some();
-                if !sink.reply(reply(more, ReplyBody::Keys(piece.to_vec()))).await {
+                if !sink
+                    .reply(reply(more, ReplyBody::Keys(piece.to_vec())))
+                    .await
+                {
                     return;
                 }
             }
@@ -375,7 +437,10 @@ async fn relay_answer(answer: Answer<Rows>, sink: &impl ReplySink) {
         AnswerBody::Rows(mut rows) => {
             while let Some(batch) = rows.next_batch().await {
                 let wanted = match batch {
-                    Ok(batch) => sink.reply(reply(true, ReplyBody::Rows(batch.into_wire()))).await,
+                    Ok(batch) => {
+                        sink.reply(reply(true, ReplyBody::Rows(batch.into_wire())))
+                            .await
+                    }
                     Err(failure) => {
                         sink.reply(reply(false, ReplyBody::Failed(failure))).await;
                         false
@@ -414,7 +479,10 @@ impl Gateway for Router {
     }
 
     fn info(&self) -> ServerInfo {
-        ServerInfo { shards: self.shards(), ..self.0.info.clone() }
+        ServerInfo {
+            shards: self.shards(),
+            ..self.0.info.clone()
+        }
     }
 
     fn metrics(&self) -> BTreeMap<String, f64> {
@@ -485,7 +553,11 @@ impl RowStream for Rows {
                 loop {
                     let piece = rest.as_mut()?.next().await;
                     match piece {
-                        Some(WireReply { body: ReplyBody::Rows(rows), more, .. }) => {
+                        Some(WireReply {
+                            body: ReplyBody::Rows(rows),
+                            more,
+                            ..
+                        }) => {
                             if !more {
                                 *rest = None;
                             }
@@ -493,7 +565,10 @@ impl RowStream for Rows {
                                 return Some(Ok(Batch::Remote(rows)));
                             }
                         }
-                        Some(WireReply { body: ReplyBody::Failed(failure), .. }) => {
+                        Some(WireReply {
+                            body: ReplyBody::Failed(failure),
+                            ..
+                        }) => {
                             *rest = None;
                             return Some(Err(failure));
                         }
@@ -531,7 +606,14 @@ mod tests {
 
     #[test]
     fn a_prefix_lies_in_one_shard_only_when_its_first_segment_is_complete() {
-        for (prefix, full) in [("", false), ("a", false), ("a/", true), ("/a", false), ("//a/b", true), ("/", false)] {
+        for (prefix, full) in [
+            ("", false),
+            ("a", false),
+            ("a/", true),
+            ("/a", false),
+            ("//a/b", true),
+            ("/", false),
+        ] {
             assert_eq!(has_full_segment(prefix.as_bytes()), full, "{prefix:?}");
         }
     }

@@ -24,7 +24,9 @@ use wire::{
 };
 
 use super::{answer::NativeAsker, board::Board, links::Links};
-use crate::shard::{Answered, Core, Effects, Event, Notice, Reply, Request, Ticket, Transfer, failure};
+use crate::shard::{
+    Answered, Core, Effects, Event, Notice, Reply, Request, Ticket, Transfer, failure,
+};
 
 /// What a local caller gets.
 pub type Outcome = Result<Reply, Failure>;
@@ -90,21 +92,32 @@ impl Shell {
         let ticket = self.next_ticket.get() + 1;
         self.next_ticket.set(ticket);
         self.askers.borrow_mut().insert(ticket, asker);
-        self.post(Event::Request { ticket: Ticket(ticket), shard, request });
+        self.post(Event::Request {
+            ticket: Ticket(ticket),
+            shard,
+            request,
+        });
     }
 
     /// Asks and waits.
     pub async fn call(&self, shard: ShardId, request: Request) -> Outcome {
         let (sender, receiver) = oneshot::channel();
         self.ask(shard, request, Asker::Task(sender));
-        receiver
-            .await
-            .unwrap_or_else(|_| Err(failure(FailureKind::ShuttingDown, "this server is shutting down")))
+        receiver.await.unwrap_or_else(|_| {
+            Err(failure(
+                FailureKind::ShuttingDown,
+                "this server is shutting down",
+            ))
+        })
     }
 
     /// Who leads a shard of this executor.
     pub fn leader(&self, shard: ShardId) -> Leader {
-        self.leaders.borrow().get(&shard).cloned().unwrap_or_default()
+        self.leaders
+            .borrow()
+            .get(&shard)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Serve nothing, for this reason; `None`: serve again.
@@ -139,7 +152,10 @@ pub trait Devices {
 
 /// Clock that counts suspension, ns.
 pub fn now_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: clock_gettime writes one timespec into the pointed-to local.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
     assert_eq!(result, 0, "CLOCK_BOOTTIME exists since Linux 2.6.39");
@@ -147,7 +163,12 @@ pub fn now_ns() -> u64 {
 }
 
 /// Runs one executor's core until it has shut down. Returns why it must stop at once, if it must.
-pub async fn run(shell: Rc<Shell>, mut core: Core, mut devices: impl Devices, tick: Duration) -> Result<(), String> {
+pub async fn run(
+    shell: Rc<Shell>,
+    mut core: Core,
+    mut devices: impl Devices,
+    tick: Duration,
+) -> Result<(), String> {
     let ticker = glommio::spawn_local(tick_forever(Rc::clone(&shell), tick));
     let mut performer = Performer::default();
     let mut events = Vec::new();
@@ -184,10 +205,15 @@ impl Shell {
         let mut changed = false;
         for (shard, member) in core.members() {
             let replica = member.replica();
-            let leader = Leader { here: replica.is_leader(), server: replica.leader() };
+            let leader = Leader {
+                here: replica.is_leader(),
+                server: replica.leader(),
+            };
             let mut leaders = self.leaders.borrow_mut();
             if leaders.get(shard) != Some(&leader) {
-                let before = leaders.insert(*shard, leader.clone()).and_then(|leader| leader.server);
+                let before = leaders
+                    .insert(*shard, leader.clone())
+                    .and_then(|leader| leader.server);
                 if let Some(before) = before.filter(|before| Some(*before) != leader.server) {
                     self.links.abandon(before, *shard);
                 }
@@ -199,10 +225,15 @@ impl Shell {
                 Notice::Leader { shard, leads: true } => {
                     log::info!(target: "agent.server.raft", "cluster leadership acquired: shard={shard}");
                 }
-                Notice::Leader { shard, leads: false } => {
+                Notice::Leader {
+                    shard,
+                    leads: false,
+                } => {
                     log::info!(target: "agent.server.raft", "cluster leadership lost: shard={shard}");
                 }
-                Notice::Configuration(configuration) => self.links.set_members(&configuration.members),
+                Notice::Configuration(configuration) => {
+                    self.links.set_members(&configuration.members)
+                }
                 Notice::Warn(text) => log::warn!(target: "agent.server", "{text}"),
                 Notice::Info(text) => log::info!(target: "agent.server", "{text}"),
             }
@@ -223,7 +254,9 @@ impl Performer {
     fn perform(&mut self, shell: &Rc<Shell>, effects: &mut Effects, devices: &mut impl Devices) {
         self.send_raft(shell, effects);
         for (to, shard, transfer) in effects.transfers.drain(..) {
-            shell.links.send(to, |out| transfer_frame(shard, transfer).encode(out));
+            shell
+                .links
+                .send(to, |out| transfer_frame(shard, transfer).encode(out));
         }
         shell.links.flush();
         devices.submit(&mut effects.log, &mut effects.files);
@@ -245,20 +278,30 @@ impl Performer {
                 self.batch.push(next);
             }
             let (builder, batch) = (&mut self.builder, &self.batch);
-            shell.links.send(to, |out| encode_raft_frame(builder, shard, batch, out));
+            shell
+                .links
+                .send(to, |out| encode_raft_frame(builder, shard, batch, out));
         }
     }
 
     fn answer(&mut self, shell: &Rc<Shell>, effects: &mut Effects) {
         let now_ns = now_ns();
         let mut natives = Vec::new();
-        for Answered { ticket, result, lease_until_ns } in effects.answers.drain(..) {
-            let Some(asker) = shell.askers.borrow_mut().remove(&ticket.0) else { continue };
+        for Answered {
+            ticket,
+            result,
+            lease_until_ns,
+        } in effects.answers.drain(..)
+        {
+            let Some(asker) = shell.askers.borrow_mut().remove(&ticket.0) else {
+                continue;
+            };
             // The lease may have run out while the answer was made (a pause): then ask again.
             let result = match lease_until_ns {
-                Some(until) if until <= now_ns => {
-                    Err(failure(FailureKind::NotLeader, "the leader's lease ran out while it answered"))
-                }
+                Some(until) if until <= now_ns => Err(failure(
+                    FailureKind::NotLeader,
+                    "the leader's lease ran out while it answered",
+                )),
                 _ => result,
             };
             match asker {
@@ -284,5 +327,12 @@ fn transfer_frame(shard: ShardId, transfer: Transfer) -> Frame {
             (FrameKind::EntriesChunk, payload, blob)
         }
     };
-    Frame { kind, shard, request: RequestId(0), flags: 0, payload, blob }
+    Frame {
+        kind,
+        shard,
+        request: RequestId(0),
+        flags: 0,
+        payload,
+        blob,
+    }
 }

@@ -29,8 +29,10 @@ use crate::cluster::identity::{DataDir, random_u64};
 const GLOMMIO_IO_MEMORY: usize = 64 << 10;
 /// Submissions that glommio's rings hold.
 const GLOMMIO_RING_DEPTH: usize = 128;
-/// After so long a task that works on is asked to let others run.
-const PREEMPT_AFTER: Duration = Duration::from_micros(500);
+/// After so long a task that works on is asked to let others run. Our tasks bound their own slices;
+/// glommio 0.9 parks with work undone when this passes before a first task ran, which on a starved
+/// host it did at half a millisecond: the server then hung at its start.
+const PREEMPT_AFTER: Duration = Duration::from_millis(10);
 
 /// The signals that end a server, as a descriptor that becomes readable.
 pub type StopSignal = OwnedFd;
@@ -53,7 +55,8 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
             config.executors
         ));
     }
-    let server = bind_after_predecessor(config.server_bind, "-bind, -server-port").map_err(|e| e.to_string())?;
+    let server = bind_after_predecessor(config.server_bind, "-bind, -server-port")
+        .map_err(|e| e.to_string())?;
     let http = config
         .http_address
         .map(|address| bind_after_predecessor(address, "-client, -http-port"))
@@ -63,7 +66,10 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
     let board = Board::default();
     let mut ends = mesh(config.executors).into_iter();
     let first = ends.next().ok_or("-executors=0: at least one is needed")?;
-    let place = Place { path: data.path().to_owned(), identity: data.identity().clone() };
+    let place = Place {
+        path: data.path().to_owned(),
+        identity: data.identity().clone(),
+    };
     let workers = ends
         .map(|ends| start_worker(&config, &place, &board, ends))
         .collect::<Result<Vec<_>, String>>()?;
@@ -85,7 +91,12 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
 
 type Worker = glommio::ExecutorJoinHandle<()>;
 
-fn start_worker(config: &AgentConfig, place: &Place, board: &Board, ends: Ends) -> Result<Worker, String> {
+fn start_worker(
+    config: &AgentConfig,
+    place: &Place,
+    board: &Board,
+    ends: Ends,
+) -> Result<Worker, String> {
     let (worker_config, place) = (config.clone(), place.clone());
     let board = board.for_executor(ends.index());
     builder(config, usize::from(ends.index()))
@@ -111,7 +122,9 @@ fn builder(config: &AgentConfig, index: usize) -> LocalExecutorBuilder {
 }
 
 fn executor_error(error: glommio::GlommioError<()>) -> String {
-    format!("cannot start an executor: {error}; is io_uring allowed here (kernel.io_uring_disabled, memlock limit)?")
+    format!(
+        "cannot start an executor: {error}; is io_uring allowed here (kernel.io_uring_disabled, memlock limit)?"
+    )
 }
 
 /// Puts the path before an error.
@@ -163,4 +176,3 @@ impl Drop for PidFile {
         }
     }
 }
-

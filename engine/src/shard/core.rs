@@ -39,9 +39,21 @@ pub struct Core {
 
 impl Core {
     /// The shards as opened on their log.
-    pub fn new(config: CoreConfig, log: Log, members: BTreeMap<ShardId, Member>, now_ns: u64) -> Self {
+    pub fn new(
+        config: CoreConfig,
+        log: Log,
+        members: BTreeMap<ShardId, Member>,
+        now_ns: u64,
+    ) -> Self {
         let feeder = TickFeeder::new(config.tick_ns, config.election_ticks / 2, now_ns);
-        Self { config, log, members, feeder, now_ns, stopping: false }
+        Self {
+            config,
+            log,
+            members,
+            feeder,
+            now_ns,
+            stopping: false,
+        }
     }
 
     /// Takes what happened and says what must be done. `now_ns` counts suspension.
@@ -66,7 +78,10 @@ impl Core {
             return;
         }
         let patience_ns = self.config.election_ticks * self.config.tick_ns;
-        let stalled = self.log.oldest_write_ns().is_some_and(|issued| now_ns > issued + patience_ns);
+        let stalled = self
+            .log
+            .oldest_write_ns()
+            .is_some_and(|issued| now_ns > issued + patience_ns);
         let pinned = self.log.pinned();
         for (shard, member) in &mut self.members {
             member.tick(ticks, stalled);
@@ -77,13 +92,21 @@ impl Core {
 
     fn take(&mut self, now_ns: u64, event: Event, effects: &mut Effects) {
         match event {
-            Event::Request { ticket, shard, request } => {
+            Event::Request {
+                ticket,
+                shard,
+                request,
+            } => {
                 let full = self.full();
                 if let Some(member) = self.members.get_mut(&shard) {
                     member.request(now_ns, ticket, request, full, effects);
                 }
             }
-            Event::Peer { from, shard, messages } => {
+            Event::Peer {
+                from,
+                shard,
+                messages,
+            } => {
                 let full = self.full().is_some();
                 if let Some(member) = self.members.get_mut(&shard) {
                     member.messages(now_ns, from, messages, full, effects);
@@ -105,7 +128,12 @@ impl Core {
                     member.images().serve(now_ns, from, &fetch, effects);
                 }
             }
-            Event::ImageChunk { from, shard, chunk, bytes } => {
+            Event::ImageChunk {
+                from,
+                shard,
+                chunk,
+                bytes,
+            } => {
                 if let Some(member) = self.members.get_mut(&shard) {
                     member.images().chunk(now_ns, from, &chunk, bytes, effects);
                 }
@@ -123,7 +151,9 @@ impl Core {
     fn full(&self) -> Option<String> {
         match self.log.space() {
             Space::Ok => None,
-            Space::Full { why } => Some(format!("no space left for writes: {why}; reads go on, and writes resume when space returns")),
+            Space::Full { why } => Some(format!(
+                "no space left for writes: {why}; reads go on, and writes resume when space returns"
+            )),
         }
     }
 
@@ -164,7 +194,9 @@ impl Core {
     /// When a turn is due although nothing happened.
     pub fn next_deadline_ns(&self) -> u64 {
         let tick = self.feeder.next_ns();
-        self.log.next_deadline_ns().map_or(tick, |deadline| deadline.min(tick))
+        self.log
+            .next_deadline_ns()
+            .map_or(tick, |deadline| deadline.min(tick))
     }
 
     /// A shard of this executor.
@@ -187,4 +219,3 @@ impl Core {
         &mut self.log
     }
 }
-

@@ -207,16 +207,29 @@ impl Effects {
 
     /// Refuses a request, or says that its outcome is unknown.
     pub fn fail(&mut self, ticket: Ticket, failure: Failure) {
-        self.answers.push(Answered { ticket, result: Err(failure), lease_until_ns: None });
+        self.answers.push(Answered {
+            ticket,
+            result: Err(failure),
+            lease_until_ns: None,
+        });
     }
 
     /// Answers a read.
     pub fn read(&mut self, ticket: Ticket, answer: ReadAnswer, lease_until_ns: Option<u64>) {
-        self.answers.push(Answered { ticket, result: Ok(Reply::Read(answer)), lease_until_ns });
+        self.answers.push(Answered {
+            ticket,
+            result: Ok(Reply::Read(answer)),
+            lease_until_ns,
+        });
     }
 }
 
 /// A failure with its message, nothing else.
 pub fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
-    Failure { kind, message: message.into(), leader: String::new(), retry_after_ms: 0 }
+    Failure {
+        kind,
+        message: message.into(),
+        leader: String::new(),
+        retry_after_ms: 0,
+    }
 }

@@ -143,7 +143,12 @@ pub const IMAGES_KEPT_MAX: usize = 2;
 
 impl Images {
     /// `kept`: images found on disk that the log's checkpoint vouches for, with their sizes in bytes.
-    pub fn new(shard: ShardId, cluster_id: ClusterId, config: ImageConfig, kept: Vec<(ImageName, u64)>) -> Self {
+    pub fn new(
+        shard: ShardId,
+        cluster_id: ClusterId,
+        config: ImageConfig,
+        kept: Vec<(ImageName, u64)>,
+    ) -> Self {
         let image_bytes = kept.last().map_or(0, |(_, bytes)| *bytes);
         Self {
             shard,
@@ -208,26 +213,41 @@ impl Images {
 
     /// Begins an image of `view`.
     pub fn begin(&mut self, view: FsmView, configuration: Bytes, effects: &mut Effects) {
-        let name = ImageName { shard: self.shard, index: view.index, term: view.term };
+        let name = ImageName {
+            shard: self.shard,
+            index: view.index,
+            term: view.term,
+        };
         if self.kept.last().is_some_and(|(kept, _)| *kept == name) {
             return;
         }
         let writer = ImageWriter::new(view, self.cluster_id, self.shard, configuration);
         (self.applied_bytes, self.applied_entries) = (0, 0);
-        self.writing = Some(Writing { writer, name, offset: 0 });
+        self.writing = Some(Writing {
+            writer,
+            name,
+            offset: 0,
+        });
         self.write_slice(effects);
     }
 
     fn write_slice(&mut self, effects: &mut Effects) {
         let slice_bytes = self.config.slice_bytes;
-        let Some(writing) = &mut self.writing else { return };
+        let Some(writing) = &mut self.writing else {
+            return;
+        };
         let name = writing.name;
         match writing.writer.next_chunk(slice_bytes) {
             Some(bytes) => {
                 let offset = writing.offset;
                 writing.offset += bytes.len() as u64;
                 let token = self.token(Purpose::Slice);
-                effects.files.push(FileOp::Write { name: name.temporary_name(), offset, bytes, token });
+                effects.files.push(FileOp::Write {
+                    name: name.temporary_name(),
+                    offset,
+                    bytes,
+                    token,
+                });
             }
             None => {
                 self.image_bytes = writing.offset;
@@ -240,7 +260,9 @@ impl Images {
 
     /// A background file operation of this shard ended.
     pub fn file_done(&mut self, now_ns: u64, done: FileDone, effects: &mut Effects) -> ImageEvent {
-        let Some(purpose) = self.purposes.remove(&done.token) else { return ImageEvent::Nothing };
+        let Some(purpose) = self.purposes.remove(&done.token) else {
+            return ImageEvent::Nothing;
+        };
         match (purpose, done.result) {
             (Purpose::Slice, Ok(_)) => self.write_slice(effects),
             (Purpose::Publish, Ok(_)) => {
@@ -250,7 +272,12 @@ impl Images {
             }
             (Purpose::Slice | Purpose::Publish, Err(error)) => {
                 let name = self.writing.take().map(|writing| writing.name);
-                self.give_up(now_ns, name, &format!("writing an image failed: {error}"), effects);
+                self.give_up(
+                    now_ns,
+                    name,
+                    &format!("writing an image failed: {error}"),
+                    effects,
+                );
             }
             (Purpose::Serve { to, mut chunk }, result) => {
                 let bytes = result.unwrap_or_default();
@@ -268,7 +295,12 @@ impl Images {
             (Purpose::Receive | Purpose::PublishReceived, Err(error)) => {
                 self.loaded = None;
                 let name = self.receiving.take().map(|receiving| receiving.name);
-                self.give_up(now_ns, name, &format!("storing an image failed: {error}"), effects);
+                self.give_up(
+                    now_ns,
+                    name,
+                    &format!("storing an image failed: {error}"),
+                    effects,
+                );
             }
             (Purpose::Remove, _) => {}
         }
@@ -278,10 +310,15 @@ impl Images {
     fn give_up(&mut self, now_ns: u64, name: Option<ImageName>, why: &str, effects: &mut Effects) {
         self.retry_ns = now_ns + self.config.idle_ns_max;
         let shard = self.shard;
-        effects.notices.push(Notice::Warn(format!("shard {shard}: {why}; it will be tried again")));
+        effects.notices.push(Notice::Warn(format!(
+            "shard {shard}: {why}; it will be tried again"
+        )));
         if let Some(name) = name {
             let token = self.token(Purpose::Remove);
-            effects.files.push(FileOp::Remove { name: name.temporary_name(), token });
+            effects.files.push(FileOp::Remove {
+                name: name.temporary_name(),
+                token,
+            });
         }
     }
 
@@ -292,7 +329,10 @@ impl Images {
         while self.kept.len() > IMAGES_KEPT_MAX {
             let (old, _) = self.kept.remove(0);
             let token = self.token(Purpose::Remove);
-            effects.files.push(FileOp::Remove { name: old.file_name(), token });
+            effects.files.push(FileOp::Remove {
+                name: old.file_name(),
+                token,
+            });
         }
     }
 
@@ -308,7 +348,11 @@ impl Images {
         if let Some(serving) = self.serving.get_mut(&to) {
             serving.active_ns = now_ns;
         }
-        let name = ImageName { shard: self.shard, index: fetch.index, term: fetch.term };
+        let name = ImageName {
+            shard: self.shard,
+            index: fetch.index,
+            term: fetch.term,
+        };
         let mut chunk = ImageChunk {
             index: fetch.index,
             term: fetch.term,
@@ -317,13 +361,20 @@ impl Images {
         };
         let Some((_, total)) = self.kept.iter().find(|(kept, _)| *kept == name) else {
             chunk.missing = true;
-            effects.transfers.push((to, self.shard, Transfer::ImageChunk(chunk, Bytes::new())));
+            effects
+                .transfers
+                .push((to, self.shard, Transfer::ImageChunk(chunk, Bytes::new())));
             return;
         };
         chunk.total = *total;
         let length = (fetch.length as usize).min(limits::IMAGE_CHUNK_BYTES_MAX);
         let token = self.token(Purpose::Serve { to, chunk });
-        effects.files.push(FileOp::Read { name: name.file_name(), offset: fetch.offset, length, token });
+        effects.files.push(FileOp::Read {
+            name: name.file_name(),
+            offset: fetch.offset,
+            length,
+            token,
+        });
     }
 
     /// Followers that stopped asking, to be reported to raft as failed.
@@ -352,7 +403,11 @@ impl Images {
         effects: &mut Effects,
     ) {
         let meta = message.message.get_snapshot().get_metadata();
-        let name = ImageName { shard: self.shard, index: Index(meta.index), term: Term(meta.term) };
+        let name = ImageName {
+            shard: self.shard,
+            index: Index(meta.index),
+            term: Term(meta.term),
+        };
         if let Some(receiving) = &mut self.receiving {
             let alive = now_ns < receiving.asked_ns + self.config.idle_ns_max;
             if alive && receiving.name == name && receiving.from == from {
@@ -361,7 +416,10 @@ impl Images {
             }
             let old = receiving.name;
             let token = self.token(Purpose::Remove);
-            effects.files.push(FileOp::Remove { name: old.temporary_name(), token });
+            effects.files.push(FileOp::Remove {
+                name: old.temporary_name(),
+                token,
+            });
         }
         effects.notices.push(Notice::Info(format!(
             "shard {}: this server is behind the leader's log; fetching the image at index {}",
@@ -381,7 +439,9 @@ impl Images {
     }
 
     fn ask(&mut self, now_ns: u64, effects: &mut Effects) {
-        let Some(receiving) = &mut self.receiving else { return };
+        let Some(receiving) = &mut self.receiving else {
+            return;
+        };
         receiving.asked_ns = now_ns;
         let fetch = ImageFetch {
             index: receiving.name.index,
@@ -389,7 +449,9 @@ impl Images {
             offset: receiving.offset,
             length: limits::IMAGE_CHUNK_BYTES_MAX as u32,
         };
-        effects.transfers.push((receiving.from, self.shard, Transfer::ImageFetch(fetch)));
+        effects
+            .transfers
+            .push((receiving.from, self.shard, Transfer::ImageFetch(fetch)));
     }
 
     /// A piece arrived. A damaged one is asked for again; an image that is damaged as a whole is
@@ -402,7 +464,9 @@ impl Images {
         bytes: Bytes,
         effects: &mut Effects,
     ) {
-        let Some(receiving) = &mut self.receiving else { return };
+        let Some(receiving) = &mut self.receiving else {
+            return;
+        };
         let wanted = receiving.from == from
             && (receiving.name.index, receiving.name.term) == (chunk.index, chunk.term)
             && receiving.offset == chunk.offset;
@@ -412,21 +476,36 @@ impl Images {
         let name = receiving.name;
         if chunk.missing {
             self.receiving = None;
-            return self.give_up(now_ns, Some(name), "the leader no longer has the image it offered", effects);
+            return self.give_up(
+                now_ns,
+                Some(name),
+                "the leader no longer has the image it offered",
+                effects,
+            );
         }
         if crc32c::crc32c(&bytes) != chunk.crc {
             return self.ask(now_ns, effects);
         }
         if let Err(error) = receiving.loader.push(&bytes) {
             self.receiving = None;
-            return self.give_up(now_ns, Some(name), &format!("the image offered is damaged: {error}"), effects);
+            return self.give_up(
+                now_ns,
+                Some(name),
+                &format!("the image offered is damaged: {error}"),
+                effects,
+            );
         }
         receiving.total = chunk.total;
         let offset = receiving.offset;
         receiving.offset += bytes.len() as u64;
         let whole = receiving.offset >= receiving.total;
         let token = self.token(Purpose::Receive);
-        effects.files.push(FileOp::Write { name: name.temporary_name(), offset, bytes, token });
+        effects.files.push(FileOp::Write {
+            name: name.temporary_name(),
+            offset,
+            bytes,
+            token,
+        });
         if whole {
             self.finish_receiving(now_ns, effects);
         } else {
@@ -435,24 +514,40 @@ impl Images {
     }
 
     fn finish_receiving(&mut self, now_ns: u64, effects: &mut Effects) {
-        let Some(receiving) = &mut self.receiving else { return };
+        let Some(receiving) = &mut self.receiving else {
+            return;
+        };
         let (name, bytes) = (receiving.name, receiving.total);
         let loaded = std::mem::take(&mut receiving.loader).finish();
-        let checked = loaded.map_err(|error| error.to_string()).and_then(|(fsm, meta)| {
-            let right = (meta.cluster_id, meta.shard, meta.index, meta.term)
-                == (self.cluster_id, name.shard, name.index, name.term);
-            right.then_some((fsm, meta)).ok_or_else(|| "it is not the one that was offered".to_owned())
-        });
+        let checked = loaded
+            .map_err(|error| error.to_string())
+            .and_then(|(fsm, meta)| {
+                let right = (meta.cluster_id, meta.shard, meta.index, meta.term)
+                    == (self.cluster_id, name.shard, name.index, name.term);
+                right
+                    .then_some((fsm, meta))
+                    .ok_or_else(|| "it is not the one that was offered".to_owned())
+            });
         match checked {
             Ok((fsm, meta)) => {
-                self.loaded = Some(Loaded { fsm, meta, name, bytes });
+                self.loaded = Some(Loaded {
+                    fsm,
+                    meta,
+                    name,
+                    bytes,
+                });
                 let token = self.token(Purpose::PublishReceived);
                 let (from, to) = (name.temporary_name(), name.file_name());
                 effects.files.push(FileOp::Publish { from, to, token });
             }
             Err(why) => {
                 self.receiving = None;
-                self.give_up(now_ns, Some(name), &format!("the image offered is damaged: {why}"), effects);
+                self.give_up(
+                    now_ns,
+                    Some(name),
+                    &format!("the image offered is damaged: {why}"),
+                    effects,
+                );
             }
         }
     }
@@ -475,7 +570,10 @@ impl Images {
     pub fn drop_loaded(&mut self, effects: &mut Effects) {
         if let Some(Loaded { name, .. }) = self.loaded.take() {
             let token = self.token(Purpose::Remove);
-            effects.files.push(FileOp::Remove { name: name.file_name(), token });
+            effects.files.push(FileOp::Remove {
+                name: name.file_name(),
+                token,
+            });
         }
     }
 
@@ -484,7 +582,12 @@ impl Images {
         let idle = |receiving: &Receiving| now_ns > receiving.asked_ns + self.config.idle_ns_max;
         if self.loaded.is_none() && self.receiving.as_ref().is_some_and(idle) {
             let name = self.receiving.take().map(|receiving| receiving.name);
-            self.give_up(now_ns, name, "the leader stopped sending its image", effects);
+            self.give_up(
+                now_ns,
+                name,
+                "the leader stopped sending its image",
+                effects,
+            );
         }
     }
 
@@ -501,9 +604,22 @@ mod tests {
     const BYTES: u64 = 1 << 40;
 
     fn images(threshold_entries: u64, image_bytes: u64) -> Images {
-        let config = ImageConfig { threshold_entries, interval_ns: 100, ..ImageConfig::default() };
-        let name = ImageName { shard: ShardId(0), index: Index(5), term: Term(1) };
-        Images::new(ShardId(0), ClusterId::default(), config, vec![(name, image_bytes)])
+        let config = ImageConfig {
+            threshold_entries,
+            interval_ns: 100,
+            ..ImageConfig::default()
+        };
+        let name = ImageName {
+            shard: ShardId(0),
+            index: Index(5),
+            term: Term(1),
+        };
+        Images::new(
+            ShardId(0),
+            ClusterId::default(),
+            config,
+            vec![(name, image_bytes)],
+        )
     }
 
     #[test]
@@ -511,10 +627,16 @@ mod tests {
         let mut images = images(10, 0);
         assert!(!images.is_due(1000, false, false), "nothing was applied");
         images.count_applied(10, 10);
-        assert!(!images.is_due(1099, false, false), "the next look is at 1100");
+        assert!(
+            !images.is_due(1099, false, false),
+            "the next look is at 1100"
+        );
         assert!(images.is_due(1100, false, false));
         images.count_applied(1, BYTES);
-        assert!(images.is_due(1101, false, false), "a log of that many bytes does not wait for a look");
+        assert!(
+            images.is_due(1101, false, false),
+            "a log of that many bytes does not wait for a look"
+        );
     }
 
     #[test]
@@ -522,8 +644,14 @@ mod tests {
         let mut images = images(1, 1000);
         images.count_applied(100, 499);
         assert!(!images.is_due(1000, false, false));
-        assert!(images.is_due(1001, true, false), "but a follower that needs one gets it");
-        assert!(images.is_due(1002, false, true), "and a log that cannot keep to its bound is cut");
+        assert!(
+            images.is_due(1001, true, false),
+            "but a follower that needs one gets it"
+        );
+        assert!(
+            images.is_due(1002, false, true),
+            "and a log that cannot keep to its bound is cut"
+        );
         images.count_applied(0, 1);
         assert!(images.is_due(1100, false, false));
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, MessageType};
-use wire::{Command, EntriesFetch, FailureKind, Index, Lsn, RaftEnvelope, ServerId, ShardId, Term};
+use wire::{Command, EntriesFetch, FailureKind, Index, RaftEnvelope, ServerId, ShardId, Term};
 
 use super::{
     event::{Effects, Notice, Request, Ticket, failure},
@@ -32,8 +32,6 @@ pub struct Member {
     output: Output,
     outcomes: Vec<Outcome>,
     digest_proposed: Index,
-    /// An image that replaced the state, and the batch that its checkpoint is in.
-    installed: Option<(Lsn, Index)>,
     /// Reads of old entries under way for lagging followers, by log token.
     fetching: Vec<(u64, WantedEntries)>,
 }
@@ -57,7 +55,6 @@ impl Member {
             output: Output::default(),
             outcomes: Vec::new(),
             digest_proposed: Index(0),
-            installed: None,
             fetching: Vec::new(),
         }
     }
@@ -95,13 +92,23 @@ impl Member {
     ) {
         match request {
             Request::Read(query) => {
-                self.reads.take(now_ns, ticket, query, &self.replica, self.fsm.store(), effects);
+                self.reads.take(
+                    now_ns,
+                    ticket,
+                    query,
+                    &self.replica,
+                    self.fsm.store(),
+                    effects,
+                );
             }
             Request::Write(_) if !self.replica.is_leader() => {
                 effects.fail(ticket, not_leader(&self.replica));
             }
             Request::Write(_) if log_full.is_some() => {
-                effects.fail(ticket, failure(FailureKind::DiskFull, log_full.unwrap_or_default()));
+                effects.fail(
+                    ticket,
+                    failure(FailureKind::DiskFull, log_full.unwrap_or_default()),
+                );
             }
             Request::Write(command) => {
                 self.commands.push(command);
@@ -155,7 +162,9 @@ impl Member {
                 let refusal = match why {
                     ProposeError::NotLeader => not_leader(&self.replica),
                     ProposeError::Transferring => busy("leadership transfer in progress"),
-                    ProposeError::Backlog => busy("too many writes are proposed and not yet committed"),
+                    ProposeError::Backlog => {
+                        busy("too many writes are proposed and not yet committed")
+                    }
                 };
                 for asker in self.askers.drain(..).flatten() {
                     effects.fail(asker, refusal.clone());
@@ -170,7 +179,8 @@ impl Member {
             && index > self.digest_proposed
         {
             self.digest_proposed = index;
-            self.commands.push(Command::DigestCheck { index, digest }.encode());
+            self.commands
+                .push(Command::DigestCheck { index, digest }.encode());
             self.askers.push(None);
         }
     }
@@ -178,7 +188,6 @@ impl Member {
     /// Drains consensus, applies what is committed, answers what may be answered.
     pub fn advance(&mut self, now_ns: u64, log: &mut Log, effects: &mut Effects) {
         self.reads.before_drain(now_ns, &mut self.replica);
-        self.note_installed(log);
         loop {
             let mut output = std::mem::take(&mut self.output);
             self.replica.drain(now_ns, log, &mut output);
@@ -188,7 +197,8 @@ impl Member {
                 break;
             }
         }
-        self.reads.after_apply(now_ns, &self.replica, self.fsm.store(), effects);
+        self.reads
+            .after_apply(now_ns, &self.replica, self.fsm.store(), effects);
         self.fetch_entries(log, effects);
         self.fsm.release_some(RELEASE_ROWS_PER_TURN);
     }
@@ -199,7 +209,10 @@ impl Member {
             if !leads {
                 self.tickets.deposed(effects);
             }
-            effects.notices.push(Notice::Leader { shard: self.shard, leads });
+            effects.notices.push(Notice::Leader {
+                shard: self.shard,
+                leads,
+            });
         }
         for outgoing in output.send.drain(..) {
             if outgoing.envelope.message.get_msg_type() == MessageType::MsgSnapshot {
@@ -222,7 +235,10 @@ impl Member {
             .iter()
             .map(|entry| (Index(entry.index), Term(entry.term), entry.data.as_ref()))
             .collect();
-        if committed.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal) {
+        if committed
+            .iter()
+            .any(|entry| entry.get_entry_type() != EntryType::EntryNormal)
+        {
             effects.fatal = Some(
                 "the log holds a configuration change, which this build does not know; run a later one".to_owned(),
             );
@@ -236,7 +252,8 @@ impl Member {
         let mut bytes = 0;
         for ((index, term, data), outcome) in run.iter().zip(self.outcomes.drain(..)) {
             bytes += data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES;
-            self.tickets.applied(Applied::new(*index, *term, outcome), effects);
+            self.tickets
+                .applied(Applied::new(*index, *term, outcome), effects);
         }
         self.images.count_applied(run.len() as u64, bytes);
         if let Some(last) = committed.last() {
@@ -247,37 +264,44 @@ impl Member {
     /// Raft accepted a received image: replace the state in one step and put the checkpoint into
     /// the same batch that raft's answer waits for.
     fn install(&mut self, log: &mut Log, effects: &mut Effects) {
-        let Some(Loaded { fsm, meta, name, bytes }) = self.images.take_loaded(effects) else {
-            effects.fatal = Some(format!("shard {}: raft accepted an image that was not loaded", self.shard));
+        let Some(Loaded {
+            fsm,
+            meta,
+            name,
+            bytes,
+        }) = self.images.take_loaded(effects)
+        else {
+            effects.fatal = Some(format!(
+                "shard {}: raft accepted an image that was not loaded",
+                self.shard
+            ));
             return;
         };
         let configuration = match Configuration::decode(&meta.configuration) {
             Ok(configuration) => configuration,
             Err(error) => {
-                effects.fatal = Some(format!("shard {}: image {}: {error}", self.shard, name.file_name()));
+                effects.fatal = Some(format!(
+                    "shard {}: image {}: {error}",
+                    self.shard,
+                    name.file_name()
+                ));
                 return;
             }
         };
-        log.put_checkpoint(self.shard, self.checkpoint(name.index, name.term, meta.configuration.clone()));
+        log.put_checkpoint(
+            self.shard,
+            self.checkpoint(name.index, name.term, meta.configuration.clone()),
+        );
         self.replica.also_requires(log.open_lsn());
         self.fsm.replace(fsm);
         self.replica.set_configuration(configuration.clone());
-        self.installed = Some((log.open_lsn(), name.index));
+        self.replica.applied(name.index);
         self.images.keep(name, bytes, effects);
         effects.notices.push(Notice::Configuration(configuration));
         effects.notices.push(Notice::Info(format!(
             "shard {}: installed the leader's image at index {}",
             self.shard, name.index
         )));
-    }
-
-    /// raft-rs may be told that an image is applied only once it may count it as persisted.
-    fn note_installed(&mut self, log: &Log) {
-        let durable = log.durable_lsn();
-        if let Some((_, index)) = self.installed.take_if(|(lsn, _)| *lsn <= durable) {
-            self.replica.on_durable(durable);
-            self.replica.applied(index);
-        }
     }
 
     fn checkpoint(&self, index: Index, term: Term, configuration: Bytes) -> Checkpoint {
@@ -309,7 +333,10 @@ impl Member {
             ImageEvent::Written(name, bytes) => {
                 let configuration = self.replica.configuration();
                 let (conf_state, encoded) = (configuration.conf_state(), configuration.encode());
-                log.put_checkpoint(self.shard, self.checkpoint(name.index, name.term, encoded.clone()));
+                log.put_checkpoint(
+                    self.shard,
+                    self.checkpoint(name.index, name.term, encoded.clone()),
+                );
                 self.images.keep(name, bytes, effects);
                 let image = crate::consensus::ImageDescriptor {
                     index: name.index,
@@ -341,15 +368,26 @@ impl Member {
     /// Starts the disk reads that lagging followers wait for.
     fn fetch_entries(&mut self, log: &mut Log, effects: &mut Effects) {
         for wanted in self.replica.take_wanted_entries() {
-            let underway = self.fetching.iter().any(|(_, other)| other.first == wanted.first);
+            let underway = self
+                .fetching
+                .iter()
+                .any(|(_, other)| other.first == wanted.first);
             if underway || self.fetching.len() >= ENTRY_READS_IN_FLIGHT_MAX {
                 // raft-rs asks again with the next heartbeat's answer.
                 continue;
             }
             let bytes_max = wire::limits::APPEND_BYTES_MAX;
-            match log.start_read(self.shard, wanted.first, wanted.last, bytes_max, &mut effects.log) {
+            match log.start_read(
+                self.shard,
+                wanted.first,
+                wanted.last,
+                bytes_max,
+                &mut effects.log,
+            ) {
                 Ok(token) => self.fetching.push((token, wanted)),
-                Err(error) => effects.notices.push(unreadable(self.shard, &wanted, &error)),
+                Err(error) => effects
+                    .notices
+                    .push(unreadable(self.shard, &wanted, &error)),
             }
         }
     }
@@ -365,7 +403,9 @@ impl Member {
                 let entries = entries.into_iter().map(raft_entry).collect();
                 self.replica.entries_fetched(wanted, entries);
             }
-            Err(error) => effects.notices.push(unreadable(self.shard, &wanted, &error)),
+            Err(error) => effects
+                .notices
+                .push(unreadable(self.shard, &wanted, &error)),
         }
         true
     }
@@ -378,7 +418,8 @@ impl Member {
         log: &mut Log,
         effects: &mut Effects,
     ) {
-        self.repairs.serve(self.shard, from, fetch, &self.replica, log, effects);
+        self.repairs
+            .serve(self.shard, from, fetch, &self.replica, log, effects);
     }
 
     /// A peer's connection broke.
@@ -400,7 +441,9 @@ impl Member {
 
 fn unreadable(shard: ShardId, wanted: &WantedEntries, error: &LogError) -> Notice {
     let (first, last) = (wanted.first, wanted.last);
-    Notice::Warn(format!("shard {shard}: entries {first} to {last} cannot be read for a follower: {error}"))
+    Notice::Warn(format!(
+        "shard {shard}: entries {first} to {last} cannot be read for a follower: {error}"
+    ))
 }
 
 /// Rows of dropped views and replaced states freed in each turn: bounds the time it takes.
@@ -430,4 +473,3 @@ pub fn raft_entry(entry: crate::log::Entry) -> Entry {
     out.data = entry.data;
     out
 }
-

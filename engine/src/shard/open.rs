@@ -41,7 +41,9 @@ pub enum OpenError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// The image that the log's checkpoint names.
-    #[error("image {name}: {error}; restore the file, or empty the data directory so that the server rejoins as a new one")]
+    #[error(
+        "image {name}: {error}; restore the file, or empty the data directory so that the server rejoins as a new one"
+    )]
     Image {
         /// File name.
         name: String,
@@ -81,7 +83,11 @@ pub fn bootstrap_log(log: &mut Log, shards: &[ShardId], configuration: &Configur
         log.put_checkpoint(
             *shard,
             Checkpoint {
-                hard_state: HardState { term: FIRST_TERM, vote: 0, commit: FIRST_INDEX },
+                hard_state: HardState {
+                    term: FIRST_TERM,
+                    vote: 0,
+                    commit: FIRST_INDEX,
+                },
                 snapshot_index: FIRST_INDEX,
                 snapshot_term: FIRST_TERM,
                 configuration: configuration.encode(),
@@ -131,9 +137,18 @@ pub fn open_shards(
     let mut opened = OpenedShard::new();
     let images = remove_leftovers(shards, image_disk, recovered)?;
     for shard in shards {
-        let found = recovered.shards.get(shard).ok_or(OpenError::Missing(*shard))?;
-        let kept = images.iter().filter(|(name, _)| name.shard == *shard).copied().collect();
-        let member = open_shard(settings, *shard, log, found, log_disk, image_disk, kept, now_ns)?;
+        let found = recovered
+            .shards
+            .get(shard)
+            .ok_or(OpenError::Missing(*shard))?;
+        let kept = images
+            .iter()
+            .filter(|(name, _)| name.shard == *shard)
+            .copied()
+            .collect();
+        let member = open_shard(
+            settings, *shard, log, found, log_disk, image_disk, kept, now_ns,
+        )?;
         opened.insert(*shard, member);
     }
     Ok(opened)
@@ -198,10 +213,20 @@ fn load_image(shard: ShardId, checkpoint: &Checkpoint, disk: &dyn Disk) -> Resul
         fsm.apply_run(&first, &mut Vec::<Outcome>::new())?;
         return Ok(fsm);
     }
-    let name = ImageName { shard, index: checkpoint.snapshot_index, term: checkpoint.snapshot_term };
+    let name = ImageName {
+        shard,
+        index: checkpoint.snapshot_index,
+        term: checkpoint.snapshot_term,
+    };
     let file = name.file_name();
-    let io = |error| OpenError::Io { name: file.clone(), error };
-    let damaged = |error| OpenError::Image { name: file.clone(), error };
+    let io = |error| OpenError::Io {
+        name: file.clone(),
+        error,
+    };
+    let damaged = |error| OpenError::Image {
+        name: file.clone(),
+        error,
+    };
     let length = disk
         .list()
         .map_err(io)?
@@ -235,11 +260,18 @@ fn replay(
     let mut outcomes = Vec::new();
     while next <= found.last_index {
         let entries = log.read_blocking(disk, shard, next, found.last_index, REPLAY_PIECE_BYTES)?;
-        let Some(last) = entries.last().map(|entry| entry.index) else { break };
-        bytes += entries.iter().map(|entry| entry.data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES).sum::<u64>();
+        let Some(last) = entries.last().map(|entry| entry.index) else {
+            break;
+        };
+        bytes += entries
+            .iter()
+            .map(|entry| entry.data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES)
+            .sum::<u64>();
         let committed = entries.partition_point(|entry| entry.index <= commit);
-        let run: Vec<(Index, Term, &Bytes)> =
-            entries[..committed].iter().map(|entry| (entry.index, entry.term, &entry.data)).collect();
+        let run: Vec<(Index, Term, &Bytes)> = entries[..committed]
+            .iter()
+            .map(|entry| (entry.index, entry.term, &entry.data))
+            .collect();
         if !run.is_empty() {
             outcomes.clear();
             fsm.apply_run(&run, &mut outcomes)?;
@@ -261,16 +293,27 @@ fn remove_leftovers(
     recovered: &Recovered,
 ) -> Result<Vec<(ImageName, u64)>, OpenError> {
     let mut kept = Vec::new();
-    for (file, length) in disk.list().map_err(|error| OpenError::Io { name: "images".to_owned(), error })? {
+    for (file, length) in disk.list().map_err(|error| OpenError::Io {
+        name: "images".to_owned(),
+        error,
+    })? {
         let bare = file.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(&file);
-        let Some(name) = ImageName::parse(bare).filter(|name| shards.contains(&name.shard)) else { continue };
+        let Some(name) = ImageName::parse(bare).filter(|name| shards.contains(&name.shard)) else {
+            continue;
+        };
         let vouched_for = recovered.shards.get(&name.shard).is_some_and(|found| {
-            (found.checkpoint.snapshot_index, found.checkpoint.snapshot_term) == (name.index, name.term)
+            (
+                found.checkpoint.snapshot_index,
+                found.checkpoint.snapshot_term,
+            ) == (name.index, name.term)
         });
         if vouched_for && !is_temporary(&file) {
             kept.push((name, length));
         } else {
-            disk.remove(&file).map_err(|error| OpenError::Io { name: file.clone(), error })?;
+            disk.remove(&file).map_err(|error| OpenError::Io {
+                name: file.clone(),
+                error,
+            })?;
         }
     }
     kept.sort();
@@ -281,7 +324,14 @@ fn remove_leftovers(
 fn raft_hard_state(state: &HardState, found: &RecoveredShard) -> RaftHardState {
     let mut out = RaftHardState::default();
     out.term = state.term.0.max(found.last_term.0);
-    out.vote = if out.term == state.term.0 { state.vote } else { 0 };
-    out.commit = state.commit.clamp(found.checkpoint.snapshot_index, found.last_index).0;
+    out.vote = if out.term == state.term.0 {
+        state.vote
+    } else {
+        0
+    };
+    out.commit = state
+        .commit
+        .clamp(found.checkpoint.snapshot_index, found.last_index)
+        .0;
     out
 }

@@ -61,7 +61,11 @@ impl Reads {
             _ if !replica.is_leader() => effects.fail(ticket, not_leader(replica)),
             ReadMode::Default if fresh_enough => match replica.lease_until_ns(now_ns) {
                 Some(until) => {
-                    effects.read(ticket, evaluate(now_ns, &query, replica, store), Some(until));
+                    effects.read(
+                        ticket,
+                        evaluate(now_ns, &query, replica, store),
+                        Some(until),
+                    );
                 }
                 None => self.park(now_ns, ticket, query),
             },
@@ -70,7 +74,12 @@ impl Reads {
     }
 
     fn park(&mut self, arrived_ns: u64, ticket: Ticket, query: Query) {
-        self.waiting.push_back(Waiting { ticket, query, arrived_ns, read_index: None });
+        self.waiting.push_back(Waiting {
+            ticket,
+            query,
+            arrived_ns,
+            read_index: None,
+        });
     }
 
     /// Once a turn, after messages were taken: starts a round if one is needed.
@@ -87,10 +96,16 @@ impl Reads {
             }
         }
         let stamp = replica.quorum_stamp_ns(now_ns).unwrap_or(0);
-        if self.round_ns.is_some_and(|round| stamp >= round || now_ns > round + ROUND_RETRY_NS) {
+        if self
+            .round_ns
+            .is_some_and(|round| stamp >= round || now_ns > round + ROUND_RETRY_NS)
+        {
             self.round_ns = None;
         }
-        let unconfirmed = self.waiting.iter().any(|waiting| waiting.arrived_ns > stamp);
+        let unconfirmed = self
+            .waiting
+            .iter()
+            .any(|waiting| waiting.arrived_ns > stamp);
         if needed && unconfirmed && self.round_ns.is_none() {
             self.round_ns = Some(now_ns);
             replica.confirm_leadership();
@@ -123,7 +138,11 @@ impl Reads {
             if !confirmed || applied < waiting.query.min_index {
                 return true;
             }
-            effects.read(waiting.ticket, evaluate(now_ns, &waiting.query, replica, store), None);
+            effects.read(
+                waiting.ticket,
+                evaluate(now_ns, &waiting.query, replica, store),
+                None,
+            );
             false
         });
     }
@@ -143,9 +162,13 @@ impl Reads {
 
 /// Refusal of a server that does not lead, with the leader's address where it knows it.
 pub fn not_leader(replica: &Replica) -> wire::Failure {
-    let leader = replica.leader().and_then(|id| replica.configuration().member(id));
+    let leader = replica
+        .leader()
+        .and_then(|id| replica.configuration().member(id));
     let mut failure = failure(FailureKind::NotLeader, "this server is not the leader");
-    failure.leader = leader.map(|member| member.address.clone()).unwrap_or_default();
+    failure.leader = leader
+        .map(|member| member.address.clone())
+        .unwrap_or_default();
     failure
 }
 
@@ -155,7 +178,11 @@ fn evaluate(now_ns: u64, query: &Query, replica: &Replica, store: &Store) -> Rea
             let (index, row) = store.kv_get(key);
             (index, ReadBody::Row(row))
         }
-        QueryBody::KvList { prefix, start_after, limit } => {
+        QueryBody::KvList {
+            prefix,
+            start_after,
+            limit,
+        } => {
             let list = store.kv_list(prefix, start_after, *limit);
             (list.index(), ReadBody::List(list))
         }

@@ -41,7 +41,9 @@ impl Repairs {
             Err(reason) => {
                 chunk.refused = true;
                 chunk.reason = reason;
-                effects.transfers.push((from, shard, Transfer::EntriesChunk(chunk)));
+                effects
+                    .transfers
+                    .push((from, shard, Transfer::EntriesChunk(chunk)));
                 return;
             }
         };
@@ -53,25 +55,45 @@ impl Repairs {
             GetEntriesContext::empty(false),
         );
         if fetch.first > last {
-            effects.transfers.push((from, shard, Transfer::EntriesChunk(chunk)));
+            effects
+                .transfers
+                .push((from, shard, Transfer::EntriesChunk(chunk)));
         } else if let Ok(entries) = cached {
             chunk.entries = entries.iter().map(wire_entry).collect();
-            effects.transfers.push((from, shard, Transfer::EntriesChunk(chunk)));
+            effects
+                .transfers
+                .push((from, shard, Transfer::EntriesChunk(chunk)));
         } else {
-            match log.start_read(shard, fetch.first, last, bytes_max as usize, &mut effects.log) {
+            match log.start_read(
+                shard,
+                fetch.first,
+                last,
+                bytes_max as usize,
+                &mut effects.log,
+            ) {
                 Ok(token) => self.reading.push((token, from, chunk)),
                 Err(error) => {
                     chunk.refused = true;
                     chunk.reason = error.to_string();
-                    effects.transfers.push((from, shard, Transfer::EntriesChunk(chunk)));
+                    effects
+                        .transfers
+                        .push((from, shard, Transfer::EntriesChunk(chunk)));
                 }
             }
         }
     }
 
     /// A log read ended; true if an answer here waited for it.
-    pub fn read(&mut self, shard: ShardId, token: u64, log: &mut Log, effects: &mut Effects) -> bool {
-        let Some(at) = self.reading.iter().position(|(mine, ..)| *mine == token) else { return false };
+    pub fn read(
+        &mut self,
+        shard: ShardId,
+        token: u64,
+        log: &mut Log,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(at) = self.reading.iter().position(|(mine, ..)| *mine == token) else {
+            return false;
+        };
         let (_, to, mut chunk) = self.reading.swap_remove(at);
         match log.finish_read(token) {
             Ok(entries) => {
@@ -90,7 +112,9 @@ impl Repairs {
                 chunk.reason = error.to_string();
             }
         }
-        effects.transfers.push((to, shard, Transfer::EntriesChunk(chunk)));
+        effects
+            .transfers
+            .push((to, shard, Transfer::EntriesChunk(chunk)));
         true
     }
 }

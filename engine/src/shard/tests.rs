@@ -89,11 +89,18 @@ struct World {
 }
 
 fn identity(node: usize) -> LogIdentity {
-    LogIdentity { log_id: node as u64 + 1, salt: 77 + node as u64 }
+    LogIdentity {
+        log_id: node as u64 + 1,
+        salt: 77 + node as u64,
+    }
 }
 
 fn log_config() -> LogConfig {
-    LogConfig { segment_bytes: 256 << 10, batch_bytes_max: 64 << 10, ..LogConfig::default() }
+    LogConfig {
+        segment_bytes: 256 << 10,
+        batch_bytes_max: 64 << 10,
+        ..LogConfig::default()
+    }
 }
 
 impl World {
@@ -139,9 +146,19 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[at];
         let (log, recovered) = Log::recover(&node.log_disk, log_config(), identity(at), false)
-            .unwrap_or_else(|error| panic!("SEED={}: server {at} does not recover: {error}", self.seed));
-        assert!(recovered.shards[&SHARD].gaps.is_empty(), "SEED={}: a crash is no corruption", self.seed);
-        assert!(!recovered.shards[&SHARD].hard_state_in_doubt, "SEED={}", self.seed);
+            .unwrap_or_else(|error| {
+                panic!("SEED={}: server {at} does not recover: {error}", self.seed)
+            });
+        assert!(
+            recovered.shards[&SHARD].gaps.is_empty(),
+            "SEED={}: a crash is no corruption",
+            self.seed
+        );
+        assert!(
+            !recovered.shards[&SHARD].hard_state_in_doubt,
+            "SEED={}",
+            self.seed
+        );
         let settings = ShardSettings {
             id: ServerId(at as u64 + 1),
             cluster_id: CLUSTER,
@@ -161,10 +178,20 @@ impl World {
             },
             trailing_entries_max: 100,
         };
-        let members =
-            open_shards(&settings, &[SHARD], &log, &recovered, &node.log_disk, &node.image_disk, now)
-                .unwrap_or_else(|error| panic!("SEED={}: server {at} does not open: {error}", self.seed));
-        let config = CoreConfig { tick_ns: TICK_NS, election_ticks: ELECTION_TICKS as u64 };
+        let members = open_shards(
+            &settings,
+            &[SHARD],
+            &log,
+            &recovered,
+            &node.log_disk,
+            &node.image_disk,
+            now,
+        )
+        .unwrap_or_else(|error| panic!("SEED={}: server {at} does not open: {error}", self.seed));
+        let config = CoreConfig {
+            tick_ns: TICK_NS,
+            election_ticks: ELECTION_TICKS as u64,
+        };
         node.core = Some(Core::new(config, log, members, now));
     }
 
@@ -178,7 +205,8 @@ impl World {
         node.down_until = self.now + for_ms * MS;
         node.log_disk.crash(&mut || draw.next());
         node.image_disk.crash(&mut || draw.next());
-        self.wire.retain(|(_, from, to, _)| *from != at && *to != at);
+        self.wire
+            .retain(|(_, from, to, _)| *from != at && *to != at);
         self.asked.retain(|(node, _), _| *node != at);
     }
 
@@ -200,7 +228,9 @@ impl World {
 
     fn deliver(&mut self) {
         let now = self.now;
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wire).into_iter().partition(|p| p.0 <= now);
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wire)
+            .into_iter()
+            .partition(|p| p.0 <= now);
         self.wire = later;
         for (_, from, to, parcel) in due {
             if self.nodes[to].core.is_none() {
@@ -208,11 +238,22 @@ impl World {
             }
             let from = ServerId(from as u64 + 1);
             let event = match parcel {
-                Parcel::Raft(envelope) => Event::Peer { from, shard: SHARD, messages: vec![envelope] },
-                Parcel::Transfer(Transfer::ImageFetch(fetch)) => Event::ImageFetch { from, shard: SHARD, fetch },
-                Parcel::Transfer(Transfer::ImageChunk(chunk, bytes)) => {
-                    Event::ImageChunk { from, shard: SHARD, chunk, bytes }
-                }
+                Parcel::Raft(envelope) => Event::Peer {
+                    from,
+                    shard: SHARD,
+                    messages: vec![envelope],
+                },
+                Parcel::Transfer(Transfer::ImageFetch(fetch)) => Event::ImageFetch {
+                    from,
+                    shard: SHARD,
+                    fetch,
+                },
+                Parcel::Transfer(Transfer::ImageChunk(chunk, bytes)) => Event::ImageChunk {
+                    from,
+                    shard: SHARD,
+                    chunk,
+                    bytes,
+                },
                 Parcel::Transfer(Transfer::EntriesChunk(_)) => continue,
             };
             self.nodes[to].events.push(event);
@@ -222,15 +263,17 @@ impl World {
     fn complete(&mut self, at: usize) {
         let now = self.now;
         let node = &mut self.nodes[at];
-        let (done, writing): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut node.writing).into_iter().partition(|(when, _)| *when <= now);
+        let (done, writing): (Vec<_>, Vec<_>) = std::mem::take(&mut node.writing)
+            .into_iter()
+            .partition(|(when, _)| *when <= now);
         node.writing = writing;
         for (_, begun) in done {
             let done = node.log_disk.finish(begun);
             node.events.push(Event::Log(done));
         }
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut node.later).into_iter().partition(|(when, _)| *when <= now);
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut node.later)
+            .into_iter()
+            .partition(|(when, _)| *when <= now);
         node.later = later;
         node.events.extend(due.into_iter().map(|(_, event)| event));
     }
@@ -272,14 +315,21 @@ impl World {
             let node = &mut self.nodes[at];
             match op {
                 LogOp::Write { .. } => node.writing.push((when, node.log_disk.begin(op))),
-                other => node.later.push((when, Event::Log(node.log_disk.execute(other)))),
+                other => node
+                    .later
+                    .push((when, Event::Log(node.log_disk.execute(other)))),
             }
         }
         for op in effects.files {
             let delay = self.draw.below(4) * MS;
             let done = perform_file(&self.nodes[at].image_disk, op);
             // Background work is in order: later answers do not overtake earlier ones.
-            let after = self.nodes[at].later.iter().map(|(when, _)| *when).max().unwrap_or(0);
+            let after = self.nodes[at]
+                .later
+                .iter()
+                .map(|(when, _)| *when)
+                .max()
+                .unwrap_or(0);
             let when = after.max(self.now + delay);
             self.nodes[at].later.push((when, Event::File(done)));
         }
@@ -294,11 +344,16 @@ impl World {
     fn check_append(&self, at: usize, envelope: &RaftEnvelope) {
         let message = &envelope.message;
         if message.get_msg_type() == raft::eraftpb::MessageType::MsgAppend {
-            let follows = message.entries.first().is_none_or(|first| first.index == message.index + 1);
+            let follows = message
+                .entries
+                .first()
+                .is_none_or(|first| first.index == message.index + 1);
             assert!(
                 follows && message.log_term != 0,
                 "SEED={}: at {} ms server {at} sends {message:?}; positions {:?}",
-                self.seed, self.now / MS, self.positions()
+                self.seed,
+                self.now / MS,
+                self.positions()
             );
         }
     }
@@ -311,7 +366,9 @@ impl World {
     }
 
     fn answered(&mut self, at: usize, ticket: Ticket, result: Result<Reply, wire::Failure>) {
-        let Some(key) = self.asked.remove(&(at, ticket.0)) else { return };
+        let Some(key) = self.asked.remove(&(at, ticket.0)) else {
+            return;
+        };
         match result {
             Ok(Reply::Written { ok, .. }) => {
                 assert!(ok);
@@ -368,7 +425,11 @@ impl World {
                 return;
             }
         }
-        panic!("SEED={}: the servers do not agree: {:?}", self.seed, self.positions());
+        panic!(
+            "SEED={}: the servers do not agree: {:?}",
+            self.seed,
+            self.positions()
+        );
     }
 
     fn positions(&self) -> Vec<(u64, u64, u64, bool)> {
@@ -378,7 +439,12 @@ impl World {
             .map(|core| {
                 let member = core.member(SHARD).expect("one shard");
                 let replica = member.replica();
-                (replica.applied_index().0, replica.last_index().0, replica.term().0, replica.is_leader())
+                (
+                    replica.applied_index().0,
+                    replica.last_index().0,
+                    replica.term().0,
+                    replica.is_leader(),
+                )
             })
             .collect()
     }
@@ -386,7 +452,9 @@ impl World {
     fn agreed(&self) -> bool {
         let positions = self.positions();
         positions.len() == self.nodes.len()
-            && positions.iter().all(|p| p.0 == positions[0].0 && p.1 == positions[0].0)
+            && positions
+                .iter()
+                .all(|p| p.0 == positions[0].0 && p.1 == positions[0].0)
             && positions.iter().filter(|p| p.3).count() == 1
             && self.asked.is_empty()
     }
@@ -394,22 +462,39 @@ impl World {
     fn judge(&self) {
         let mut digests = BTreeSet::new();
         for (at, node) in self.nodes.iter().enumerate() {
-            let fsm = node.core.as_ref().expect("all are up").member(SHARD).expect("one shard").fsm();
+            let fsm = node
+                .core
+                .as_ref()
+                .expect("all are up")
+                .member(SHARD)
+                .expect("one shard")
+                .fsm();
             digests.insert(fsm.digest());
             let mut found = BTreeSet::new();
             let mut list = fsm.store().kv_list(b"", b"", 0);
             loop {
                 let mut rows = Vec::new();
                 let unfinished = list.next_rows(100, usize::MAX, &mut rows);
-                found.extend(rows.iter().map(|row| String::from_utf8_lossy(row.key()).into_owned()));
+                found.extend(
+                    rows.iter()
+                        .map(|row| String::from_utf8_lossy(row.key()).into_owned()),
+                );
                 if !unfinished {
                     break;
                 }
             }
             let lost: Vec<_> = self.acknowledged.difference(&found).collect();
-            assert!(lost.is_empty(), "SEED={}: server {at} lost acknowledged writes: {lost:?}", self.seed);
+            assert!(
+                lost.is_empty(),
+                "SEED={}: server {at} lost acknowledged writes: {lost:?}",
+                self.seed
+            );
             let phantom: Vec<_> = self.refused.intersection(&found).collect();
-            assert!(phantom.is_empty(), "SEED={}: refused, yet there: {phantom:?}", self.seed);
+            assert!(
+                phantom.is_empty(),
+                "SEED={}: refused, yet there: {phantom:?}",
+                self.seed
+            );
         }
         assert_eq!(digests.len(), 1, "SEED={}: states differ", self.seed);
     }
@@ -418,23 +503,42 @@ impl World {
 fn perform_file(disk: &MemDisk, op: FileOp) -> FileDone {
     let none = |result: std::io::Result<()>| result.map(|()| Bytes::new());
     match op {
-        FileOp::Write { name, offset, bytes, token } => {
+        FileOp::Write {
+            name,
+            offset,
+            bytes,
+            token,
+        } => {
             if offset == 0 {
                 // As the background lane does: the first piece begins the file anew.
                 disk.remove(&name).unwrap();
             }
-            FileDone { token, result: none(disk.write_at(&name, offset, &bytes)) }
+            FileDone {
+                token,
+                result: none(disk.write_at(&name, offset, &bytes)),
+            }
         }
-        FileOp::Publish { from, to, token } => {
-            FileDone { token, result: none(disk.sync(&from).and_then(|()| disk.rename(&from, &to))) }
-        }
-        FileOp::Read { name, offset, length, token } => {
+        FileOp::Publish { from, to, token } => FileDone {
+            token,
+            result: none(disk.sync(&from).and_then(|()| disk.rename(&from, &to))),
+        },
+        FileOp::Read {
+            name,
+            offset,
+            length,
+            token,
+        } => {
             let total = disk.length(&name).unwrap().unwrap_or(0);
             let mut bytes = vec![0; length.min(total.saturating_sub(offset) as usize)];
-            let result = disk.read_at(&name, offset, &mut bytes).map(|()| bytes.into());
+            let result = disk
+                .read_at(&name, offset, &mut bytes)
+                .map(|()| bytes.into());
             FileDone { token, result }
         }
-        FileOp::Remove { name, token } => FileDone { token, result: none(disk.remove(&name)) },
+        FileOp::Remove { name, token } => FileDone {
+            token,
+            result: none(disk.remove(&name)),
+        },
     }
 }
 
@@ -442,7 +546,9 @@ fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("SEED is a number")],
         Err(_) => {
-            let more = std::env::var("SEEDS").ok().map(|seeds| seeds.parse().expect("SEEDS is a number"));
+            let more = std::env::var("SEEDS")
+                .ok()
+                .map(|seeds| seeds.parse().expect("SEEDS is a number"));
             (1..=more.unwrap_or(count)).collect()
         }
     }
@@ -478,7 +584,10 @@ fn three_servers_keep_what_they_acknowledged_through_crashes_and_losses() {
     for seed in seeds(40) {
         torment(seed, 3, u64::MAX, &mut acknowledged);
     }
-    assert!(acknowledged > 1_000, "only {acknowledged} writes were acknowledged: the test tests little");
+    assert!(
+        acknowledged > 1_000,
+        "only {acknowledged} writes were acknowledged: the test tests little"
+    );
 }
 
 /// Among what it found: an image of this server's own that was being written while a newer one was
@@ -486,9 +595,14 @@ fn three_servers_keep_what_they_acknowledged_through_crashes_and_losses() {
 #[test]
 fn with_small_images_lagging_followers_are_brought_up_and_nothing_is_lost() {
     let mut acknowledged = 0;
-    let installs: u64 =
-        seeds(40).into_iter().map(|seed| torment(seed, 3, 40 << 10, &mut acknowledged)).sum();
-    assert!(installs > 0 || std::env::var("SEED").is_ok(), "no image was ever installed: the test tests nothing");
+    let installs: u64 = seeds(40)
+        .into_iter()
+        .map(|seed| torment(seed, 3, 40 << 10, &mut acknowledged))
+        .sum();
+    assert!(
+        installs > 0 || std::env::var("SEED").is_ok(),
+        "no image was ever installed: the test tests nothing"
+    );
 }
 
 #[test]
@@ -498,7 +612,10 @@ fn one_two_and_five_servers_do_too() {
         for seed in seeds(10) {
             torment(seed, servers, 60 << 10, &mut acknowledged);
         }
-        assert!(acknowledged > 100, "{servers} servers acknowledged only {acknowledged} writes");
+        assert!(
+            acknowledged > 100,
+            "{servers} servers acknowledged only {acknowledged} writes"
+        );
     }
 }
 
@@ -516,8 +633,18 @@ fn a_lone_server_does_not_answer_before_its_disk_does() {
     let now = world.now + MS;
     let core = world.nodes[0].core.as_mut().unwrap();
     core.turn(now, &mut events, &mut effects);
-    assert_eq!(effects.log.iter().filter(|op| matches!(op, LogOp::Write { .. })).count(), 1);
-    assert!(effects.answers.is_empty(), "answered before the write was durable");
+    assert_eq!(
+        effects
+            .log
+            .iter()
+            .filter(|op| matches!(op, LogOp::Write { .. }))
+            .count(),
+        1
+    );
+    assert!(
+        effects.answers.is_empty(),
+        "answered before the write was durable"
+    );
     let op = effects.log.remove(0);
     let done = world.nodes[0].log_disk.execute(op);
     let core = world.nodes[0].core.as_mut().unwrap();
@@ -535,24 +662,40 @@ fn a_leaders_appends_leave_while_its_own_disk_is_still_writing() {
     for _ in 0..600 {
         world.step();
     }
-    let leader = world.positions().iter().position(|p| p.3).expect("a leader was elected");
+    let leader = world
+        .positions()
+        .iter()
+        .position(|p| p.3)
+        .expect("a leader was elected");
     for round in 0..20 {
         for _ in 0..3 {
             let key = format!("pipeline/{round}");
             let command = Command::Kv(KvCommand {
-                verb: KvVerb::Set, key: key.as_bytes(), value: b"v", flags: 0, index: 0, session: b"",
+                verb: KvVerb::Set,
+                key: key.as_bytes(),
+                value: b"v",
+                flags: 0,
+                index: 0,
+                session: b"",
             })
             .encode();
             world.next_ticket += 1;
             let (ticket, request) = (Ticket(world.next_ticket), Request::Write(command));
-            world.nodes[leader].events.push(Event::Request { ticket, shard: SHARD, request });
+            world.nodes[leader].events.push(Event::Request {
+                ticket,
+                shard: SHARD,
+                request,
+            });
         }
         let before = world.wire.len();
         world.turn(leader);
         let appends = world.wire[before..].iter().filter(|(.., parcel)| {
             matches!(parcel, Parcel::Raft(envelope) if !envelope.message.entries.is_empty())
         });
-        assert!(appends.count() >= 2 || round > 0, "appends wait for the leader's own disk");
+        assert!(
+            appends.count() >= 2 || round > 0,
+            "appends wait for the leader's own disk"
+        );
         world.step();
     }
 }
@@ -563,16 +706,34 @@ fn reads_are_answered_by_their_mode() {
     for _ in 0..600 {
         world.step();
     }
-    let leader = world.positions().iter().position(|p| p.3).expect("a leader was elected");
+    let leader = world
+        .positions()
+        .iter()
+        .position(|p| p.3)
+        .expect("a leader was elected");
     let follower = (leader + 1) % 3;
     let mut ask = |at: usize, mode: ReadMode, steps: usize| {
-        let query = Query { mode, min_index: wire::Index(0), body: QueryBody::KvGet { key: Bytes::from_static(b"k") } };
+        let query = Query {
+            mode,
+            min_index: wire::Index(0),
+            body: QueryBody::KvGet {
+                key: Bytes::from_static(b"k"),
+            },
+        };
         let mut events = std::mem::take(&mut world.nodes[at].events);
-        events.push(Event::Request { ticket: Ticket(999), shard: SHARD, request: Request::Read(query) });
+        events.push(Event::Request {
+            ticket: Ticket(999),
+            shard: SHARD,
+            request: Request::Read(query),
+        });
         let mut effects = Effects::default();
         world.now += MS;
         let now = world.now;
-        world.nodes[at].core.as_mut().unwrap().turn(now, &mut events, &mut effects);
+        world.nodes[at]
+            .core
+            .as_mut()
+            .unwrap()
+            .turn(now, &mut events, &mut effects);
         for _ in 0..steps {
             if !effects.answers.is_empty() {
                 break;
@@ -585,7 +746,11 @@ fn reads_are_answered_by_their_mode() {
                 if node == at {
                     let mut events = std::mem::take(&mut world.nodes[at].events);
                     let now = world.now;
-                    world.nodes[at].core.as_mut().unwrap().turn(now, &mut events, &mut effects);
+                    world.nodes[at]
+                        .core
+                        .as_mut()
+                        .unwrap()
+                        .turn(now, &mut events, &mut effects);
                 } else {
                     world.turn(node);
                 }
@@ -595,13 +760,23 @@ fn reads_are_answered_by_their_mode() {
         world.perform(at, effects);
         answer
     };
-    let row_missing = |answer: Option<Result<Reply, wire::Failure>>| {
-        matches!(answer, Some(Ok(Reply::Read(read))) if matches!(read.body, ReadBody::Row(None)))
-    };
-    assert!(row_missing(ask(leader, ReadMode::Default, 0)), "under the lease: at once");
-    assert!(ask(leader, ReadMode::Consistent, 0).is_none(), "consistent: not without a quorum");
-    assert!(row_missing(ask(leader, ReadMode::Consistent, 40)), "consistent: after a round");
-    assert!(row_missing(ask(follower, ReadMode::Stale, 0)), "stale: anywhere, at once");
+    let row_missing = |answer: Option<Result<Reply, wire::Failure>>| matches!(answer, Some(Ok(Reply::Read(read))) if matches!(read.body, ReadBody::Row(None)));
+    assert!(
+        row_missing(ask(leader, ReadMode::Default, 0)),
+        "under the lease: at once"
+    );
+    assert!(
+        ask(leader, ReadMode::Consistent, 0).is_none(),
+        "consistent: not without a quorum"
+    );
+    assert!(
+        row_missing(ask(leader, ReadMode::Consistent, 40)),
+        "consistent: after a round"
+    );
+    assert!(
+        row_missing(ask(follower, ReadMode::Stale, 0)),
+        "stale: anywhere, at once"
+    );
     for mode in [ReadMode::Default, ReadMode::Consistent] {
         let refused = ask(follower, mode, 0).expect("at once").unwrap_err();
         assert_eq!(refused.kind, FailureKind::NotLeader);

@@ -23,7 +23,11 @@ impl Applied {
     /// To be called for each entry of a committed run that the state machine has applied, and
     /// nowhere else.
     pub(super) fn new(index: Index, term: Term, outcome: Outcome) -> Self {
-        Self { index, term, outcome }
+        Self {
+            index,
+            term,
+            outcome,
+        }
     }
 }
 
@@ -44,7 +48,11 @@ impl Tickets {
     /// A proposal got this index at this term; `None` for one nobody waits for.
     pub fn proposed(&mut self, index: u64, term: Term, ticket: Option<Ticket>) {
         debug_assert!(self.waiting.back().is_none_or(|last| last.index < index));
-        self.waiting.push_back(Waiting { index, term, ticket });
+        self.waiting.push_back(Waiting {
+            index,
+            term,
+            ticket,
+        });
     }
 
     /// Answers whoever waits for this entry.
@@ -61,10 +69,17 @@ impl Tickets {
                 continue;
             }
             let result = match applied.outcome {
-                Outcome::Done { ok } => Ok(Reply::Written { ok, index: applied.index }),
+                Outcome::Done { ok } => Ok(Reply::Written {
+                    ok,
+                    index: applied.index,
+                }),
                 Outcome::Refused(why) => Err(failure(FailureKind::Refused, why)),
             };
-            effects.answers.push(Answered { ticket, result, lease_until_ns: None });
+            effects.answers.push(Answered {
+                ticket,
+                result,
+                lease_until_ns: None,
+            });
             return;
         }
     }
@@ -90,7 +105,10 @@ impl Tickets {
 }
 
 fn lost() -> wire::Failure {
-    failure(FailureKind::OutcomeUnknown, "leadership lost while committing log")
+    failure(
+        FailureKind::OutcomeUnknown,
+        "leadership lost while committing log",
+    )
 }
 
 #[cfg(test)]
@@ -113,8 +131,16 @@ mod tests {
         tickets.applied(done(5, 2, true), &mut effects);
         tickets.applied(done(6, 2, true), &mut effects);
         tickets.applied(done(7, 3, true), &mut effects);
-        let kinds: Vec<_> = effects.answers.iter().map(|a| (a.ticket.0, a.result.is_ok())).collect();
-        assert_eq!(kinds, [(1, true), (2, false)], "the entry of another term is not ours");
+        let kinds: Vec<_> = effects
+            .answers
+            .iter()
+            .map(|a| (a.ticket.0, a.result.is_ok()))
+            .collect();
+        assert_eq!(
+            kinds,
+            [(1, true), (2, false)],
+            "the entry of another term is not ours"
+        );
         assert!(tickets.is_empty());
     }
 

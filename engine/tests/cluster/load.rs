@@ -124,8 +124,7 @@ fn write_on(
         .map(|address| Http::new(*address, CLIENT_PATIENCE))
         .collect();
     let mut writes = Vec::new();
-    let mut at = thread;
-    for number in 0u64.. {
+    for (at, number) in (thread..).zip(0u64..) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
@@ -151,7 +150,6 @@ fn write_on(
                 sleep(PAUSE);
             }
         }
-        at += 1;
     }
     writes
 }

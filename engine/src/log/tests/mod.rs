@@ -2,7 +2,10 @@
 
 mod basics;
 mod corruption;
+mod faults;
+mod golden;
 mod model;
+mod tools;
 mod verdicts;
 
 use wire::{Index, Lsn, ShardId, Term};
