@@ -31,7 +31,6 @@ fn every_flipped_bit_of_a_log_is_detected_and_located() {
     starts.push(rig.log.tail.offset);
     let end = rig.log.tail.offset;
     assert!(end > 48 * 1024 && rig.log.tail.segment == SegmentNo(1));
-    let file = SegmentNo(1).file_name();
     let whole = find(&rig.disk, IDENTITY).unwrap();
     assert_eq!((whole.report.batches, whole.report.corrupt.len()), (10, 0));
     let bits = 64 * 1024 * 8;
