@@ -14,6 +14,8 @@ use crate::cluster::{Cluster, Product, curia};
 use crate::process::ProcessSample;
 use crate::volume::{DiskSample, Volume};
 
+/// Servers publish their gauges a few times a second: read sooner, they are of the past.
+const METRICS_SETTLE: Duration = Duration::from_millis(250);
 const METRICS_MAX: Duration = Duration::from_secs(5);
 
 /// All counters of a cluster at one moment.
@@ -87,6 +89,7 @@ impl Counters {
         if !matches!(cluster.product(), Product::Curia(_)) {
             return;
         }
+        std::thread::sleep(METRICS_SETTLE);
         let mut sum = LogCounters {
             batches: Some(0),
             submitted_bytes: Some(0),

@@ -7,6 +7,7 @@
 //! would flatter the tail. (A closed loop does hide queueing that an open one would show: while
 //! the servers stall, nobody new arrives. The maximum is printed for that reason.)
 
+mod connection;
 mod frames;
 mod grpc;
 mod http;

@@ -9,20 +9,20 @@
 //! A connection that breaks is made again after [`RECONNECT_AFTER`], to the next target; writes
 //! outstanding on it have an unknown outcome and are not repeated.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use super::connection::{Connection, State};
 use super::session::{Event, Session, Sessions, Verdict};
 use super::{DRAIN_MAX, Flow, Ledger, Load, Op, Outcome, Rung, Ticket, Until, Watch};
 use crate::{Context, Error, Result};
 
 /// Pause before a broken connection is made again.
-const RECONNECT_AFTER: Duration = Duration::from_millis(10);
+pub const RECONNECT_AFTER: Duration = Duration::from_millis(10);
 /// How long the first connections of a rung may take.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Longest sleep, so that watchers are called in time.
@@ -45,24 +45,6 @@ pub struct Mux<P: Sessions> {
 #[derive(Default)]
 struct Slot {
     request: Option<(Instant, Option<Ticket>)>,
-}
-
-struct Connection<S> {
-    stream: Option<TcpStream>,
-    session: Option<S>,
-    address: SocketAddr,
-    state: State,
-    retry_at: Option<Instant>,
-    attempts: usize,
-    out: BytesMut,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Down,
-    Connecting,
-    Greeting,
-    Ready,
 }
 
 /// State of one rung.
@@ -420,118 +402,13 @@ impl Run<'_> {
     }
 }
 
-impl<S: Session> Connection<S> {
-    fn new(address: SocketAddr) -> Self {
-        Self {
-            stream: None,
-            session: None,
-            address,
-            state: State::Down,
-            retry_at: None,
-            attempts: 0,
-            out: BytesMut::new(),
-        }
-    }
-
-    /// Finds out how a connection attempt ended, once the socket reports anything, and greets.
-    fn establish<P: Sessions<Session = S>>(&mut self, protocol: &P) {
-        let Some(stream) = self
-            .stream
-            .as_ref()
-            .filter(|_| self.state == State::Connecting)
-        else {
-            return;
-        };
-        if matches!(stream.take_error(), Ok(Some(_)) | Err(_)) {
-            self.stream = None;
-            self.state = State::Down;
-        } else if stream.peer_addr().is_ok() {
-            let _ = stream.set_nodelay(true);
-            let mut session = protocol.session(self.address);
-            self.state = match session.greet(&mut self.out) {
-                true => State::Ready,
-                false => State::Greeting,
-            };
-            self.session = Some(session);
-        }
-    }
-
-    /// Reads while no request is outstanding: only a greeting's answer may come.
-    fn greet(&mut self) -> std::result::Result<(), String> {
-        if self.state != State::Greeting {
-            return Ok(());
-        }
-        while let Some((n, _)) = self.read().map_err(|e| e.to_string())? {
-            if n == 0 {
-                return Err("closed".into());
-            }
-            let session = self.session.as_mut().expect("a greeting has a session");
-            while let Some(event) = session.next(Op::Put, &mut self.out)? {
-                match event {
-                    Event::Ready => self.state = State::Ready,
-                    _ => return Err("an answer to no request".into()),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Receives once into the session: bytes received and room there was; `None` when the socket
-    /// is empty.
-    fn read(&mut self) -> io::Result<Option<(usize, usize)>> {
-        let (Some(stream), Some(session)) = (self.stream.as_mut(), self.session.as_mut()) else {
-            return Ok(None);
-        };
-        loop {
-            let space = session.space();
-            let room = space.len();
-            match stream.read(space) {
-                Ok(n) => {
-                    session.received(n);
-                    return Ok(Some((n, room)));
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let Some(stream) = self.stream.as_mut() else {
-            self.out.clear();
-            return Ok(());
-        };
-        while !self.out.is_empty() {
-            match stream.write(&self.out) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => self.out.advance(n),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        // Sent whole: the allocation can be used from its start again.
-        self.out.clear();
-        Ok(())
-    }
-
-    fn reset(&mut self, registry: &mio::Registry) {
-        if let Some(mut stream) = self.stream.take() {
-            let _ = registry.deregister(&mut stream);
-        }
-        self.session = None;
-        self.state = State::Down;
-        self.out = BytesMut::new();
-        self.retry_at = Some(Instant::now() + RECONNECT_AFTER);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::Response;
     use crate::load::{Consistency, Dialect, Http, Shape, Unwatched};
+    use bytes::BytesMut;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     /// `PUT`s answered by a script; the key travels as the path.

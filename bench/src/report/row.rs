@@ -96,6 +96,7 @@ pub struct Row {
 
 /// Columns of [`Row::cells`].
 pub const COLUMNS: &[&str] = &[
+    "product",
     "servers",
     "quorum",
     "may fail",
@@ -186,6 +187,7 @@ impl Row {
             Op::Get => format!("get {:?}", self.consistency).to_lowercase(),
         };
         vec![
+            self.subject.clone(),
             self.servers.to_string(),
             self.quorum.to_string(),
             self.tolerance.to_string(),

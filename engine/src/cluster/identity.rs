@@ -90,8 +90,9 @@ pub struct LogName {
     pub salt: u64,
 }
 
-/// What a data directory says of itself.
+/// What a data directory says of itself. An unknown field is damage: a field may have lost its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Identity {
     /// [`DIRECTORY_FORMAT`].
     pub format: u32,
@@ -257,7 +258,8 @@ impl Identity {
     }
 }
 
-fn take_lock(path: &Path) -> Result<File, IdentityError> {
+/// Takes the lock of a data directory; it is held as long as the file is.
+pub fn take_lock(path: &Path) -> Result<File, IdentityError> {
     let io = |error| IdentityError::Io {
         path: path.join(LOCK_FILE),
         error,

@@ -29,8 +29,10 @@ use crate::cluster::identity::{DataDir, random_u64};
 const GLOMMIO_IO_MEMORY: usize = 64 << 10;
 /// Submissions that glommio's rings hold.
 const GLOMMIO_RING_DEPTH: usize = 128;
-/// After so long a task that works on is asked to let others run.
-const PREEMPT_AFTER: Duration = Duration::from_micros(500);
+/// After so long a task that works on is asked to let others run. Our tasks bound their own slices;
+/// glommio 0.9 parks with work undone when this passes before a first task ran, which on a starved
+/// host it did at half a millisecond: the server then hung at its start.
+const PREEMPT_AFTER: Duration = Duration::from_millis(10);
 
 /// The signals that end a server, as a descriptor that becomes readable.
 pub type StopSignal = OwnedFd;

@@ -2,7 +2,7 @@
 //!
 //! This module is the whole answer. To add a table: its row (a [`Record`](super::stored::Record)
 //! in a [`Stored`](super::stored::Stored), or a layout of its own), its indexes as constants, its
-//! [`TableDef`], and one line in [`tables!`]. Transactions, undo, digest, images, checks and the
+//! [`TableDef`], and one line in `tables!`. Transactions, undo, digest, images, checks and the
 //! conformance test follow from that line.
 
 use wire::Index;

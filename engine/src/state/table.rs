@@ -7,7 +7,7 @@
 //!
 //! Removing a prefix is the one thing that the point index does not follow at once: taking a
 //! million rows out of it would stall the server for half a second. The rows leave the tree by a
-//! cut; the prefix is noted as a [`Cut`], keys under it are looked up in the tree for the time
+//! cut; the prefix is noted as a cut, keys under it are looked up in the tree for the time
 //! being, and every write (and an idle owner) sweeps some of the cut's rows out of the point index.
 //!
 //! Invariant ([`Table::check`]): every index holds exactly the keys of the table's rows, but for

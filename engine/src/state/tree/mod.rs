@@ -6,13 +6,13 @@
 //! view still needs, and changes all others in place. `std`'s `BTreeMap` would have to be cloned
 //! (80 ms at a million rows); `imbl`'s map opens views as cheaply, but closing one frees all that
 //! it alone still held in one go (39 ms after 100,000 writes). Here nothing is freed on the
-//! spot: what a view leaves behind goes to a [graveyard](graveyard::Graveyard), from which every
+//! spot: what a view leaves behind goes to a [`Graveyard`], from which every
 //! write takes a few rows ([`RELEASED_PER_WRITE`]) and an idle owner the rest
 //! ([`Tree::release_some`]).
 //!
 //! Two things make point operations cheap although a row lies behind a pointer:
 //! nodes keep the first eight bytes in which their keys can differ, so that a search touches
-//! one row and not twenty ([`node`]); and inner nodes keep a summary of each subtree ([`summary`]), so that the
+//! one row and not twenty (`node`); and inner nodes keep a summary of each subtree (`summary`), so that the
 //! `X-Consul-Index` of a listing is known before its first row is read ([`View::max_stamp`]), and
 //! removing a prefix takes no longer for a million rows than for ten.
 //!
