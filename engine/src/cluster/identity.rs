@@ -171,6 +171,16 @@ impl DataDir {
         })
     }
 
+    /// Takes the lock of an existing directory and reads its identity: for offline tools. The
+    /// directory is held until the file is dropped.
+    ///
+    /// # Errors
+    /// [`IdentityError::InUse`] when a server runs on it, and what reading the identity reports.
+    pub fn hold(path: &Path) -> Result<(File, Identity), IdentityError> {
+        let identity = Self::peek(path)?;
+        Ok((take_lock(path)?, identity))
+    }
+
     /// Reads the identity without taking the lock: for offline tools.
     pub fn peek(path: &Path) -> Result<Identity, IdentityError> {
         read_identity(&path.join(IDENTITY_FILE))

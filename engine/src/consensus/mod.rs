@@ -18,6 +18,8 @@ mod entries;
 mod lease;
 mod replica;
 mod split;
+#[cfg(test)]
+mod tests;
 
 pub use configuration::Configuration;
 pub use election::{ElectionTimer, TickFeeder};

@@ -363,8 +363,9 @@ impl Replica {
             self.route(now_ns, &mut ready, !entries.is_empty(), log, out);
             out.committed.extend(ready.take_committed_entries());
             self.node.advance_append_async(ready);
-            if out.install.is_some() {
-                // What follows an image is taken once the state is replaced.
+            if out.install.is_some() || !out.committed.is_empty() {
+                // What follows an image is taken once the state is replaced; what follows a
+                // committed run once that is applied, so that runs keep to their bound.
                 break;
             }
         }
