@@ -3,71 +3,42 @@
 mod cluster;
 
 use std::{
-    ffi::CString,
     fs,
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use cluster::{check, group::Group, http::Row, server::Server, wait_for};
+use cluster::{check, group::Group, http::Row, load::Load, mounts::SmallDisk, server::Server, wait_for};
 
 // ---------------------------------------------------------------- full
-
-/// A file system of a few MiB with a file on it that can be removed.
-struct SmallDisk {
-    path: PathBuf,
-}
 
 const DISK_MIB: usize = 40;
 const BALLAST_MIB: usize = 20;
 
-impl SmallDisk {
-    /// Mounts one, or says why there can be none.
-    fn mount(path: PathBuf) -> Option<Self> {
-        fs::create_dir_all(&path).unwrap();
-        let target = CString::new(path.as_os_str().as_bytes()).unwrap();
-        let options = CString::new(format!("size={DISK_MIB}m")).unwrap();
-        // SAFETY: all pointers are to strings that end in 0 and live through the call.
-        let mounted = unsafe {
-            libc::mount(
-                c"tmpfs".as_ptr(),
-                target.as_ptr(),
-                c"tmpfs".as_ptr(),
-                0,
-                options.as_ptr().cast(),
-            )
-        };
-        if mounted != 0 {
-            eprintln!(
-                "NOT TESTED: mounting a small file system: {}",
-                std::io::Error::last_os_error()
-            );
-            return None;
-        }
-        let disk = Self { path };
-        fs::write(disk.ballast(), vec![1; BALLAST_MIB << 20]).unwrap();
-        Some(disk)
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path.join("ballast")
-    }
-
-    fn data(&self) -> PathBuf {
-        self.path.join("data")
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.ballast()).unwrap();
-    }
+/// A small disk, half of which is taken.
+fn half_full(group: &Group) -> Option<SmallDisk> {
+    let disk = SmallDisk::tmpfs(group.home().join("small"), DISK_MIB)?;
+    disk.take_space(BALLAST_MIB);
+    Some(disk)
 }
 
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let target = CString::new(self.path.as_os_str().as_bytes()).unwrap();
-        // SAFETY: the pointer is to a string that ends in 0 and lives through the call.
-        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+/// Lets the server at `at` keep its data on the disk.
+fn keep_on(disk: &SmallDisk, server: &mut Server) {
+    server.flags.retain(|flag| !flag.starts_with("-data-dir="));
+    server.flags.push(format!("-data-dir={}", disk.data().display()));
+    server.data = disk.data();
+}
+
+/// Starts all and restarts leaders until the server at `wanted` leads, or (not) as asked.
+fn start_until(group: &mut Group, wanted: usize, leads: bool) -> usize {
+    group.start_all();
+    loop {
+        let leader = group.wait_for_leader();
+        if (leader == wanted) == leads {
+            return leader;
+        }
+        group[leader].kill();
+        group[leader].start();
     }
 }
 
@@ -114,6 +85,13 @@ fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_space() {
     full_and_back(&[]);
 }
 
+#[test]
+fn a_full_ext4_is_no_different() {
+    let group = Group::empty();
+    let disk = SmallDisk::ext4(group.home().join("small"), DISK_MIB);
+    full_and_back_on(group, disk, &[]);
+}
+
 /// The same while images are written, which need space as well.
 #[test]
 fn a_disk_that_is_full_of_images_and_log_is_no_worse() {
@@ -124,10 +102,14 @@ fn a_disk_that_is_full_of_images_and_log_is_no_worse() {
 }
 
 fn full_and_back(flags: &[&str]) {
-    let mut group = Group::empty();
-    let Some(disk) = SmallDisk::mount(group.home().join("small")) else {
-        return;
-    };
+    let group = Group::empty();
+    let disk = SmallDisk::tmpfs(group.home().join("small"), DISK_MIB);
+    full_and_back_on(group, disk, flags);
+}
+
+fn full_and_back_on(mut group: Group, disk: Option<SmallDisk>, flags: &[&str]) {
+    let Some(disk) = disk else { return };
+    disk.take_space(BALLAST_MIB);
     let mut all = vec![
         "-bootstrap".to_owned(),
         format!("-data-dir={}", disk.data().display()),
@@ -171,29 +153,14 @@ fn full_and_back(flags: &[&str]) {
         acknowledged.len(),
         "what was refused was not written"
     );
-    drop(group);
-    drop(disk);
 }
 
 #[test]
 fn a_follower_with_a_full_disk_holds_up_nobody_and_catches_up() {
     let mut group = Group::new(3, &[]);
-    let Some(disk) = SmallDisk::mount(group.home().join("small")) else {
-        return;
-    };
-    group[2]
-        .flags
-        .retain(|flag| !flag.starts_with("-data-dir="));
-    let data = format!("-data-dir={}", disk.data().display());
-    group[2].flags.push(data);
-    group[2].data = disk.data();
-    group.start_all();
-    let mut leader = group.wait_for_leader();
-    while leader == 2 {
-        group[2].kill();
-        group[2].start();
-        leader = group.wait_for_leader();
-    }
+    let Some(disk) = half_full(&group) else { return };
+    keep_on(&disk, &mut group[2]);
+    let leader = start_until(&mut group, 2, false);
     let mut acknowledged = Vec::new();
     for number in 0..250 {
         let key = format!("key/{number:04}");
@@ -218,30 +185,15 @@ fn a_follower_with_a_full_disk_holds_up_nobody_and_catches_up() {
         (pid, None),
         "without a restart"
     );
-    drop(group);
-    drop(disk);
 }
 
 /// A leader whose disk is full refuses writes and says so; whoever leads next takes them.
 #[test]
 fn a_leader_with_a_full_disk_says_so_and_loses_nothing() {
     let mut group = Group::new(3, &[]);
-    let Some(disk) = SmallDisk::mount(group.home().join("small")) else {
-        return;
-    };
-    group[0]
-        .flags
-        .retain(|flag| !flag.starts_with("-data-dir="));
-    let data = format!("-data-dir={}", disk.data().display());
-    group[0].flags.push(data);
-    group[0].data = disk.data();
-    group.start_all();
-    let mut leader = group.wait_for_leader();
-    while leader != 0 {
-        group[leader].kill();
-        group[leader].start();
-        leader = group.wait_for_leader();
-    }
+    let Some(disk) = half_full(&group) else { return };
+    keep_on(&disk, &mut group[0]);
+    start_until(&mut group, 0, true);
     let acknowledged = write_until_full(&group[0], "key");
     reads_go_on(&group[0], &acknowledged);
     let through_another = group[1]
@@ -256,8 +208,60 @@ fn a_leader_with_a_full_disk_says_so_and_loses_nothing() {
     group[0].start();
     group.wait_for_leader();
     assert_eq!(group.wait_for_equal_states().len(), acknowledged.len() + 1);
-    drop(group);
-    drop(disk);
+}
+
+// ---------------------------------------------------------------- hung and failing
+
+fn addresses(group: &Group) -> Vec<std::net::SocketAddr> {
+    group.servers.iter().map(Server::http_address).collect()
+}
+
+/// A leader whose disk hangs must not hold the cluster: it steps down, another takes over, and
+/// when the disk goes on so does the server.
+#[test]
+fn a_disk_that_hangs_holds_up_its_own_server_only() {
+    let mut group = Group::new(3, &[]);
+    let Some(disk) = SmallDisk::ext4(group.home().join("frozen"), 64) else { return };
+    keep_on(&disk, &mut group[0]);
+    start_until(&mut group, 0, true);
+    let load = Load::start(&addresses(&group), 4, 100);
+    for _ in 0..3 {
+        load.wait_for_more(50);
+        disk.freeze();
+        wait_for("another leader", || {
+            let named = group[1].http().get("/v1/status/leader").map_err(|why| format!("{why:?}"))?.text();
+            let own = group[0].server_address().to_string();
+            check(!named.contains(&own) && named.contains(':'), || named.clone())
+        });
+        load.wait_for_more(50);
+        let stale = group[0].http().get("/v1/kv/load-0/00000000?stale").unwrap();
+        assert_eq!(stale.status, 200, "its reads go on");
+        disk.thaw();
+        start_until(&mut group, 0, true);
+    }
+    let history = load.finish();
+    history.check(&group.wait_for_equal_states());
+}
+
+/// A write that fails is final: that server stops and says why, and nobody misses anything.
+#[test]
+fn a_disk_that_fails_ends_its_own_server_only() {
+    for leads in [true, false] {
+        let mut group = Group::new(3, &[]);
+        let Some(disk) = SmallDisk::fragile(group.home().join("fragile"), 48) else { return };
+        keep_on(&disk, &mut group[0]);
+        start_until(&mut group, 0, leads);
+        let load = Load::start(&addresses(&group), 4, 100);
+        load.wait_for_more(50);
+        disk.break_down();
+        let status = group[0].wait_for_exit();
+        assert!(!status.success(), "{status}");
+        let said = group[0].log_text();
+        assert!(said.contains("nothing more is written to this log"), "{said}");
+        load.wait_for_more(50);
+        let history = load.finish();
+        history.check(&group.wait_for_equal_states());
+    }
 }
 
 // ---------------------------------------------------------------- damaged

@@ -15,6 +15,7 @@ pub mod frames;
 pub mod group;
 pub mod http;
 pub mod load;
+pub mod mounts;
 pub mod server;
 
 use std::{
