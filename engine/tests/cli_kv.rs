@@ -278,7 +278,7 @@ fn mistakes_are_named_and_exit_1() {
         ),
         (
             &["log", "repair", "/nonexistent"],
-            "Error: /nonexistent does not exist: name the directory of a server's log",
+            "Error: /nonexistent does not exist: name a server's data directory, or the folder of a log in it",
         ),
     ] {
         fails(&curia(&server, args), err);

@@ -202,6 +202,79 @@ fn a_follower_answers_through_the_leader_after_the_old_one_is_gone() {
     group.wait_for_equal_states();
 }
 
+// ---------------------------------------------------------------- shards
+
+/// A server that was asked before it knew its cluster took it for one of a single shard: it looked
+/// for the key in shard 0, found nothing, and said so; a write went where nobody would read it.
+#[test]
+fn a_starting_server_does_not_guess_where_a_key_belongs() {
+    let mut group = Group::formed(1, &["-shards=8", "-executors=2"]);
+    let keys: Vec<String> = (0..8).map(|at| format!("/v1/kv/app{at}/key")).collect();
+    for key in &keys {
+        assert!(group[0].http().put(key, b"there").unwrap().is_true());
+    }
+    for round in 0..10 {
+        group[0].kill();
+        group[0].start();
+        let key = &keys[round % keys.len()];
+        let http = group[0].http();
+        let read = wait_for("an answer", || {
+            http.get(&format!("{key}?raw"))
+                .map_err(|why| format!("{why:?}"))
+        });
+        assert_eq!(
+            (read.status, read.text().as_str()),
+            (200, "there"),
+            "round {round}"
+        );
+        let written = http.put(&format!("{key}?cas=0"), b"again").unwrap();
+        assert_eq!(
+            written.text().trim(),
+            "false",
+            "it exists, wherever the server thinks it is"
+        );
+    }
+}
+
+/// With several shards a recursive delete of any prefix was carried out, in one shard.
+#[test]
+fn what_spans_shards_is_refused_by_name() {
+    let group = Group::formed(1, &["-shards=4"]);
+    let http = group[0].http();
+    for at in 0..8 {
+        assert!(
+            http.put(&format!("/v1/kv/app{at}/key"), b"x")
+                .unwrap()
+                .is_true()
+        );
+    }
+    for answer in [
+        http.get("/v1/kv/?recurse"),
+        http.get("/v1/kv/app?keys"),
+        http.delete("/v1/kv/app?recurse"),
+        http.delete("/v1/kv/?recurse"),
+    ] {
+        let answer = answer.unwrap();
+        assert!(
+            answer.status == 400 && answer.text().contains("spans shards"),
+            "{} {}",
+            answer.status,
+            answer.text()
+        );
+    }
+    assert!(http.delete("/v1/kv/app3/?recurse").unwrap().is_true());
+    for at in 0..8 {
+        let wanted = if at == 3 { 404 } else { 200 };
+        assert_eq!(
+            http.get(&format!("/v1/kv/app{at}/?recurse"))
+                .unwrap()
+                .status,
+            wanted,
+            "app{at}"
+        );
+    }
+}
+
 // ---------------------------------------------------------------- who may not take part
 
 #[test]

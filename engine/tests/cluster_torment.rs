@@ -16,7 +16,8 @@ use std::{
 
 use cluster::{
     group::Group,
-    load::{Clock, Load},
+    http::Row,
+    load::{Clock, History, Load},
     server::Server,
 };
 
@@ -80,6 +81,11 @@ const SMALL_IMAGES: [&str; 4] = [
 ];
 
 fn torment(size: usize, flags: &[&str]) {
+    let (history, rows) = tormented(size, flags);
+    history.check(&rows);
+}
+
+fn tormented(size: usize, flags: &[&str]) -> (History, Vec<Row>) {
     let mut dice = Dice::new();
     let mut group = Group::formed(size, flags);
     let addresses: Vec<SocketAddr> = group.servers.iter().map(Server::http_address).collect();
@@ -119,7 +125,8 @@ fn torment(size: usize, flags: &[&str]) {
     clock.wait_for_more(1);
     clock.finish();
     let history = load.finish();
-    history.check(&group.wait_for_equal_rows(&history.prefixes()));
+    let rows = group.wait_for_equal_rows(&history.prefixes());
+    (history, rows)
 }
 
 #[test]
@@ -136,7 +143,8 @@ fn five_servers_with_large_segments_and_no_images() {
 fn three_servers_of_two_executors_and_four_shards() {
     let mut flags = SMALL_IMAGES.to_vec();
     flags.extend(["-executors=2", "-shards=4"]);
-    torment(3, &flags);
+    let (history, rows) = tormented(3, &flags);
+    history.check_in_shards(&rows);
 }
 
 #[test]

@@ -90,8 +90,9 @@ pub struct LogName {
     pub salt: u64,
 }
 
-/// What a data directory says of itself.
+/// What a data directory says of itself. An unknown field is damage: a field may have lost its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Identity {
     /// [`DIRECTORY_FORMAT`].
     pub format: u32,
@@ -168,6 +169,16 @@ impl DataDir {
             identity,
             _lock: lock,
         })
+    }
+
+    /// Takes the lock of an existing directory and reads its identity: for offline tools. The
+    /// directory is held until the file is dropped.
+    ///
+    /// # Errors
+    /// [`IdentityError::InUse`] when a server runs on it, and what reading the identity reports.
+    pub fn hold(path: &Path) -> Result<(File, Identity), IdentityError> {
+        let identity = Self::peek(path)?;
+        Ok((take_lock(path)?, identity))
     }
 
     /// Reads the identity without taking the lock: for offline tools.
@@ -247,7 +258,8 @@ impl Identity {
     }
 }
 
-fn take_lock(path: &Path) -> Result<File, IdentityError> {
+/// Takes the lock of a data directory; it is held as long as the file is.
+pub fn take_lock(path: &Path) -> Result<File, IdentityError> {
     let io = |error| IdentityError::Io {
         path: path.join(LOCK_FILE),
         error,

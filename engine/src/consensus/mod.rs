@@ -17,6 +17,9 @@ mod election;
 mod entries;
 mod lease;
 mod replica;
+mod split;
+#[cfg(test)]
+mod tests;
 
 pub use configuration::Configuration;
 pub use election::{ElectionTimer, TickFeeder};

@@ -15,6 +15,7 @@ use wire::{Index, Lsn, RaftEnvelope, ServerId, ShardId, Term, limits};
 
 use super::{
     Configuration, ElectionTimer, EntryStore, QuorumClock, WantedEntries, lease::lease_ns,
+    split::split_append,
 };
 use crate::log::{EntryRef, HardState, Log};
 
@@ -362,8 +363,9 @@ impl Replica {
             self.route(now_ns, &mut ready, !entries.is_empty(), log, out);
             out.committed.extend(ready.take_committed_entries());
             self.node.advance_append_async(ready);
-            if out.install.is_some() {
-                // What follows an image is taken once the state is replaced.
+            if out.install.is_some() || !out.committed.is_empty() {
+                // What follows an image is taken once the state is replaced; what follows a
+                // committed run once that is applied, so that runs keep to their bound.
                 break;
             }
         }
@@ -408,8 +410,10 @@ impl Replica {
             if !self.set_append_right(&mut message) {
                 continue;
             }
-            out.send
-                .push(self.outgoing(now_ns, message, echo, self.hard_state_lsn));
+            for message in split_append(message) {
+                out.send
+                    .push(self.outgoing(now_ns, message, echo, self.hard_state_lsn));
+            }
         }
         for message in ready.take_persisted_messages() {
             let echo = echoes.next().unwrap_or_default();

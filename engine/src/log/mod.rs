@@ -1,4 +1,36 @@
-//! The durable log of one executor. (docs follow)
+//! How does what was acknowledged survive?
+//!
+//! One log per executor, for all its shards: a row of *batches* in *segment* files, each batch one
+//! durable write of everything that waited. The log is sans-io. It names no file descriptor, ring,
+//! clock or thread: [`Log::take_ops`] hands out [`LogOp`](crate::io::LogOp)s, [`Log::done`] takes
+//! their answers, time is passed in; recovery, inspection and repair run over a blocking
+//! [`Disk`]. The executor's ring and the simulator drive the same code.
+//!
+//! ```text
+//!   append ─┐                       ┌─ LogOp::Write ──▶ ring ──▶ device
+//!   put_*  ─┼─▶ open batch ─▶ closed ┤                                  │
+//!   fill   ─┘   (gathers while one  └─ LogOp::Prepare ─▶ lane           │
+//!               is in flight)                                           ▼
+//!   acknowledge ◀── Progress::Durable(lsn) ◀────── in order ◀─────── done
+//! ```
+//!
+//! | file | its question |
+//! |---|---|
+//! | `types`, `error`, `stats` | what goes in and comes out |
+//! | `format`, `gapped`, `batch` | what the bytes mean, and how they are encoded |
+//! | `gather`, `drive`, `buffers` | from append to durable |
+//! | `segments` | which files exist, and their recycling |
+//! | `index`, `terms` | what is known without reading |
+//! | `read` | verified reads |
+//! | `scan`, `walk`, `verdict`, `replay`, `recovery` | opening after anything |
+//! | `inspect`, `repair` | the offline tools |
+//!
+//! What is assumed of a device, every crash case, the formats as diagrams and the limitations
+//! are in `README.md` beside this file.
+//!
+//! Invariants: a block that held an acknowledged byte is never written again, but in a recycled
+//! segment; nothing is acknowledged before it and everything before it is durable; nothing that
+//! may have been acknowledged is dropped.
 
 mod batch;
 mod blocking;

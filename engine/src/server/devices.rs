@@ -1,17 +1,24 @@
 //! The log's device and the background lane, as the loop drives them.
 //!
 //! Both answer through an eventfd each, which a task awaits like any file and turns into events.
+//! With `log.completion = poll` the ring is looked at in every round of the executor instead, as
+//! long as something is in flight: half the delay, and all of a processor's time meanwhile.
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
     os::fd::{FromRawFd, IntoRawFd, OwnedFd},
     rc::Rc,
+    task::{Poll, Waker},
 };
 
 use glommio::io::BufferedFile;
 
-use super::shell::{Devices, Shell};
+use super::{
+    config::LogCompletion,
+    shell::{Devices, Shell},
+};
 use crate::{
     io::{BackgroundDone, BackgroundLane, FileOp, LogDone, LogOp, LogRing},
     shard::Event,
@@ -21,23 +28,35 @@ use crate::{
 pub struct RealDevices {
     ring: Rc<RefCell<LogRing>>,
     lane: Rc<RefCell<BackgroundLane>>,
+    /// Wakes the polling task, where there is one.
+    poller: Rc<RefCell<Option<Waker>>>,
 }
 
 impl RealDevices {
     /// Devices whose completions become events of `shell`.
-    pub fn start(shell: &Rc<Shell>, ring: LogRing, lane: BackgroundLane) -> io::Result<Self> {
+    pub fn start(
+        shell: &Rc<Shell>,
+        ring: LogRing,
+        lane: BackgroundLane,
+        completion: LogCompletion,
+    ) -> io::Result<Self> {
         let ring_signal = ring.eventfd()?;
         let lane_signal = lane.eventfd()?;
         let devices = Self {
             ring: Rc::new(RefCell::new(ring)),
             lane: Rc::new(RefCell::new(lane)),
+            poller: Rc::default(),
         };
-        glommio::spawn_local(watch_ring(
-            Rc::clone(shell),
-            Rc::clone(&devices.ring),
-            ring_signal,
-        ))
-        .detach();
+        let (watched, watcher) = (Rc::clone(&devices.ring), Rc::clone(shell));
+        match completion {
+            LogCompletion::Eventfd => {
+                glommio::spawn_local(watch_ring(watcher, watched, ring_signal)).detach();
+            }
+            LogCompletion::Poll => {
+                let poller = Rc::clone(&devices.poller);
+                glommio::spawn_local(poll_ring(watcher, watched, poller)).detach();
+            }
+        }
         glommio::spawn_local(watch_lane(
             Rc::clone(shell),
             Rc::clone(&devices.lane),
@@ -67,6 +86,9 @@ impl Devices for RealDevices {
             }
         }
         ring.flush();
+        if let Some(waker) = self.poller.borrow_mut().take() {
+            waker.wake();
+        }
         for op in files.drain(..) {
             lane.file(op);
         }
@@ -90,6 +112,29 @@ async fn watch_ring(shell: Rc<Shell>, ring: Rc<RefCell<LogRing>>, signal: OwnedF
         for done in done.drain(..) {
             shell.post(Event::Log(done));
         }
+    }
+}
+
+async fn poll_ring(
+    shell: Rc<Shell>,
+    ring: Rc<RefCell<LogRing>>,
+    poller: Rc<RefCell<Option<Waker>>>,
+) {
+    let mut done: Vec<LogDone> = Vec::new();
+    loop {
+        poll_fn(|cx| {
+            if ring.borrow().in_flight() > 0 {
+                return Poll::Ready(());
+            }
+            *poller.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        ring.borrow_mut().reap(&mut done);
+        for done in done.drain(..) {
+            shell.post(Event::Log(done));
+        }
+        glommio::executor().yield_task_queue_now().await;
     }
 }
 

@@ -402,6 +402,11 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
         outbox.flush();
         return Ok(());
     }
+    if let Err(why) = serving.router.check_placement(shard, &request) {
+        refuse(outbox, &frame, why);
+        outbox.flush();
+        return Ok(());
+    }
     let here = serving.router.leads_here(shard);
     let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
     if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {

@@ -225,7 +225,8 @@ impl Opened {
         }
         self.log.give_buffers(buffers);
         let lane = BackgroundLane::start(&self.path, &images_path).map_err(in_dir(&self.path))?;
-        let devices = RealDevices::start(shell, ring, lane).map_err(in_dir(&self.path))?;
+        let devices = RealDevices::start(shell, ring, lane, config.log.completion)
+            .map_err(in_dir(&self.path))?;
         let core_config = CoreConfig {
             tick_ns: settings.tick_ns,
             election_ticks: ELECTION_TICKS as u64,

@@ -16,8 +16,9 @@ use bytes::Bytes;
 use futures_lite::StreamExt;
 use glommio::timer::sleep;
 use wire::{
-    ClusterStatus, Failure, FailureKind, FrameKind, Index, KvRow as WireRow, KvRowRef, Query,
-    QueryBody, ReadMode, Reply as WireReply, ReplyBody, ShardId, limits, shard_of,
+    ClusterStatus, Command, Failure, FailureKind, FrameKind, Index, KvCommand, KvRow as WireRow,
+    KvRowRef, KvVerb, Query, QueryBody, ReadMode, Reply as WireReply, ReplyBody, ShardId, limits,
+    shard_of,
 };
 
 use super::{
@@ -42,6 +43,8 @@ pub struct Router(Rc<Inner>);
 struct Inner {
     shell: Rc<Shell>,
     lanes: Rc<Lanes>,
+    /// 0 until the cluster is known. Where a key belongs is a guess until then, and nothing is
+    /// asked of a guessed shard.
     shards: Cell<u16>,
     /// Executors that shards live on: shard `s` on executor `s mod logs`.
     logs: u16,
@@ -93,7 +96,7 @@ impl Router {
         Self(Rc::new(Inner {
             shell,
             lanes,
-            shards: Cell::new(1),
+            shards: Cell::new(0),
             logs,
             hold,
             info,
@@ -105,9 +108,20 @@ impl Router {
         self.0.shards.set(shards);
     }
 
-    /// Number of shards.
+    /// Number of shards; 1 until the cluster is known.
     pub fn shards(&self) -> u16 {
-        self.0.shards.get()
+        self.0.shards.get().max(1)
+    }
+
+    /// Waits until the cluster is known.
+    async fn placed(&self) -> Result<(), Failure> {
+        self.hold(|| async {
+            match self.0.shards.get() {
+                0 => Attempt::Again,
+                _ => Attempt::Settled(Ok(())),
+            }
+        })
+        .await
     }
 
     /// The executor that a shard lives on.
@@ -266,6 +280,46 @@ impl Router {
                         .await;
                 }
             },
+        }
+    }
+
+    /// Why no one shard can carry a command out, if none can.
+    fn misplaced(&self, command: &KvCommand<'_>) -> Option<String> {
+        let tree = command.verb == KvVerb::DeleteTree;
+        (self.shards() > 1 && tree && !has_full_segment(command.key)).then(|| {
+            "a recursive delete of a prefix without a full first segment spans shards".to_owned()
+        })
+    }
+
+    /// Whether the sender of a command or query for `shard` knows where its key belongs: one that
+    /// counts other shards than there are would write where nobody reads.
+    pub fn check_placement(&self, shard: ShardId, request: &Request) -> Result<(), Failure> {
+        if self.shards() == 1 {
+            return Ok(());
+        }
+        let wanted = match request {
+            Request::Write(command) => self.shard_of_command(command)?,
+            // Each shard has a status.
+            Request::Read(query) if query.body == QueryBody::Status => return Ok(()),
+            Request::Read(query) => self.shard_of_query(query)?,
+        };
+        if wanted == shard {
+            return Ok(());
+        }
+        let shards = self.shards();
+        let why = format!("of {shards} shards this key belongs to {wanted}, not to {shard}");
+        Err(failure(FailureKind::Invalid, why))
+    }
+
+    /// The shard that a command's key belongs to.
+    fn shard_of_command(&self, command: &[u8]) -> Result<ShardId, Failure> {
+        match Command::decode(command) {
+            Ok(Command::Kv(kv)) => match self.misplaced(&kv) {
+                Some(why) => Err(failure(FailureKind::SpansShards, why)),
+                None => Ok(shard_of(kv.key, self.shards())),
+            },
+            Ok(_) => Ok(ShardId(0)),
+            Err(error) => Err(failure(FailureKind::Internal, error.to_string())),
         }
     }
 
@@ -462,10 +516,18 @@ impl Gateway for Router {
     type Rows = Rows;
 
     async fn write(&self, shard: ShardId, command: Bytes) -> Result<Written, Failure> {
+        let shard = match self.0.shards.get() {
+            0 => {
+                self.placed().await?;
+                self.shard_of_command(&command)?
+            }
+            _ => shard,
+        };
         self.hold(|| self.try_write(shard, command.clone())).await
     }
 
     async fn read(&self, query: Query) -> Result<Answer<Rows>, Failure> {
+        self.placed().await?;
         let shard = self.shard_of_query(&query)?;
         self.hold(|| self.try_read(shard, &query)).await
     }

@@ -21,7 +21,7 @@ use crate::{
     log::{Checkpoint, HardState, Log, LogError, Recovered, RecoveredShard},
     snapshot::{
         image::{ImageError, ImageLoader},
-        names::{ImageName, is_temporary},
+        names::{ImageName, TEMPORARY_SUFFIX, is_temporary},
     },
 };
 
@@ -135,7 +135,7 @@ pub fn open_shards(
     now_ns: u64,
 ) -> Result<OpenedShard, OpenError> {
     let mut opened = OpenedShard::new();
-    let images = remove_leftovers(image_disk, recovered)?;
+    let images = remove_leftovers(shards, image_disk, recovered)?;
     for shard in shards {
         let found = recovered
             .shards
@@ -284,9 +284,11 @@ fn replay(
     Ok(bytes)
 }
 
-/// Removes images that no checkpoint names: unfinished ones, and finished ones whose checkpoint
-/// never became durable. Returns what is kept, oldest first.
+/// Removes images of these shards that no checkpoint names: unfinished ones, and finished ones
+/// whose checkpoint never became durable. Returns what is kept, oldest first. The folder holds the
+/// images of other executors' shards as well, which are theirs to judge.
 fn remove_leftovers(
+    shards: &[ShardId],
     disk: &dyn Disk,
     recovered: &Recovered,
 ) -> Result<Vec<(ImageName, u64)>, OpenError> {
@@ -295,24 +297,23 @@ fn remove_leftovers(
         name: "images".to_owned(),
         error,
     })? {
-        let named = ImageName::parse(&file);
-        let wanted = named.filter(|name| {
-            recovered.shards.get(&name.shard).is_some_and(|found| {
-                (
-                    found.checkpoint.snapshot_index,
-                    found.checkpoint.snapshot_term,
-                ) == (name.index, name.term)
-            })
+        let bare = file.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(&file);
+        let Some(name) = ImageName::parse(bare).filter(|name| shards.contains(&name.shard)) else {
+            continue;
+        };
+        let vouched_for = recovered.shards.get(&name.shard).is_some_and(|found| {
+            (
+                found.checkpoint.snapshot_index,
+                found.checkpoint.snapshot_term,
+            ) == (name.index, name.term)
         });
-        match wanted {
-            Some(name) => kept.push((name, length)),
-            None if named.is_some() || is_temporary(&file) => {
-                disk.remove(&file).map_err(|error| OpenError::Io {
-                    name: file.clone(),
-                    error,
-                })?;
-            }
-            None => {}
+        if vouched_for && !is_temporary(&file) {
+            kept.push((name, length));
+        } else {
+            disk.remove(&file).map_err(|error| OpenError::Io {
+                name: file.clone(),
+                error,
+            })?;
         }
     }
     kept.sort();

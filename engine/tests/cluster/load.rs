@@ -193,6 +193,24 @@ impl History {
 
     /// Judges the rows that were found when everything was over.
     pub fn check(&self, rows: &[Row]) {
+        let found = self.check_contents(rows);
+        self.check_order(&found);
+    }
+
+    /// The same where each shard counts its own indexes: order is judged within a prefix.
+    pub fn check_in_shards(&self, rows: &[Row]) {
+        let found = self.check_contents(rows);
+        for prefix in self.prefixes() {
+            let of_prefix = found
+                .iter()
+                .filter(|(key, _)| key.starts_with(&prefix))
+                .map(|(key, row)| (*key, *row))
+                .collect();
+            self.check_order(&of_prefix);
+        }
+    }
+
+    fn check_contents<'r>(&self, rows: &'r [Row]) -> BTreeMap<&'r str, &'r Row> {
         let summary = format!(
             "{} acknowledged, {} unknown, {} refused; {} rows",
             self.count(Fate::Acknowledged),
@@ -229,12 +247,12 @@ impl History {
                 "{key} was never written ({summary})"
             );
         }
-        self.check_order(&found);
         assert!(
             self.count(Fate::Acknowledged) > 0,
             "nothing was acknowledged: the test proves nothing"
         );
         eprintln!("{summary}");
+        found
     }
 
     /// A write that ended before another began has the smaller index.

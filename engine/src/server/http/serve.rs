@@ -326,13 +326,14 @@ impl<G: Gateway> Inner<G> {
             .iter()
             .position(|b| *b != b'/')
             .unwrap_or(prefix.len());
-        if self.info.shards <= 1 || prefix[first..].contains(&b'/') {
+        // Asked anew: when this service was made the cluster was not known.
+        let shards = self.gateway.info().shards;
+        if shards <= 1 || prefix[first..].contains(&b'/') {
             return Ok(());
         }
         Err(Refusal::bad(format!(
-            "Recursive delete spans shards: with {} shards the prefix must contain a whole first \
-             segment, such as \"app/\"",
-            self.info.shards
+            "Recursive delete spans shards: with {shards} shards the prefix must contain a whole \
+             first segment, such as \"app/\""
         )))
     }
 
