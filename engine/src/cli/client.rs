@@ -3,7 +3,7 @@
 use std::{io::Read, time::Duration};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use ureq::{Agent, Body, http::Response};
+use ureq::{Agent, Body, Timeout, http::Response};
 
 use super::{CliError, flags::ClientFlags};
 
@@ -27,6 +27,10 @@ const PATH: &AsciiSet = &CONTROLS
 /// What is escaped in a query: that, and what separates pairs.
 const QUERY: &AsciiSet = &PATH.add(b'&').add(b'+').add(b'=').add(b'/');
 
+/// For a server's machine to answer at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a server to begin its answer. It waits up to 7 s for a leader itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest answer that is read, bytes.
 const ANSWER_BYTES_MAX: u64 = 4 << 30;
 
@@ -49,7 +53,8 @@ impl Client {
         let base = base(&flags.http_addr)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .build();
         let mut query = Vec::new();
         if let Some(datacenter) = &flags.datacenter {
@@ -104,7 +109,15 @@ impl Client {
     }
 
     fn read(&self, called: Result<Response<Body>, ureq::Error>) -> Result<Reply, CliError> {
-        let response = called.map_err(|error| self.unreachable(&error.to_string()))?;
+        let response = called.map_err(|error| match error {
+            ureq::Error::Timeout(Timeout::RecvResponse) => CliError(format!(
+                "the server at {} has taken the request and not answered it for {} s. If it was a \
+                 write, it may or may not have happened: read before you try again",
+                self.base,
+                ANSWER_TIMEOUT.as_secs()
+            )),
+            error => self.unreachable(&error.to_string()),
+        })?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         response
