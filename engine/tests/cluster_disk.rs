@@ -8,7 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cluster::{check, group::Group, http::Row, load::Load, mounts::SmallDisk, server::Server, wait_for};
+use cluster::{
+    check, group::Group, http::Row, load::Load, mounts::SmallDisk, server::Server, wait_for,
+};
 
 // ---------------------------------------------------------------- full
 
@@ -25,7 +27,9 @@ fn half_full(group: &Group) -> Option<SmallDisk> {
 /// Lets the server at `at` keep its data on the disk.
 fn keep_on(disk: &SmallDisk, server: &mut Server) {
     server.flags.retain(|flag| !flag.starts_with("-data-dir="));
-    server.flags.push(format!("-data-dir={}", disk.data().display()));
+    server
+        .flags
+        .push(format!("-data-dir={}", disk.data().display()));
     server.data = disk.data();
 }
 
@@ -158,7 +162,9 @@ fn full_and_back_on(mut group: Group, disk: Option<SmallDisk>, flags: &[&str]) {
 #[test]
 fn a_follower_with_a_full_disk_holds_up_nobody_and_catches_up() {
     let mut group = Group::new(3, &[]);
-    let Some(disk) = half_full(&group) else { return };
+    let Some(disk) = half_full(&group) else {
+        return;
+    };
     keep_on(&disk, &mut group[2]);
     let leader = start_until(&mut group, 2, false);
     let mut acknowledged = Vec::new();
@@ -191,7 +197,9 @@ fn a_follower_with_a_full_disk_holds_up_nobody_and_catches_up() {
 #[test]
 fn a_leader_with_a_full_disk_says_so_and_loses_nothing() {
     let mut group = Group::new(3, &[]);
-    let Some(disk) = half_full(&group) else { return };
+    let Some(disk) = half_full(&group) else {
+        return;
+    };
     keep_on(&disk, &mut group[0]);
     start_until(&mut group, 0, true);
     let acknowledged = write_until_full(&group[0], "key");
@@ -221,7 +229,9 @@ fn addresses(group: &Group) -> Vec<std::net::SocketAddr> {
 #[test]
 fn a_disk_that_hangs_holds_up_its_own_server_only() {
     let mut group = Group::new(3, &[]);
-    let Some(disk) = SmallDisk::ext4(group.home().join("frozen"), 64) else { return };
+    let Some(disk) = SmallDisk::ext4(group.home().join("frozen"), 64) else {
+        return;
+    };
     keep_on(&disk, &mut group[0]);
     start_until(&mut group, 0, true);
     let load = Load::start(&addresses(&group), 4, 100);
@@ -229,9 +239,15 @@ fn a_disk_that_hangs_holds_up_its_own_server_only() {
         load.wait_for_more(50);
         disk.freeze();
         wait_for("another leader", || {
-            let named = group[1].http().get("/v1/status/leader").map_err(|why| format!("{why:?}"))?.text();
+            let named = group[1]
+                .http()
+                .get("/v1/status/leader")
+                .map_err(|why| format!("{why:?}"))?
+                .text();
             let own = group[0].server_address().to_string();
-            check(!named.contains(&own) && named.contains(':'), || named.clone())
+            check(!named.contains(&own) && named.contains(':'), || {
+                named.clone()
+            })
         });
         load.wait_for_more(50);
         let stale = group[0].http().get("/v1/kv/load-0/00000000?stale").unwrap();
@@ -248,7 +264,9 @@ fn a_disk_that_hangs_holds_up_its_own_server_only() {
 fn a_disk_that_fails_ends_its_own_server_only() {
     for leads in [true, false] {
         let mut group = Group::new(3, &[]);
-        let Some(disk) = SmallDisk::fragile(group.home().join("fragile"), 48) else { return };
+        let Some(disk) = SmallDisk::fragile(group.home().join("fragile"), 48) else {
+            return;
+        };
         keep_on(&disk, &mut group[0]);
         start_until(&mut group, 0, leads);
         let load = Load::start(&addresses(&group), 4, 100);
@@ -257,7 +275,10 @@ fn a_disk_that_fails_ends_its_own_server_only() {
         let status = group[0].wait_for_exit();
         assert!(!status.success(), "{status}");
         let said = group[0].log_text();
-        assert!(said.contains("nothing more is written to this log"), "{said}");
+        assert!(
+            said.contains("nothing more is written to this log"),
+            "{said}"
+        );
         load.wait_for_more(50);
         let history = load.finish();
         history.check(&group.wait_for_equal_states());

@@ -72,12 +72,14 @@ impl SmallDisk {
 
     /// From now on writes hang.
     pub fn freeze(&self) {
-        self.ioctl(FIFREEZE).expect("a mounted file system can be frozen");
+        self.ioctl(FIFREEZE)
+            .expect("a mounted file system can be frozen");
     }
 
     /// Writes go on.
     pub fn thaw(&self) {
-        self.ioctl(FITHAW).expect("a frozen file system can be thawed");
+        self.ioctl(FITHAW)
+            .expect("a frozen file system can be thawed");
     }
 
     fn ioctl(&self, request: libc::c_ulong) -> io::Result<()> {
@@ -89,9 +91,18 @@ impl SmallDisk {
     /// From now on every write of its blocks fails: their places are given back, and the disk
     /// below has no others.
     pub fn break_down(&self) {
-        let backing = self.backing.as_ref().expect("only a fragile disk breaks down");
-        let below = backing.below.as_ref().expect("only a fragile disk breaks down");
-        let image = File::options().write(true).open(&backing.image).expect("the image is there");
+        let backing = self
+            .backing
+            .as_ref()
+            .expect("only a fragile disk breaks down");
+        let below = backing
+            .below
+            .as_ref()
+            .expect("only a fragile disk breaks down");
+        let image = File::options()
+            .write(true)
+            .open(&backing.image)
+            .expect("the image is there");
         let length = image.metadata().expect("the image is there").len();
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: the descriptor is open; the call takes no pointers.
