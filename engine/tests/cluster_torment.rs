@@ -15,10 +15,13 @@ use std::{
 };
 
 use cluster::{
+    check,
     group::Group,
     http::Row,
     load::{Clock, History, Load},
+    network::Network,
     server::Server,
+    wait_for,
 };
 
 /// Each torment without the variable.
@@ -177,4 +180,100 @@ fn servers_that_are_killed_while_they_form_a_cluster() {
             "{ids:?}"
         );
     }
+}
+
+/// Cuts between random servers, in one direction or both, while random servers are killed.
+#[test]
+fn three_servers_in_a_network_that_comes_and_goes() {
+    let Some(network) = Network::enter() else {
+        return;
+    };
+    let mut dice = Dice::new();
+    let mut flags = SMALL_IMAGES.to_vec();
+    flags.push("-set=performance.rpc_hold_timeout=300ms");
+    let mut group = Group::formed(3, &flags);
+    let addresses: Vec<SocketAddr> = group.servers.iter().map(Server::http_address).collect();
+    let load = Load::start(&addresses, 4, 1000);
+    let clock = Clock::start(&addresses);
+    let end = Instant::now() + Duration::from_secs(seconds());
+    while Instant::now() < end {
+        for _ in 0..=dice.below(3) {
+            let (from, to) = (dice.below(3), dice.below(3));
+            if from != to {
+                network.cut_one_way(group[from].ip, group[to].ip);
+            }
+        }
+        dice.pause(1500);
+        if dice.below(3) == 0 {
+            let victim = dice.below(3);
+            group[victim].kill();
+            dice.pause(500);
+            group[victim].start();
+        }
+        dice.pause(1500);
+        network.heal();
+        dice.pause(500);
+    }
+    load.wait_for_more(20);
+    clock.wait_for_more(1);
+    clock.finish();
+    let history = load.finish();
+    history.check(&group.wait_for_equal_rows(&history.prefixes()));
+}
+
+/// One server's log is damaged whenever it is down, and all are killed: the others' copies must
+/// mend it, and nothing may be lost or made up. Never all copies are damaged.
+#[test]
+fn a_server_whose_disk_rots() {
+    let mut dice = Dice::new();
+    let mut group = Group::formed(3, &["-set=log.segment_mb=1"]);
+    let addresses: Vec<SocketAddr> = group.servers.iter().map(Server::http_address).collect();
+    let load = Load::start(&addresses, 4, 5000);
+    let clock = Clock::start(&addresses);
+    let end = Instant::now() + Duration::from_secs(seconds());
+    while Instant::now() < end {
+        load.wait_for_more(10);
+        dice.pause(500);
+        // The others' copies must be whole before one more is damaged.
+        group[0].kill();
+        let segments = group[0].segments();
+        let segment = &segments[dice.below(segments.len())];
+        let length = std::fs::metadata(segment).expect("it is there").len();
+        for _ in 0..=dice.below(3) {
+            flip(segment, dice.below(length as usize) as u64);
+        }
+        group[0].start();
+        dice.pause(300);
+        let other = dice.below(3);
+        group[other].kill();
+        dice.pause(300);
+        group[other].start();
+        wait_for("the damaged server takes part again", || {
+            let answer = group[0]
+                .http()
+                .get("/v1/kv/clock?stale")
+                .map_err(|why| format!("{why:?}"))?;
+            check(answer.status == 200, || answer.text())
+        });
+    }
+    load.wait_for_more(20);
+    clock.finish();
+    let history = load.finish();
+    history.check(&group.wait_for_equal_rows(&history.prefixes()));
+    let found = group[0].log_text().matches("corrupt record").count();
+    eprintln!("{found} damaged places were found");
+}
+
+fn flip(file: &std::path::Path, offset: u64) {
+    use std::os::unix::fs::FileExt;
+    let open = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(file)
+        .expect("it is there");
+    let mut byte = [0];
+    open.read_exact_at(&mut byte, offset)
+        .expect("within the file");
+    open.write_all_at(&[byte[0] ^ 0x40], offset)
+        .expect("within the file");
 }

@@ -18,6 +18,10 @@ use wire::{Frame, FrameDecoder, FrameKind, Hello, RequestId, ShardId, WireError}
 /// How long connecting and the first exchange may take.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long sent bytes may go unacknowledged. TCP alone tries ever more rarely, up to two minutes
+/// apart, and a link would be of no use for as long again as the network was away.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
 /// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -49,6 +53,7 @@ pub async fn dial(
         Some(Protocol::TCP),
     )?;
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(SILENCE_MAX))?;
     if let Some(bind) =
         bind.filter(|bind| !bind.is_unspecified() && bind.is_ipv4() == address.is_ipv4())
     {

@@ -16,6 +16,7 @@ pub mod group;
 pub mod http;
 pub mod load;
 pub mod mounts;
+pub mod network;
 pub mod server;
 
 use std::{
