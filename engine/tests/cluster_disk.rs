@@ -61,6 +61,8 @@ fn write_until_full(server: &Server, prefix: &str) -> Vec<String> {
                 assert!(answer.text().contains("space"), "{}", answer.text());
                 return acknowledged;
             }
+            // On a host this busy a leader may lose its place; what became of the write is not known.
+            500 if answer.text().contains("leadership lost") => {}
             status => panic!("{status}: {}", answer.text()),
         }
     }
