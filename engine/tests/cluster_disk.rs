@@ -394,6 +394,28 @@ fn a_damaged_tail_is_asked_for_and_not_cut() {
     assert!(reported > 0, "no damage was seen: the test proves nothing");
 }
 
+/// What the damaged record held may be gone from the peers' logs as well, into their images.
+#[test]
+fn a_damaged_log_that_the_peers_have_compacted_is_replaced_by_an_image() {
+    let mut group = Group::formed(
+        3,
+        &[
+            "-set=raft_snapshot_threshold=50",
+            "-set=raft_snapshot_interval=50ms",
+            "-set=raft_trailing_logs=0",
+        ],
+    );
+    let damaged = group.followers()[0];
+    fill(&group[damaged], 30, 20_000);
+    group.wait_for_equal_states();
+    group[damaged].kill();
+    flip(&group[damaged].segments()[0].clone(), 300_000);
+    fill(&group[(damaged + 1) % 3], 200, 20_000);
+    group[damaged].start();
+    group[damaged].wait_for_log("corrupt record: ");
+    assert_eq!(group.wait_for_equal_states().len(), 200);
+}
+
 /// Where a stopped server's log ends: behind the last block that differs from a segment that was
 /// prepared and never written.
 fn end_of_log(server: &Server) -> (PathBuf, u64) {

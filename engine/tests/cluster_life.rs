@@ -413,6 +413,38 @@ fn a_second_process_on_the_same_directory_or_port_is_refused_by_name() {
     first_write(&group[0]);
 }
 
+/// A server that was started with the data of another voted and acknowledged in its name.
+#[test]
+fn the_directory_of_another_server_is_refused_by_name() {
+    let mut group = Group::formed(3, &[]);
+    first_write(&group[0]);
+    group[0].kill();
+    let data = format!("-data-dir={}", group[0].data.display());
+    let (name, address) = (group[0].name.clone(), group[0].server_address().to_string());
+    let stranger = group.add_plain(&[data]);
+    let (status, said) = stranger.run_to_its_end();
+    assert!(
+        !status.success() && said.contains(&name),
+        "{status}: {said}"
+    );
+    assert!(said.contains(&address) && said.contains("-bind"), "{said}");
+    group[0].start();
+    group.wait_for_leader();
+    group.wait_for_equal_states();
+}
+
+#[test]
+fn a_server_that_waits_for_others_stops_when_told() {
+    let mut group = Group::new(3, &[]);
+    group[0].start();
+    group[0].wait_for_log("no cluster yet");
+    group[0].stop();
+    let mut group = Group::formed(3, &[]);
+    group.add(3, &[]).start();
+    group[3].wait_for_log("not in the peer set");
+    group[3].stop();
+}
+
 #[test]
 fn a_directory_of_another_datacenter_or_a_newer_format_is_refused_and_left_alone() {
     let mut group = Group::empty();

@@ -105,7 +105,7 @@ fn tormented(size: usize, flags: &[&str]) -> (History, Vec<Row>) {
                 victims.iter().for_each(|at| group[*at].resume());
             }
             1 => {
-                victims.iter().for_each(|at| group[*at].stop());
+                victims.iter().for_each(|at| group[*at].stop_at_any_time());
                 dice.pause(1000);
                 victims.iter().for_each(|at| group[*at].start());
             }

@@ -23,7 +23,10 @@ use super::{
     http::bind_after_predecessor,
     lanes::{Ends, mesh},
 };
-use crate::cluster::identity::{DataDir, random_u64};
+use crate::{
+    cluster::identity::{DataDir, Identity, random_u64},
+    consensus::Configuration,
+};
 
 /// Memory each executor registers with glommio's rings, bytes: its smallest. Our files do not use it.
 const GLOMMIO_IO_MEMORY: usize = 64 << 10;
@@ -48,6 +51,8 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
     let wanted_logs = config.shards.unwrap_or(1).min(config.executors);
     let data = DataDir::open(&path, config.node_id, &config.datacenter, wanted_logs)
         .map_err(|error| format!("-data-dir: {error}"))?;
+    refuse_data_of_another(data.identity(), &config)
+        .map_err(|why| format!("-data-dir: {}: {why}", path.display()))?;
     let logs = data.identity().logs.len();
     if logs > usize::from(config.executors) {
         return Err(format!(
@@ -87,6 +92,28 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
     }
     drop(temporary);
     result
+}
+
+/// The others know a server by the address that it formed the cluster with. Started elsewhere with
+/// its data, a server would vote and acknowledge in the name of one that others look for in vain.
+fn refuse_data_of_another(identity: &Identity, config: &AgentConfig) -> Result<(), String> {
+    let Some(bytes) = identity.bootstrap() else {
+        return Ok(());
+    };
+    let formed = Configuration::decode(&bytes).map_err(|error| error.to_string())?;
+    let Some(member) = formed.member(identity.server_id()) else {
+        return Err("its cluster does not list the server that it belongs to".to_owned());
+    };
+    let own = config.server_advertise.to_string();
+    // A sole server is looked for by nobody: it may move.
+    if member.address == own || formed.members.len() == 1 {
+        return Ok(());
+    }
+    Err(format!(
+        "it belongs to server {} at {}, and this one is {} at {own}; start it at that address \
+         (-bind, -advertise, -server-port), or choose another -data-dir",
+        member.name, member.address, config.node_name
+    ))
 }
 
 type Worker = glommio::ExecutorJoinHandle<()>;

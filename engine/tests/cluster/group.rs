@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{check, http::Row, server::Server, wait_for};
 
 /// Addresses of one test.
-const ADDRESSES_PER_TEST: u8 = 16;
+const ADDRESSES_PER_TEST: u8 = 8;
 
 /// Servers of one test, on addresses that no other test uses.
 pub struct Group {

@@ -145,6 +145,18 @@ impl Server {
         );
     }
 
+    /// The same for a server that may just have been started: the signal may come before it is
+    /// awaited, and ends the process then and there.
+    pub fn stop_at_any_time(&mut self) {
+        self.signal(libc::SIGTERM);
+        let status = self.wait_for_exit();
+        assert!(
+            status.success() || status.signal() == Some(libc::SIGTERM),
+            "{} did not stop cleanly: {status}",
+            self.name
+        );
+    }
+
     /// Stops the process from running, and knows that it has.
     pub fn pause(&mut self) {
         self.signal(libc::SIGSTOP);
