@@ -220,7 +220,9 @@ impl Replica {
     /// `disk_stalled` says that the oldest write is older than an election
     /// timeout: such a leader must not hold the cluster, such a follower must not campaign.
     pub fn tick(&mut self, disk_stalled: bool) {
-        if disk_stalled {
+        // A sole voter has nobody to hand over to: its clients wait for its disk either way.
+        let alone = self.voters == [self.config.id.0];
+        if disk_stalled && !alone {
             if self.is_leader() {
                 let term = self.node.raft.term;
                 self.node.raft.become_follower(term, raft::INVALID_ID);
