@@ -263,3 +263,52 @@ fn dropping_the_ring_waits_for_its_writes() {
     let bytes = std::fs::read(place.path().join(SegmentNo(1).file_name())).unwrap();
     assert!(bytes[..4 * 131072].iter().all(|byte| *byte == 9));
 }
+
+#[test]
+fn no_completion_is_left_behind() {
+    // A server on tmpfs stood still: a write had completed, the event had been taken, and the
+    // completion was still waiting for the kernel's deferred work to be run.
+    let places = [
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir_in("/dev/shm").unwrap(),
+    ];
+    let threads = places.map(|place| {
+        std::thread::spawn(move || {
+            prepare(place.path(), 1, None);
+            let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+            let event = ring.event.share().unwrap();
+            let mut bufs: Vec<_> = (0..2).map(|_| AlignedBuf::new(4096)).collect();
+            let rounds: u64 = std::env::var("RING_ROUNDS").map_or(3000, |n| n.parse().unwrap());
+            for token in 0..rounds {
+                // One in flight, or two, as the log does.
+                for _ in 0..=token % 2 {
+                    let Some(buf) = bufs.pop() else { continue };
+                    ring.submit(write(1, token % 200 * 4096, buf, token));
+                    ring.flush();
+                }
+                let mut done = Vec::new();
+                while done.is_empty() {
+                    let mut poll = libc::pollfd {
+                        fd: event.as_raw_fd(),
+                        events: libc::POLLIN,
+                        revents: 0,
+                    };
+                    // SAFETY: one pollfd, alive across the call.
+                    let ready = unsafe { libc::poll(&mut poll, 1, 5000) };
+                    assert_eq!(
+                        ready,
+                        1,
+                        "round {token}: {} in flight and no event",
+                        ring.in_flight()
+                    );
+                    event.wait();
+                    ring.reap(&mut done);
+                }
+                bufs.extend(done.into_iter().map(|done| done.buf.unwrap()));
+            }
+        })
+    });
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}

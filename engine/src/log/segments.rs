@@ -290,9 +290,14 @@ impl Segments {
         let active = self.active();
         let left = active.bytes.saturating_sub(used);
         let short = !active.exists || left < config.reserve_bytes();
-        match &self.blocked {
-            Some((why, _)) if self.prepared.is_empty() && short => Space::Full { why: why.clone() },
-            _ => Space::Ok,
+        if !short || !self.prepared.is_empty() {
+            return Space::Ok;
         }
+        // Also before the preparation has failed: what is accepted now might wait for it for ever.
+        let why = match &self.blocked {
+            Some((why, _)) => why.clone(),
+            None => "the next log segment is still being prepared".to_owned(),
+        };
+        Space::Full { why }
     }
 }

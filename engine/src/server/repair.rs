@@ -83,10 +83,10 @@ pub async fn repair(
             .map(|m| m.raft_id)
             .filter(|id| *id != own)
             .collect();
-        let commit = recovered.shards[&shard].checkpoint.hard_state.commit;
-        let first = recovered.shards[&shard]
-            .first_index
-            .max(Index(commit.0 + 1));
+        let found = &recovered.shards[&shard];
+        // The commit index may be newer than the entries that are left: a mark carries it.
+        let agreed = found.checkpoint.hard_state.commit.min(found.last_index);
+        let first = found.first_index.max(Index(agreed.0 + 1));
         let mut patient = Patient::new(shard, first, &others);
         let mut rounds = 0;
         while !patient.is_whole(log) {

@@ -283,3 +283,33 @@ fn a_failed_write_is_final_and_names_its_place() {
         (None, Lsn(1))
     );
 }
+
+#[test]
+fn entries_are_refused_before_the_preparation_that_they_would_wait_for_has_failed() {
+    // A slow disk was full: a segment was still being formatted when the active one ran out. The
+    // entries accepted meanwhile waited for it, it failed, and their clients were never answered.
+    let mut rig = Rig::new(small());
+    let mut preparation = None;
+    let mut index = 0;
+    while rig.log.space() == Space::Ok {
+        index += 1;
+        assert!(index < 1000);
+        rig.append(S0, index, 1, &data(index, 1, 1000));
+        for op in rig.ops() {
+            if matches!(op, LogOp::Prepare { .. }) {
+                preparation = Some(op);
+            } else {
+                let done = rig.disk.execute(op);
+                rig.log.done(0, done).unwrap();
+            }
+        }
+    }
+    assert_eq!(rig.log.durable_lsn(), rig.log.open_lsn(), "nothing waits");
+    let Space::Full { why } = rig.log.space() else {
+        panic!()
+    };
+    assert!(why.contains("still being prepared"), "{why}");
+    let done = rig.disk.execute(preparation.unwrap());
+    rig.log.done(0, done).unwrap();
+    assert_eq!(rig.log.space(), Space::Ok);
+}

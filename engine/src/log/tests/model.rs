@@ -221,13 +221,18 @@ impl Life {
         self.acknowledged = self.rig.log.durable_lsn().0;
     }
 
-    /// Power fails, possibly while recovering, and in the end the log opens.
+    /// Power fails or the process is killed, possibly while recovering; in the end the log opens.
     fn crash(mut self) -> Self {
         let opened = self.rig.log.open_lsn().0;
         self.begun.clear();
         let disk = self.rig.disk;
+        // Only the process dies: then everything that was begun reads back, and from then on it
+        // must stay, although nobody had flushed it.
+        let killed = self.rng.below(3) == 0;
         let rng = &mut self.rng;
-        disk.crash(&mut || rng.next());
+        if !killed {
+            disk.crash(&mut || rng.next());
+        }
         while self.rng.below(4) == 0 {
             disk.fail_at(1 + self.rng.below(40), Fault::Errno(libc::EIO));
             let _ = Log::recover(&disk, self.config.clone(), IDENTITY, false);
