@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_lite::{AsyncReadExt, FutureExt};
-use glommio::{net::TcpStream, timer::sleep};
+use glommio::timer::sleep;
 use socket2::Socket;
 use wire::{
     Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD, FailureKind,
@@ -27,6 +27,7 @@ use super::{
     pipe::Outbox,
     router::Router,
     shell::{Asker, Shell},
+    stream::Stream,
 };
 use crate::shard::{Event, Request, failure};
 
@@ -131,7 +132,7 @@ impl Port {
     async fn converse(&self, socket: Socket) -> Result<(), End> {
         socket.set_tcp_nodelay(true)?;
         let outbox = Outbox::new(&socket, CLIENT_OUTBOX_BYTES_MAX)?;
-        let mut stream = super::pipe::stream(socket);
+        let mut stream = Stream::new(socket)?;
         // A client may not send more than a client; a peer's link is told apart by its Hello.
         let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
         let first = async { next(&mut stream, &mut decoder).await };
@@ -175,7 +176,7 @@ impl Port {
     async fn probe(
         &self,
         hello: &Hello,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
     ) -> Result<(), End> {
@@ -195,7 +196,7 @@ impl Port {
     /// Answers proposals until the connection ends. What is left in `promised` was not decided.
     async fn judge_proposals(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
         promised: &mut Option<(Rc<dyn FormingDesk>, Bootstrap)>,
@@ -249,7 +250,7 @@ impl Port {
         &self,
         hello: &Hello,
         own: &Hello,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
     ) -> Result<(), End> {
@@ -287,7 +288,7 @@ impl Port {
 
     async fn client(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
     ) -> Result<(), End> {
@@ -478,7 +479,7 @@ fn unexpected(kind: FrameKind, role: &str) -> End {
     End::Refused(format!("a {role} does not send {kind:?} frames"))
 }
 
-async fn next(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Result<Option<Frame>, End> {
+async fn next(stream: &mut Stream, decoder: &mut FrameDecoder) -> Result<Option<Frame>, End> {
     loop {
         if let Some(frame) = decoder.next_frame()? {
             return Ok(Some(frame));
@@ -492,7 +493,7 @@ async fn next(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Result<Opti
 }
 
 async fn next_limited(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     decoder: &mut FrameDecoder,
 ) -> Result<Option<Frame>, End> {
     match next(stream, decoder).await? {

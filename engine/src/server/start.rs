@@ -69,7 +69,9 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let board = Board::default();
-    let mut ends = mesh(config.executors).into_iter();
+    let mut ends = mesh(config.executors)
+        .map_err(|error| format!("cannot make an eventfd: {error}"))?
+        .into_iter();
     let first = ends.next().ok_or("-executors=0: at least one is needed")?;
     let place = Place {
         path: data.path().to_owned(),
@@ -81,7 +83,7 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
     let executor = builder(&config, 0).make().map_err(executor_error)?;
     let main_config = config.clone();
     let result = executor.run(async move {
-        let (executor, inbound) = Executor::new(main_config, place, &board, first).await;
+        let (executor, inbound) = Executor::new(main_config, place, &board, first).await?;
         executor.run_first(inbound, data, server, http, stop).await
     });
     if result.is_ok() {
@@ -128,8 +130,14 @@ fn start_worker(
     let board = board.for_executor(ends.index());
     builder(config, usize::from(ends.index()))
         .spawn(move || async move {
-            let (executor, inbound) = Executor::new(worker_config, place, &board, ends).await;
-            executor.run_worker(inbound).await;
+            match Executor::new(worker_config, place, &board, ends).await {
+                Ok((executor, inbound)) => executor.run_worker(inbound).await,
+                Err(why) => {
+                    // The first executor waits for this one, and nothing has begun yet.
+                    log::error!(target: "agent", "{why}");
+                    std::process::exit(1);
+                }
+            }
         })
         .map_err(executor_error)
 }
