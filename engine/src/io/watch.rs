@@ -176,3 +176,7 @@ impl Drop for Readiness {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -244,3 +244,164 @@ async fn hear(ring: Rc<Ring>, bell: Arc<Bell>) {
         bell.event.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, os::unix::net::UnixStream};
+
+    use futures_lite::{AsyncReadExt, AsyncWriteExt};
+    use glommio::{LocalExecutorBuilder, Placement};
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::server::{
+        lanes::{Lanes, Parcel, mesh},
+        stream::Stream,
+    };
+
+    fn on_executor<T: Send + 'static, F: Future<Output = T> + 'static>(
+        run: impl FnOnce() -> F + Send + 'static,
+    ) -> T {
+        LocalExecutorBuilder::new(Placement::Unbound)
+            .spawn(run)
+            .unwrap()
+            .join()
+            .unwrap()
+    }
+
+    fn streams() -> (Stream, Stream) {
+        let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+        (Stream::new(near).unwrap(), Stream::new(far).unwrap())
+    }
+
+    async fn echo(mut stream: Stream) {
+        let mut buf = [0; 64];
+        while let Ok(read) = stream.read(&mut buf).await {
+            if read == 0 || stream.write_all(&buf[..read]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn tasks_talk_through_streams_until_one_ends() {
+        on_executor(|| async {
+            let (mut near, far) = streams();
+            let echo = glommio::spawn_local(echo(far));
+            for round in 0..1000u32 {
+                near.write_all(&round.to_ne_bytes()).await.unwrap();
+                let mut back = [0; 4];
+                near.read_exact(&mut back).await.unwrap();
+                assert_eq!(back, round.to_ne_bytes());
+            }
+            drop(near);
+            echo.await;
+        });
+    }
+
+    /// More than a socket's buffer holds: the writer waits for the reader.
+    #[test]
+    fn a_writer_waits_for_room() {
+        on_executor(|| async {
+            let (mut near, mut far) = streams();
+            let bytes: Vec<u8> = (0..8u32 << 20).map(|at| (at % 251) as u8).collect();
+            let sent = bytes.clone();
+            let writer = glommio::spawn_local(async move { near.write_all(&sent).await.unwrap() });
+            let mut received = Vec::new();
+            far.read_to_end(&mut received).await.unwrap();
+            writer.await;
+            assert!(received == bytes);
+        });
+    }
+
+    /// The sleep in the ring must not keep glommio from its timers, however busy the sockets are.
+    #[test]
+    fn timers_fire_while_sockets_are_busy() {
+        on_executor(|| async {
+            let (mut near, far) = streams();
+            glommio::spawn_local(echo(far)).detach();
+            let over = Rc::new(Cell::new(false));
+            let timer = Rc::clone(&over);
+            glommio::spawn_local(async move {
+                for _ in 0..5 {
+                    sleep(Duration::from_millis(2)).await;
+                }
+                timer.set(true);
+            })
+            .detach();
+            // Ends only by the timer.
+            while !over.get() {
+                near.write_all(b"x").await.unwrap();
+                near.read_exact(&mut [0]).await.unwrap();
+            }
+        });
+    }
+
+    /// An executor that rests is woken by its sockets through the ring's event.
+    #[test]
+    fn a_resting_executor_hears_its_sockets() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let echoing = LocalExecutorBuilder::new(Placement::Unbound)
+            .spawn(move || async move { echo(Stream::new(far.into()).unwrap()).await })
+            .unwrap();
+        let mut near = near;
+        near.set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        for round in 0..20u8 {
+            // Longer than it lingers.
+            std::thread::sleep(LINGER * 3);
+            std::io::Write::write_all(&mut near, &[round]).unwrap();
+            let mut back = [0];
+            std::io::Read::read_exact(&mut near, &mut back).unwrap();
+            assert_eq!(back, [round]);
+        }
+        drop(near);
+        echoing.join().unwrap();
+    }
+
+    #[test]
+    fn a_bell_is_heard_once_and_ends_a_sleep() {
+        let bell = Bell::new().unwrap();
+        let mut seen = 0;
+        assert!(!bell.heard(&mut seen));
+        bell.ring();
+        bell.ring();
+        assert!(bell.heard(&mut seen) && !bell.heard(&mut seen));
+        bell.asleep.store(true, Ordering::SeqCst);
+        bell.ring();
+        // Would block if it had not been rung; the two before found nobody asleep.
+        bell.event.wait();
+        assert!(bell.heard(&mut seen));
+    }
+
+    /// Messages between executors arrive although glommio does not know where they sleep.
+    #[test]
+    fn executors_answer_each_other_while_busy_and_at_rest() {
+        let mut ends = mesh(2).unwrap();
+        let (second, first) = (ends.pop().unwrap(), ends.pop().unwrap());
+        let side = |ends: crate::server::lanes::Ends, begins: bool| {
+            LocalExecutorBuilder::new(Placement::Unbound)
+                .spawn(move || async move {
+                    start(ends.bell()).unwrap();
+                    let (lanes, inbound) = Lanes::connect(ends).await;
+                    let to = 1 - lanes.index();
+                    for round in 0..500 {
+                        if begins {
+                            if round % 100 == 0 {
+                                sleep(LINGER * 3).await;
+                            }
+                            assert!(lanes.send(to, Parcel::Refuse(None)).await);
+                        }
+                        inbound[0].recv().await.unwrap();
+                        if !begins {
+                            assert!(lanes.send(to, Parcel::Refuse(None)).await);
+                        }
+                    }
+                })
+                .unwrap()
+        };
+        let (first, second) = (side(first, true), side(second, false));
+        first.join().unwrap();
+        second.join().unwrap();
+    }
+}
