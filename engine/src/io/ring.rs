@@ -15,6 +15,7 @@ use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
     rc::Rc,
+    sync::atomic::{Ordering, fence},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -133,6 +134,9 @@ impl Ring {
         } else {
             completions.enable_eventfd();
         }
+        // The kernel says first that there is work and then looks whether it may ring; we allow it
+        // to ring and then look for work. One of the two must see the other.
+        fence(Ordering::SeqCst);
     }
 
     /// Runs registrations of files and buffers.
