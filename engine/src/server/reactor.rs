@@ -47,6 +47,10 @@ const LINGER: Duration = Duration::from_millis(1);
 /// tasks that touch nothing themselves.
 const QUIET_ROUNDS: u32 = 2;
 
+/// Rounds after which what is queued is handed over although tasks still run. An event usually
+/// takes three (a reader, a turn, what it answers), and then goes along with the sleep.
+const ROUNDS_UNSENT: u32 = 3;
+
 /// A timer's shortest time: it fires when glommio looks at its timers next.
 const INSTANT: Duration = Duration::from_micros(1);
 
@@ -151,8 +155,12 @@ async fn drive(ring: Rc<Ring>, bell: Arc<Bell>) {
 
 /// Lets tasks run until none has anything to do.
 async fn settle(ring: &Ring, bell: &Bell, heard: &mut u64) {
-    let mut quiet = 0;
+    let (mut quiet, mut rounds) = (0, 0);
     while quiet < QUIET_ROUNDS {
+        rounds += 1;
+        if rounds > ROUNDS_UNSENT {
+            ring.submit();
+        }
         if bell.heard(heard) {
             glommio_round().await;
             ring.stir();
