@@ -105,6 +105,9 @@ fn bears_its_tolerance_and_no_more(size: usize) {
         put(&group, "within");
     }
     put(&group, "before");
+    // What is acknowledged is on a quorum; that it is committed reaches the followers a moment
+    // later, and without a leader they could not know.
+    group.wait_for_equal_states();
     let leader = group.wait_for_leader();
     group[leader].kill();
     acknowledges_nothing_and_says_so(&group);

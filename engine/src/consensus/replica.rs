@@ -118,6 +118,8 @@ pub struct Replica {
     campaigns: u64,
     elections: u64,
     was_leader: bool,
+    /// The commit index that the followers were told last.
+    told: Index,
     seen_term: u64,
     last_contact_ns: u64,
 }
@@ -141,6 +143,10 @@ impl Replica {
             check_quorum: true,
             pre_vote: true,
             batch_append: true,
+            // Followers learn what is committed with the next append, or once the leader rests
+            // ([`Self::tell_commit`]): a message of its own for each commit would cost each
+            // follower a wake-up, and the leader another for the answer.
+            skip_bcast_commit: true,
             max_uncommitted_size: config.uncommitted_bytes_max,
             max_committed_size_per_ready: limits::APPLY_BYTES_MAX as u64,
             ..Config::default()
@@ -183,6 +189,7 @@ impl Replica {
             campaigns: 0,
             elections: 0,
             was_leader: false,
+            told: Index(0),
             seen_term: 0,
             last_contact_ns: 0,
         };
@@ -220,6 +227,7 @@ impl Replica {
     /// `disk_stalled` says that the oldest write is older than an election
     /// timeout: such a leader must not hold the cluster, such a follower must not campaign.
     pub fn tick(&mut self, disk_stalled: bool) {
+        self.tell_commit();
         // A sole voter has nobody to hand over to: its clients wait for its disk either way.
         let alone = self.voters == [self.config.id.0];
         if disk_stalled && !alone {
@@ -237,6 +245,21 @@ impl Replica {
             }
         }
         self.after_input(0);
+    }
+
+    /// Whether followers may not know yet what is committed here.
+    pub fn has_commit_to_tell(&self) -> bool {
+        self.is_leader() && self.commit() > self.told
+    }
+
+    /// Tells the followers what is committed, if this leader has not done so since. To be called
+    /// when nothing else goes out (Consul's `CommitTimeout`), and at each tick.
+    pub fn tell_commit(&mut self) {
+        if self.has_commit_to_tell() {
+            self.told = self.commit();
+            self.node.raft.bcast_append();
+            self.after_input(0);
+        }
     }
 
     /// Takes a message from a peer. Messages that no correct peer of this group sends are dropped

@@ -190,3 +190,29 @@ fn what_raft_rs_would_abort_on_or_believe_is_left_out() {
     follower.drain();
     assert_eq!(follower.replica.commit(), Index(1));
 }
+
+/// A message of its own for every commit cost each follower a wake-up and the leader another for
+/// the answer; without any, a follower would apply the last write only with the next heartbeat.
+#[test]
+fn followers_are_told_what_is_committed_once_and_when_the_leader_rests() {
+    let mut rig = Rig::new(2);
+    rig.lead();
+    rig.replica.tell_commit();
+    rig.drain();
+    rig.replica
+        .propose(&mut vec![Bytes::from_static(b"command")])
+        .unwrap();
+    rig.drain();
+    assert!(!rig.replica.has_commit_to_tell());
+    let last = rig.replica.last_index();
+    rig.hear(MessageType::MsgAppendResponse, 2, last.0);
+    assert!(rig.drain().send.is_empty(), "nothing for the commit itself");
+    assert!(rig.replica.has_commit_to_tell());
+    for messages in [1, 0] {
+        rig.replica.tell_commit();
+        let sent = rig.drain().send;
+        assert_eq!(sent.len(), messages);
+        assert!(sent.iter().all(|out| out.envelope.message.commit == last.0));
+        assert!(!rig.replica.has_commit_to_tell());
+    }
+}

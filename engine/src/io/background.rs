@@ -9,7 +9,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::{fd::OwnedFd, unix::fs::FileExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread::{self, JoinHandle},
@@ -91,9 +91,12 @@ impl BackgroundLane {
             .expect("the thread lives as long as the lane");
     }
 
-    /// A descriptor that becomes readable (8 bytes) when there are answers.
-    pub fn eventfd(&self) -> io::Result<OwnedFd> {
-        Ok(self.event.share()?.into_fd())
+    /// An event that rings when there are answers.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn signal(&self) -> io::Result<Event> {
+        self.event.share()
     }
 
     /// Takes the answers so far.

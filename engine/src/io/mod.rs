@@ -10,18 +10,22 @@ mod aligned;
 mod background;
 mod dir;
 pub mod event;
+mod log_ring;
 pub mod mem;
 mod perform;
 mod probe;
 mod ring;
 pub mod sector;
+mod watch;
 
 pub use aligned::AlignedBuf;
 pub use background::{BackgroundDone, BackgroundLane, LANE_OPS_MAX};
 pub use dir::Dir;
+pub use log_ring::{Fallbacks, LogRing, RingError, RingOptions};
 pub use perform::perform;
-pub use ring::{Fallbacks, LogRing, RingError, RingOptions};
+pub use ring::Ring;
 pub use sector::SectorKey;
+pub use watch::{Interest, Readiness};
 
 /// Direct I/O unit in bytes: offsets, lengths and addresses of log writes are multiples of it.
 pub const BLOCK_BYTES: usize = 4096;

@@ -1,202 +1,123 @@
-//! How do a log's writes reach the device?
+//! What does an executor's thread sleep in while it is busy?
 //!
-//! Through a ring of their own (`IORING_SETUP_SINGLE_ISSUER | DEFER_TASKRUN`), made and used on
-//! the executor's thread: one submission and one completion per batch, a direct write with
-//! `RWF_DSYNC` from a registered buffer into a registered file. An [`Event`] rings when something
-//! has completed; [`reap`](LogRing::reap) then runs the kernel's deferred work and collects it.
+//! One io_uring per executor, made and used on its thread (`IORING_SETUP_SINGLE_ISSUER |
+//! DEFER_TASKRUN`): the log's writes complete in it, and the sockets of frames and of HTTP are
+//! watched by it. One `io_uring_enter` submits all that has gathered and sleeps until something
+//! happens; glommio's own reactor needs about ten for the same, which on a replicated commit costs
+//! more than the disk does. Whoever drives the ring (`server::reactor`) sleeps in glommio only once
+//! nothing has happened for a while; an [`Event`] rings then.
 //!
-//! What the machine lacks is done without: each with one warning and a flag for the metrics
-//! ([`Fallbacks`]); `require_direct` refuses instead.
-//!
-//! Invariants: a buffer stays in the ring's hands from submission to completion, whatever
-//! happens, also when the ring is dropped; a failed write is answered as failed and never tried
-//! again here.
+//! Invariants: a completion reaches whoever submitted it, told apart by the upper bits of its user
+//! data; nothing is ever awaited here without the queued submissions having been handed over.
 
 use std::{
-    collections::VecDeque,
-    fs::{File, OpenOptions},
+    cell::{Cell, RefCell},
     io,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
-    },
-    path::{Path, PathBuf},
+    os::fd::{AsRawFd, OwnedFd},
+    rc::Rc,
+    sync::atomic::{Ordering, fence},
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{IoUring, Submitter, squeue, types};
 
-use super::{
-    AlignedBuf, LogDone, LogOp, SegmentNo,
-    event::Event,
-    probe::{WritePath, probe},
-};
+use super::{event::Event, watch::Watches};
 
-/// Submission slots; the log has a few writes and a few reads under way.
-const RING_ENTRIES: u32 = 64;
-/// Segment files that are open at the same time.
-const OPEN_SEGMENTS_MAX: usize = 8;
+/// Submissions gathered between two calls; more cause a call of their own.
+pub(super) const SUBMISSIONS: u32 = 256;
+/// Completions that wait to be looked at; the kernel keeps what does not fit.
+const COMPLETIONS: u32 = 2048;
 
-/// Buffers registered with the kernel, and their length in bytes: what most batches need. Few,
-/// since all servers of one user share its `memlock` limit.
-const REGISTERED_BUFFERS: u16 = 3;
-const REGISTERED_BUFFER_BYTES: usize = 128 * 1024;
+/// Whose completion it is: the upper two bits of its user data.
+const OWNER_SHIFT: u32 = 62;
 
-/// How the ring is opened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RingOptions {
-    /// Refuse anything but direct writes with `RWF_DSYNC` (`log.require_direct`).
-    pub require_direct: bool,
-}
-
-/// What is done another way than the fastest; for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fallbacks {
-    /// The filesystem has no `O_DIRECT`: writes are buffered.
-    pub buffered: bool,
-    /// It has no `RWF_DSYNC`: each write is followed by a flush.
-    pub separate_flush: bool,
-    /// Buffers could not be registered (`memlock`): the kernel pins them per write.
-    pub unregistered_buffers: bool,
-    /// Files could not be registered.
-    pub unregistered_files: bool,
-    /// The kernel has no single-issuer rings with deferred work (before 6.1).
-    pub plain_ring: bool,
-}
-
-/// Why the ring was not opened.
-#[derive(Debug, thiserror::Error)]
-pub enum RingError {
-    /// The ring itself could not be made.
-    #[error(
-        "log: cannot set up io_uring: {0} (is it forbidden by kernel.io_uring_disabled or a seccomp filter?)"
-    )]
-    Setup(#[source] io::Error),
-    /// The directory cannot be written.
-    #[error("log: cannot write in {dir}: {source}")]
-    Directory {
-        /// The log directory.
-        dir: PathBuf,
-        /// What the filesystem reports.
-        source: io::Error,
-    },
-    /// `require_direct`, and the filesystem cannot.
-    #[error(
-        "log: the filesystem of {dir} does not support {missing}, and log.require_direct is set; use ext4 or xfs, or unset it"
-    )]
-    NotDirect {
-        /// The log directory.
-        dir: PathBuf,
-        /// What it lacks.
-        missing: &'static str,
-    },
-}
-
-/// An op that the kernel has.
-#[derive(Debug)]
-struct Flight {
-    segment: SegmentNo,
-    token: u64,
-    buf: AlignedBuf,
-    length: usize,
-    kind: Kind,
-}
-
+/// Who submits to the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Read,
-    Write,
-    /// The flush after a write, where the write cannot be durable by itself.
-    Flush,
+pub(super) enum Owner {
+    /// The log's reads and writes.
+    Log = 0,
+    /// A watched descriptor.
+    Watch = 1,
+    /// Nobody wants to know.
+    Nobody = 2,
 }
 
-/// A registered, open segment file.
-#[derive(Debug)]
-struct Segment {
-    no: SegmentNo,
-    file: File,
+impl Owner {
+    /// User data for an operation of this owner.
+    pub(super) fn tag(self, id: usize) -> u64 {
+        (self as u64) << OWNER_SHIFT | id as u64
+    }
+
+    fn of(user_data: u64) -> (Self, usize) {
+        let id = (user_data & ((1 << OWNER_SHIFT) - 1)) as usize;
+        match user_data >> OWNER_SHIFT {
+            0 => (Self::Log, id),
+            1 => (Self::Watch, id),
+            _ => (Self::Nobody, id),
+        }
+    }
 }
 
-/// The log's ring. Used on the thread that made it, and dropped there.
-pub struct LogRing {
-    ring: IoUring,
-    dir: PathBuf,
-    path: WritePath,
-    fallbacks: Fallbacks,
-    warnings: Vec<String>,
+/// An executor's ring. Used on the thread that made it, and dropped there.
+pub struct Ring {
+    uring: RefCell<IoUring>,
     event: Event,
-    /// Open segments, by slot of the ring's file table.
-    segments: Vec<Option<Segment>>,
-    /// Slots in the order of their last use, the latest last.
-    used: VecDeque<usize>,
-    flights: Vec<Option<Flight>>,
-    in_flight: usize,
-    /// Ops that failed before they reached the kernel.
-    refused: Vec<LogDone>,
+    /// The kernel has no single-issuer rings with deferred work (before 6.1).
+    plain: bool,
+    pub(super) watches: RefCell<Watches>,
+    /// Completions of the log's operations, by id.
+    log_done: RefCell<Vec<(usize, i32)>>,
+    log_waker: RefCell<Option<Waker>>,
+    /// Whoever drives the ring and found nothing to do.
+    driver: RefCell<Option<Waker>>,
+    /// Whoever has something to do when nothing else is.
+    idler: RefCell<Option<Waker>>,
+    rests: Cell<u64>,
+    stirred: Cell<bool>,
 }
 
-impl LogRing {
-    /// A ring for the segments in `dir`, on this thread, and the buffers that it has registered,
-    /// to be given to the log.
+impl Ring {
+    /// A ring of this thread.
     ///
     /// # Errors
-    /// [`RingError`]; each says what to do.
-    pub fn open(dir: &Path, options: RingOptions) -> Result<(Self, Vec<AlignedBuf>), RingError> {
-        let path = probe(dir).map_err(|source| RingError::Directory {
-            dir: dir.to_owned(),
-            source,
-        })?;
-        Self::open_with(dir, path, options)
-    }
-
-    /// As [`open`](Self::open), with the write path chosen instead of probed.
-    fn open_with(
-        dir: &Path,
-        path: WritePath,
-        options: RingOptions,
-    ) -> Result<(Self, Vec<AlignedBuf>), RingError> {
-        let mut fallbacks = Fallbacks::default();
-        let mut warnings = Vec::new();
-        if let Some(missing) = path.missing() {
-            if options.require_direct {
-                let dir = dir.to_owned();
-                return Err(RingError::NotDirect { dir, missing });
+    /// When the kernel refuses: io_uring may be forbidden, or memory short.
+    pub fn open() -> io::Result<Rc<Self>> {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_cqsize(COMPLETIONS);
+        let (uring, plain) = match builder.build(SUBMISSIONS) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                (IoUring::new(SUBMISSIONS)?, true)
             }
-            warnings.push(format!(
-                "the filesystem lacks {missing}: log writes are safe but slower"
-            ));
-            fallbacks.buffered = !path.direct;
-            fallbacks.separate_flush = !path.dsync;
-        }
-        let ring = build(&mut fallbacks, &mut warnings).map_err(RingError::Setup)?;
-        let event = Event::new().map_err(RingError::Setup)?;
-        let submitter = ring.submitter();
-        submitter
-            .register_eventfd(event.as_raw_fd())
-            .map_err(RingError::Setup)?;
-        if let Err(error) = submitter.register_files_sparse(OPEN_SEGMENTS_MAX as u32) {
-            warnings.push(format!(
-                "segment files could not be registered ({error}): log writes are safe but slower"
-            ));
-            fallbacks.unregistered_files = true;
-        }
-        let buffers = register_buffers(&ring, &mut fallbacks, &mut warnings);
-        let ring = Self {
-            ring,
-            dir: dir.to_owned(),
-            path,
-            fallbacks,
-            warnings,
-            event,
-            segments: (0..OPEN_SEGMENTS_MAX).map(|_| None).collect(),
-            used: (0..OPEN_SEGMENTS_MAX).collect(),
-            flights: Vec::new(),
-            in_flight: 0,
-            refused: Vec::new(),
+            uring => (uring?, false),
         };
-        Ok((ring, buffers))
+        let event = Event::new()?;
+        uring.submitter().register_eventfd(event.as_raw_fd())?;
+        Ok(Rc::new(Self {
+            uring: RefCell::new(uring),
+            event,
+            plain,
+            watches: RefCell::default(),
+            log_done: RefCell::default(),
+            log_waker: RefCell::default(),
+            driver: RefCell::default(),
+            idler: RefCell::default(),
+            rests: Cell::new(0),
+            stirred: Cell::new(false),
+        }))
     }
 
-    /// A descriptor that becomes readable (8 bytes) when ops have completed.
+    /// Whether the kernel lacks single-issuer rings with deferred work (Linux 6.1).
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// A descriptor that becomes readable (8 bytes) when something has completed, unless
+    /// [quiet](Self::quieten).
     ///
     /// # Errors
     /// When the process has no descriptor left.
@@ -204,390 +125,186 @@ impl LogRing {
         Ok(self.event.share()?.into_fd())
     }
 
-    /// What is not done the fastest way, one sentence each.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// What is not done the fastest way.
-    pub fn fallbacks(&self) -> Fallbacks {
-        self.fallbacks
-    }
-
-    /// Ops not yet answered: while there are any, polling makes sense.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight + self.refused.len()
-    }
-
-    /// Puts a write or a read into the submission queue; [`flush`](Self::flush) hands it over.
-    ///
-    /// # Panics
-    /// For other ops, which are the background lane's.
-    pub fn submit(&mut self, op: LogOp) {
-        let (segment, offset, buf, length, token, kind) = match op {
-            LogOp::Write {
-                segment,
-                offset,
-                buf,
-                length,
-                token,
-            } => (segment, offset, buf, length, token, Kind::Write),
-            LogOp::Read {
-                segment,
-                offset,
-                buf,
-                length,
-                token,
-            } => (segment, offset, buf, length, token, Kind::Read),
-            LogOp::Prepare { .. } | LogOp::Remove { .. } => {
-                panic!("the background lane does this: {op:?}")
-            }
-        };
-        let slot = match self.slot(segment) {
-            Ok(slot) => slot,
-            Err(error) => return self.refuse(token, buf, error),
-        };
-        let flight = Flight {
-            segment,
-            token,
-            buf,
-            length,
-            kind,
-        };
-        let entry = self.entry(slot, &flight, offset);
-        self.push(flight, entry);
-    }
-
-    /// Hands everything submitted to the kernel, in one call. When the kernel refuses (no memory),
-    /// the ops stay queued for the next call; if that never succeeds the log's oldest write grows
-    /// old, and the server steps down.
-    pub fn flush(&mut self) {
-        if !self.ring.submission().is_empty()
-            && let Err(error) = self.ring.submit()
-        {
-            ::log::error!("log: io_uring refuses submissions: {error}");
-        }
-    }
-
-    /// Adds the answers of completed ops to `done`. Never waits. To be called when the event rang,
-    /// or in a loop while something is in flight (`log.completion = poll`).
-    pub fn reap(&mut self, done: &mut Vec<LogDone>) {
-        done.append(&mut self.refused);
-        if self.in_flight > 0 {
-            self.enter(0);
-            self.collect(done);
-        }
-    }
-
-    /// As [`reap`](Self::reap), but waits until there is at least one answer, if any is
-    /// outstanding. For shutdown and tests.
-    pub fn wait(&mut self, done: &mut Vec<LogDone>) {
-        while done.is_empty() && self.in_flight() > 0 {
-            if self.refused.is_empty() && !self.enter(1) {
-                return;
-            }
-            self.reap(done);
-        }
-    }
-
-    /// Closes a segment's file, since it goes or gets another name. Nothing of it is in flight.
-    pub fn forget(&mut self, segment: SegmentNo) {
-        for slot in 0..self.segments.len() {
-            if self.segments[slot]
-                .as_ref()
-                .is_some_and(|open| open.no == segment)
-            {
-                self.close(slot);
-            }
-        }
-    }
-
-    /// Submits what is queued, lets the kernel do its deferred work, and waits for `want`
-    /// completions. `false` when the kernel refuses.
-    fn enter(&mut self, want: u32) -> bool {
-        const GETEVENTS: u32 = 1;
-        self.flush();
-        loop {
-            // SAFETY: no signal mask and no extended arguments are passed.
-            let entered = unsafe {
-                self.ring
-                    .submitter()
-                    .enter::<libc::sigset_t>(0, want, GETEVENTS, None)
-            };
-            match entered {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    ::log::error!("log: io_uring refuses to be entered: {error}");
-                    return false;
-                }
-                Ok(_) => return true,
-            }
-        }
-    }
-
-    fn collect(&mut self, done: &mut Vec<LogDone>) {
-        let mut flushes = Vec::new();
-        for completion in self.ring.completion() {
-            let id = completion.user_data() as usize;
-            let flight = self.flights[id]
-                .take()
-                .expect("a completion has its flight");
-            self.in_flight -= 1;
-            let result = outcome(&flight, completion.result());
-            if result.is_ok() && flight.kind == Kind::Write && !self.path.dsync {
-                flushes.push(flight);
-                continue;
-            }
-            done.push(LogDone {
-                token: flight.token,
-                buf: Some(flight.buf),
-                result,
-                formatted_bytes: 0,
-            });
-        }
-        if !flushes.is_empty() {
-            flushes
-                .into_iter()
-                .for_each(|flight| self.flush_file(flight));
-            self.flush();
-        }
-    }
-
-    /// The write is complete but not durable.
-    fn flush_file(&mut self, flight: Flight) {
-        match self.slot(flight.segment) {
-            Err(error) => self.refuse(flight.token, flight.buf, error),
-            Ok(slot) => {
-                let flags = types::FsyncFlags::DATASYNC;
-                let entry = match self.target(slot) {
-                    Target::Fixed(slot) => opcode::Fsync::new(slot).flags(flags).build(),
-                    Target::Fd(fd) => opcode::Fsync::new(fd).flags(flags).build(),
-                };
-                let kind = Kind::Flush;
-                self.push(Flight { kind, ..flight }, entry);
-            }
-        }
-    }
-
-    fn refuse(&mut self, token: u64, buf: AlignedBuf, error: io::Error) {
-        self.refused.push(LogDone {
-            token,
-            buf: Some(buf),
-            result: Err(error),
-            formatted_bytes: 0,
-        });
-        self.event.ring();
-    }
-
-    fn entry(&self, slot: usize, flight: &Flight, offset: u64) -> squeue::Entry {
-        let (start, length) = (flight.buf.as_ptr(), flight.length as u32);
-        debug_assert!(flight.length <= flight.buf.len());
-        let flags = if self.path.dsync { libc::RWF_DSYNC } else { 0 };
-        let registered = flight.buf.slot();
-        match (flight.kind, self.target(slot), registered) {
-            (Kind::Read, Target::Fixed(file), _) => {
-                opcode::Read::new(file, start.cast_mut(), length)
-                    .offset(offset)
-                    .build()
-            }
-            (Kind::Read, Target::Fd(file), _) => opcode::Read::new(file, start.cast_mut(), length)
-                .offset(offset)
-                .build(),
-            (_, Target::Fixed(file), Some(no)) => opcode::WriteFixed::new(file, start, length, no)
-                .offset(offset)
-                .rw_flags(flags)
-                .build(),
-            (_, Target::Fd(file), Some(no)) => opcode::WriteFixed::new(file, start, length, no)
-                .offset(offset)
-                .rw_flags(flags)
-                .build(),
-            (_, Target::Fixed(file), None) => opcode::Write::new(file, start, length)
-                .offset(offset)
-                .rw_flags(flags)
-                .build(),
-            (_, Target::Fd(file), None) => opcode::Write::new(file, start, length)
-                .offset(offset)
-                .rw_flags(flags)
-                .build(),
-        }
-    }
-
-    fn keep(&mut self, flight: Flight) -> usize {
-        self.in_flight += 1;
-        let free = self.flights.iter().position(Option::is_none);
-        let id = free.unwrap_or_else(|| {
-            self.flights.push(None);
-            self.flights.len() - 1
-        });
-        self.flights[id] = Some(flight);
-        id
-    }
-
-    /// Queues the op's entry and keeps its buffer until it is answered.
-    fn push(&mut self, flight: Flight, entry: squeue::Entry) {
-        if self.ring.submission().is_full() {
-            self.flush();
-        }
-        if self.ring.submission().is_full() {
-            return self.refuse(
-                flight.token,
-                flight.buf,
-                io::Error::other("io_uring takes no submissions"),
-            );
-        }
-        let entry = entry.user_data(self.keep(flight) as u64);
-        // SAFETY: the entry's buffer is in `flights` until its completion, its file is open
-        // until no flight uses it.
-        let pushed = unsafe { self.ring.submission().push(&entry) };
-        pushed.expect("there is room, and this thread alone submits");
-    }
-
-    fn target(&self, slot: usize) -> Target {
-        if self.fallbacks.unregistered_files {
-            let open = self.segments[slot]
-                .as_ref()
-                .expect("the slot was just filled");
-            Target::Fd(types::Fd(open.file.as_raw_fd()))
+    /// Whether the event stays silent: it does while the ring is looked at anyway.
+    pub fn quieten(&self, quiet: bool) {
+        let mut uring = self.uring.borrow_mut();
+        let completions = uring.completion();
+        if quiet {
+            completions.disable_eventfd();
         } else {
-            Target::Fixed(types::Fixed(slot as u32))
+            completions.enable_eventfd();
+        }
+        // The kernel says first that there is work and then looks whether it may ring; we allow it
+        // to ring and then look for work. One of the two must see the other.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Runs registrations of files and buffers.
+    pub(super) fn with_submitter<T>(&self, act: impl FnOnce(&Submitter<'_>) -> T) -> T {
+        act(&self.uring.borrow().submitter())
+    }
+
+    /// Queues an operation, to be handed over with the next [`submit`](Self::submit) or
+    /// [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// When the queue is full and the kernel takes nothing.
+    ///
+    /// # Safety
+    /// What the entry refers to stays valid until its completion.
+    pub(super) unsafe fn queue(&self, entry: &squeue::Entry) -> io::Result<()> {
+        if self.uring.borrow_mut().submission().is_full() {
+            self.submit();
+        }
+        // SAFETY: the caller's promise.
+        let pushed = unsafe { self.uring.borrow_mut().submission().push(entry) };
+        pushed.map_err(|_| io::Error::other("io_uring takes no submissions"))?;
+        self.stir();
+        Ok(())
+    }
+
+    /// Hands everything queued to the kernel, in one call. When the kernel refuses (no memory), it
+    /// stays queued for the next call; if that never succeeds the log's oldest write grows old, and
+    /// the server steps down.
+    pub fn submit(&self) {
+        let mut uring = self.uring.borrow_mut();
+        if !uring.submission().is_empty()
+            && let Err(error) = uring.submit()
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            ::log::error!("io_uring refuses submissions: {error}");
         }
     }
 
-    /// The slot of a segment's file, which is opened if need be.
-    fn slot(&mut self, segment: SegmentNo) -> io::Result<usize> {
-        let is_open = |open: &Option<Segment>| open.as_ref().is_some_and(|open| open.no == segment);
-        let slot = match self.segments.iter().position(is_open) {
-            Some(slot) => slot,
-            None => self.open_segment(segment)?,
+    /// Takes what has completed, without waiting, and wakes whoever waits for it. Makes no system
+    /// call when nothing has. Returns how many completions there were.
+    ///
+    /// # Errors
+    /// When the kernel refuses to be entered.
+    pub fn poll(&self) -> io::Result<usize> {
+        let due = {
+            let mut uring = self.uring.borrow_mut();
+            let submission = uring.submission();
+            // A ring without the flag shows its completions as they come.
+            submission.taskrun() || submission.cq_overflow()
         };
-        self.used.retain(|used| *used != slot);
-        self.used.push_back(slot);
-        Ok(slot)
+        if due {
+            self.enter(0, None)?;
+        }
+        Ok(self.route())
     }
 
-    fn open_segment(&mut self, segment: SegmentNo) -> io::Result<usize> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        if self.path.direct {
-            options.custom_flags(libc::O_DIRECT);
-        }
-        let file = options.open(self.dir.join(segment.file_name()))?;
-        let busy = |no: SegmentNo| {
-            self.flights
-                .iter()
-                .flatten()
-                .any(|flight| flight.segment == no)
-        };
-        let idle = self.used.iter().copied().find(|slot| {
-            let open = self.segments[*slot].as_ref();
-            open.is_none_or(|open| !busy(open.no))
-        });
-        let slot = idle.ok_or_else(|| io::Error::other("too many segments in use at once"))?;
-        self.close(slot);
-        if !self.fallbacks.unregistered_files {
-            let update = self
-                .ring
-                .submitter()
-                .register_files_update(slot as u32, &[file.as_raw_fd()]);
-            update?;
-        }
-        self.segments[slot] = Some(Segment { no: segment, file });
-        Ok(slot)
+    /// Hands over what is queued and sleeps until something completes or `timeout` has passed.
+    /// Returns how many completions there were.
+    ///
+    /// # Errors
+    /// When the kernel refuses to be entered.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<usize> {
+        self.enter(1, timeout)?;
+        Ok(self.route())
     }
 
-    fn close(&mut self, slot: usize) {
-        if self.segments[slot].take().is_some() && !self.fallbacks.unregistered_files {
-            // A slot that stays filled only keeps the old file open until it is used again.
-            let _ = self
-                .ring
-                .submitter()
-                .register_files_update(slot as u32, &[-1]);
+    fn enter(&self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
+        let span = timeout.map(types::Timespec::from);
+        let mut args = types::SubmitArgs::new();
+        if let Some(span) = &span {
+            args = args.timespec(span);
         }
-    }
-}
-
-enum Target {
-    Fixed(types::Fixed),
-    Fd(types::Fd),
-}
-
-impl Drop for LogRing {
-    /// Waits for what the kernel still has, since it writes from and into our buffers.
-    fn drop(&mut self) {
-        let mut done = Vec::new();
-        while self.in_flight() > 0 {
-            self.wait(&mut done);
-            if done.is_empty() {
-                // Leaked on purpose: the kernel may still use the memory.
-                std::mem::forget(std::mem::take(&mut self.flights));
-                return;
+        match self
+            .uring
+            .borrow()
+            .submitter()
+            .submit_with_args(want, &args)
+        {
+            // Time is up; a signal; more completed than there is room for, which is taken next.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ETIME | libc::EINTR | libc::EBUSY)
+                ) =>
+            {
+                Ok(())
             }
-            done.clear();
+            entered => entered.map(|_| ()),
         }
     }
-}
 
-fn build(fallbacks: &mut Fallbacks, warnings: &mut Vec<String>) -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    builder.setup_single_issuer().setup_defer_taskrun();
-    match builder.build(RING_ENTRIES) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            warnings.push("this kernel has no single-issuer rings (Linux 6.1): log writes are safe but slower".into());
-            fallbacks.plain_ring = true;
-            IoUring::new(RING_ENTRIES)
+    /// Sorts the completions by owner.
+    fn route(&self) -> usize {
+        let mut count = 0;
+        let mut uring = self.uring.borrow_mut();
+        let mut log_done = self.log_done.borrow_mut();
+        let log_before = log_done.len();
+        let mut watches = self.watches.borrow_mut();
+        for completion in uring.completion() {
+            count += 1;
+            match Owner::of(completion.user_data()) {
+                (Owner::Log, id) => log_done.push((id, completion.result())),
+                (Owner::Watch, id) => watches.fired(id),
+                (Owner::Nobody, _) => {}
+            }
         }
-        ring => ring,
+        if log_done.len() > log_before {
+            self.wake_log();
+        }
+        count
     }
-}
 
-fn register_buffers(
-    ring: &IoUring,
-    fallbacks: &mut Fallbacks,
-    warnings: &mut Vec<String>,
-) -> Vec<AlignedBuf> {
-    let slots = 0..REGISTERED_BUFFERS;
-    let buffers: Vec<_> = slots
-        .map(|slot| AlignedBuf::new(REGISTERED_BUFFER_BYTES).with_slot(slot))
-        .collect();
-    let part = |buf: &AlignedBuf| libc::iovec {
-        iov_base: buf.as_ptr().cast_mut().cast(),
-        iov_len: buf.len(),
-    };
-    let parts: Vec<_> = buffers.iter().map(part).collect();
-    // SAFETY: the ranges are valid. The kernel pins their pages; each later use names a buffer
-    // that is alive, in the ring's hands, so a freed one is never written from.
-    match unsafe { ring.submitter().register_buffers(&parts) } {
-        Ok(()) => buffers,
-        Err(error) => {
-            warnings.push(format!(
-                "log buffers could not be registered ({error}; raise the memlock limit by {} KiB): each write costs a few µs more",
-                usize::from(REGISTERED_BUFFERS) * REGISTERED_BUFFER_BYTES / 1024
-            ));
-            fallbacks.unregistered_buffers = true;
-            Vec::new()
+    /// The log's operations have answers.
+    pub(super) fn wake_log(&self) {
+        self.stir();
+        if let Some(waker) = self.log_waker.borrow_mut().take() {
+            waker.wake();
         }
     }
-}
 
-fn outcome(flight: &Flight, result: i32) -> io::Result<()> {
-    if result < 0 {
-        return Err(io::Error::from_raw_os_error(-result));
+    /// Takes the completions of the log's operations: id and result.
+    pub(super) fn take_log_done(&self, into: &mut Vec<(usize, i32)>) {
+        into.append(&mut self.log_done.borrow_mut());
     }
-    let moved = result as usize;
-    match flight.kind {
-        Kind::Flush => Ok(()),
-        _ if moved == flight.length => Ok(()),
-        Kind::Write => Err(io::Error::new(
-            io::ErrorKind::WriteZero,
-            format!("short write: {moved} of {} bytes", flight.length),
-        )),
-        Kind::Read => Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            format!("short read: {moved} of {} bytes", flight.length),
-        )),
+
+    /// Whether operations of the log have completed; if not, `waker` is woken when one has.
+    pub(super) fn poll_log_done(&self, waker: &Waker) -> bool {
+        let ready = !self.log_done.borrow().is_empty();
+        if !ready {
+            *self.log_waker.borrow_mut() = Some(waker.clone());
+        }
+        ready
+    }
+
+    /// Something of this executor is under way: whoever drives the ring looks again before it
+    /// sleeps.
+    pub fn stir(&self) {
+        self.stirred.set(true);
+        if let Some(driver) = self.driver.borrow_mut().take() {
+            driver.wake();
+        }
+    }
+
+    /// Whether it was stirred since the last look.
+    pub fn take_stirred(&self) -> bool {
+        self.stirred.take()
+    }
+
+    /// Ready when the executor has come to rest since `rests` was last set; sets it.
+    pub fn poll_rest(&self, rests: &mut u64, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(rests, self.rests.get()) != self.rests.get() {
+            return Poll::Ready(());
+        }
+        *self.idler.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The driver found nothing to do for a while.
+    pub fn rest(&self) {
+        self.rests.set(self.rests.get() + 1);
+        if let Some(idler) = self.idler.borrow_mut().take() {
+            idler.wake();
+        }
+    }
+
+    /// The driver sleeps; it is woken with the next [`stir`](Self::stir).
+    pub fn park(&self, driver: Waker) {
+        *self.driver.borrow_mut() = Some(driver);
     }
 }
-
-#[cfg(test)]
-#[path = "ring_tests.rs"]
-mod tests;

@@ -11,7 +11,9 @@ use wire::{
     encode_rows_reply, limits,
 };
 
-use super::{admission::Permit, pipe::Outbox, router::ReplySink, shell::Outcome};
+use super::{
+    admission::Permit, pipe::Outbox, reactor::let_others_run, router::ReplySink, shell::Outcome,
+};
 use crate::{
     shard::{ReadAnswer, ReadBody, Reply, failure},
     state::KvRow,
@@ -131,7 +133,7 @@ impl NativeAsker {
 /// Sends what is there and waits until the peer has read most of it. False when it is gone.
 async fn room(outbox: &Rc<Outbox>) -> bool {
     outbox.flush();
-    glommio::executor().yield_task_queue_now().await;
+    let_others_run().await;
     while outbox.pending() > limits::REPLY_BYTES_MAX && !outbox.is_closed() {
         sleep(Duration::from_millis(1)).await;
     }

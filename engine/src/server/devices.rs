@@ -1,26 +1,27 @@
 //! The log's device and the background lane, as the loop drives them.
 //!
-//! Both answer through an eventfd each, which a task awaits like any file and turns into events.
-//! With `log.completion = poll` the ring is looked at in every round of the executor instead, as
-//! long as something is in flight: half the delay, and all of a processor's time meanwhile.
+//! The log's operations complete in the executor's ring, the lane rings an eventfd; a task each
+//! turns the answers into events. With `log.completion = poll` the executor does not sleep as long
+//! as something is in flight: a shorter delay, and all of a processor's time meanwhile.
 
 use std::{
     cell::RefCell,
     future::poll_fn,
     io,
-    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::AsRawFd,
     rc::Rc,
     task::{Poll, Waker},
 };
-
-use glommio::io::BufferedFile;
 
 use super::{
     config::LogCompletion,
     shell::{Devices, Shell},
 };
 use crate::{
-    io::{BackgroundDone, BackgroundLane, FileOp, LogDone, LogOp, LogRing},
+    io::{
+        BackgroundDone, BackgroundLane, FileOp, Interest, LogDone, LogOp, LogRing, Readiness,
+        event::Event as Signal,
+    },
     shard::Event,
 };
 
@@ -40,22 +41,17 @@ impl RealDevices {
         lane: BackgroundLane,
         completion: LogCompletion,
     ) -> io::Result<Self> {
-        let ring_signal = ring.eventfd()?;
-        let lane_signal = lane.eventfd()?;
+        let lane_signal = lane.signal()?;
         let devices = Self {
             ring: Rc::new(RefCell::new(ring)),
             lane: Rc::new(RefCell::new(lane)),
             poller: Rc::default(),
         };
         let (watched, watcher) = (Rc::clone(&devices.ring), Rc::clone(shell));
-        match completion {
-            LogCompletion::Eventfd => {
-                glommio::spawn_local(watch_ring(watcher, watched, ring_signal)).detach();
-            }
-            LogCompletion::Poll => {
-                let poller = Rc::clone(&devices.poller);
-                glommio::spawn_local(poll_ring(watcher, watched, poller)).detach();
-            }
+        glommio::spawn_local(watch_ring(watcher, watched)).detach();
+        if completion == LogCompletion::Poll {
+            let (watched, poller) = (Rc::clone(&devices.ring), Rc::clone(&devices.poller));
+            glommio::spawn_local(stay_awake(Rc::clone(shell), watched, poller)).detach();
         }
         glommio::spawn_local(watch_lane(
             Rc::clone(shell),
@@ -95,19 +91,10 @@ impl Devices for RealDevices {
     }
 }
 
-async fn signalled(file: &BufferedFile) -> bool {
-    file.read_at(0, 8).await.is_ok_and(|read| read.len() == 8)
-}
-
-fn signal_file(fd: OwnedFd) -> BufferedFile {
-    // SAFETY: the descriptor is an open eventfd, and its ownership passes to the file.
-    unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
-}
-
-async fn watch_ring(shell: Rc<Shell>, ring: Rc<RefCell<LogRing>>, signal: OwnedFd) {
-    let signal = signal_file(signal);
+async fn watch_ring(shell: Rc<Shell>, ring: Rc<RefCell<LogRing>>) {
     let mut done: Vec<LogDone> = Vec::new();
-    while signalled(&signal).await {
+    loop {
+        poll_fn(|cx| ring.borrow().poll_done(cx)).await;
         ring.borrow_mut().reap(&mut done);
         for done in done.drain(..) {
             shell.post(Event::Log(done));
@@ -115,33 +102,30 @@ async fn watch_ring(shell: Rc<Shell>, ring: Rc<RefCell<LogRing>>, signal: OwnedF
     }
 }
 
-async fn poll_ring(
+/// Keeps the executor's rounds going while the log has something in flight.
+async fn stay_awake(
     shell: Rc<Shell>,
     ring: Rc<RefCell<LogRing>>,
     poller: Rc<RefCell<Option<Waker>>>,
 ) {
-    let mut done: Vec<LogDone> = Vec::new();
-    loop {
-        poll_fn(|cx| {
-            if ring.borrow().in_flight() > 0 {
-                return Poll::Ready(());
-            }
+    poll_fn(|cx| {
+        if ring.borrow().in_flight() > 0 {
+            shell.ring().stir();
+            cx.waker().wake_by_ref();
+        } else {
             *poller.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-        ring.borrow_mut().reap(&mut done);
-        for done in done.drain(..) {
-            shell.post(Event::Log(done));
         }
-        glommio::executor().yield_task_queue_now().await;
-    }
+        Poll::<()>::Pending
+    })
+    .await;
 }
 
-async fn watch_lane(shell: Rc<Shell>, lane: Rc<RefCell<BackgroundLane>>, signal: OwnedFd) {
-    let signal = signal_file(signal);
+async fn watch_lane(shell: Rc<Shell>, lane: Rc<RefCell<BackgroundLane>>, signal: Signal) {
+    let mut readiness = Readiness::new(Rc::clone(shell.ring()), Interest::Read);
     let mut done = Vec::new();
-    while signalled(&signal).await {
+    loop {
+        readiness.ready(signal.as_raw_fd()).await;
+        signal.wait();
         lane.borrow().reap(&mut done);
         for done in done.drain(..) {
             shell.post(match done {

@@ -6,14 +6,18 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use glommio::{net::TcpStream, timer::sleep};
+use glommio::timer::sleep;
 use socket2::{Domain, Protocol, Socket, Type};
 use wire::{Frame, FrameDecoder, FrameKind, Hello, RequestId, ShardId, WireError};
+
+use super::{reactor, stream::Stream};
+use crate::io::{Interest, Readiness};
 
 /// How long connecting and the first exchange may take.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,7 +50,7 @@ pub enum DialError {
 pub async fn dial(
     address: SocketAddr,
     bind: Option<IpAddr>,
-) -> Result<(Socket, TcpStream), DialError> {
+) -> Result<(Socket, Stream), DialError> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -68,34 +72,30 @@ pub async fn dial(
     }
     connected(&socket).await?;
     socket.set_nonblocking(false)?;
-    let stream = super::pipe::stream(socket.try_clone()?);
+    let stream = Stream::new(socket.try_clone()?)?;
     Ok((socket, stream))
 }
 
-/// Waits until a connection is made or refused. Polled: a link is dialled rarely, and glommio has
-/// no connect for a socket that is bound already.
+/// Waits until a connection is made or refused.
 async fn connected(socket: &Socket) -> Result<(), DialError> {
-    let mut waited = Duration::ZERO;
-    let mut step = Duration::from_micros(200);
-    loop {
-        if let Some(error) = socket.take_error()? {
-            return Err(error.into());
+    let mut writable = Readiness::new(reactor::ring()?, Interest::Write);
+    let answered = async {
+        writable.ready(socket.as_raw_fd()).await;
+        match socket.take_error()? {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
         }
-        if socket.peer_addr().is_ok() {
-            return Ok(());
-        }
-        if waited > DIAL_TIMEOUT {
-            return Err(DialError::Timeout);
-        }
-        sleep(step).await;
-        waited += step;
-        step = (step * 2).min(Duration::from_millis(20));
-    }
+    };
+    let late = async {
+        sleep(DIAL_TIMEOUT).await;
+        Err(DialError::Timeout)
+    };
+    answered.or(late).await
 }
 
 /// Sends a frame and waits for the next one.
 pub async fn exchange(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     decoder: &mut FrameDecoder,
     kind: FrameKind,
     payload: Bytes,
@@ -108,7 +108,7 @@ pub async fn exchange(
 
 /// Waits for the next frame, for a limited time.
 pub async fn next_frame(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     decoder: &mut FrameDecoder,
 ) -> Result<Frame, DialError> {
     let read = async {
@@ -132,7 +132,7 @@ pub async fn next_frame(
 
 /// Introduces ourselves and learns who is there.
 pub async fn exchange_hello(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     decoder: &mut FrameDecoder,
     hello: &Hello,
 ) -> Result<Hello, DialError> {

@@ -5,8 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    io,
-    os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd},
+    os::fd::{FromRawFd, IntoRawFd},
     path::PathBuf,
     rc::Rc,
     time::Duration,
@@ -27,10 +26,12 @@ use super::{
     lanes::{Ends, Inbound, Lanes, Parcel},
     links::{Introduce, LinkEvent, Links},
     port::{Phase, Port, Serving},
+    reactor,
     recover::{Opened, create_logs, tick},
     router::{LaneSink, Router},
     shell::{self, Shell},
     start::StopSignal,
+    stream::{Acceptor, Stream},
 };
 use crate::{
     cluster::{
@@ -91,7 +92,12 @@ impl Executor {
         place: Place,
         board: &Board,
         ends: Ends,
-    ) -> (Rc<Self>, Vec<Inbound>) {
+    ) -> Result<(Rc<Self>, Vec<Inbound>), String> {
+        let ring = reactor::start(ends.bell()).map_err(|error| {
+            format!(
+                "cannot set up io_uring: {error} (is it forbidden by kernel.io_uring_disabled or a seccomp filter?)"
+            )
+        })?;
         let (lanes, inbound) = Lanes::connect(ends).await;
         let cluster: Rc<RefCell<Option<Configuration>>> = Rc::default();
         let introduce = introduction(
@@ -106,7 +112,7 @@ impl Executor {
             config.server_bind.ip(),
             introduce.clone(),
         );
-        let shell = Shell::new(links, board.clone());
+        let shell = Shell::new(ring, links, board.clone());
         let info = server_info(&config, &place);
         let router = Router::new(
             Rc::clone(&shell),
@@ -128,7 +134,7 @@ impl Executor {
             stopping: Rc::default(),
             failed: Rc::default(),
         };
-        (Rc::new(executor), inbound)
+        Ok((Rc::new(executor), inbound))
     }
 
     /// The first executor: until the server is told to stop, or cannot go on.
@@ -145,11 +151,13 @@ impl Executor {
         let desk = Desk::new(self.own());
         let port = Port::new(Phase::Forming(desk.clone()), self.introduce.clone());
         let server_port = Rc::clone(&port);
+        let server = Acceptor::new(server).map_err(|error| error.to_string())?;
         glommio::spawn_local(accept(server, move |socket| {
             glommio::spawn_local(Rc::clone(&server_port).serve(socket)).detach();
         }))
         .detach();
         if let Some(listener) = http {
+            let listener = Acceptor::new(listener).map_err(|error| error.to_string())?;
             glommio::spawn_local(accept(listener, Rc::clone(&self).hand_round())).detach();
         }
         glommio::spawn_local(Rc::clone(&self).stop_on(stop)).detach();
@@ -359,8 +367,12 @@ impl Executor {
     }
 
     fn serve_http(&self, socket: Socket) {
-        let (service, stream) = (self.service.clone(), super::pipe::stream(socket));
-        glommio::spawn_local(async move { service.serve_connection(stream).await }).detach();
+        match Stream::new(socket) {
+            Ok(stream) => {
+                glommio::spawn_local(self.service.serve_connection(stream)).detach();
+            }
+            Err(error) => log::warn!(target: "agent.http", "connection dropped: {error}"),
+        }
     }
 
     /// Takes HTTP connections in turn with the other executors.
@@ -475,15 +487,9 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
 }
 
 /// Accepts connections for ever.
-async fn accept(listener: std::net::TcpListener, serve: impl Fn(Socket)) {
-    let listener = super::http::into_glommio(listener);
+async fn accept(mut acceptor: Acceptor, serve: impl Fn(Socket)) {
     loop {
-        match listener
-            .shared_accept()
-            .await
-            .map_err(io::Error::from)
-            .and_then(|accepted| owned(accepted.bind_to_executor()))
-        {
+        match acceptor.accept().await {
             Ok(socket) => serve(socket),
             Err(error) => {
                 // Out of descriptors, most likely: those that close make room.
@@ -492,12 +498,4 @@ async fn accept(listener: std::net::TcpListener, serve: impl Fn(Socket)) {
             }
         }
     }
-}
-
-/// The accepted connection as a socket of ours.
-fn owned(stream: glommio::net::TcpStream) -> io::Result<Socket> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: the stream owns the descriptor and lives until it has been duplicated.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-    Ok(Socket::from(borrowed.as_fd().try_clone_to_owned()?))
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use glommio::{net::TcpStream, timer::sleep};
+use glommio::timer::sleep;
 use wire::{Bootstrap, BootstrapAnswer, FrameDecoder, FrameKind, Hello, Role, limits};
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     links::Introduce,
     port::FormingDesk,
     shell::now_ns,
+    stream::Stream,
 };
 use crate::cluster::{
     forming::{Own, Promise, Seen, Step},
@@ -77,7 +78,7 @@ pub struct Formed {
     /// The cluster.
     pub bootstrap: Bootstrap,
     /// Connections to members that have promised.
-    pub promised: Vec<TcpStream>,
+    pub promised: Vec<Stream>,
 }
 
 impl Formed {
@@ -180,7 +181,7 @@ async fn probe(
     address: SocketAddr,
     bind: std::net::IpAddr,
     introduce: &Introduce,
-) -> Result<(Hello, TcpStream, FrameDecoder), DialError> {
+) -> Result<(Hello, Stream, FrameDecoder), DialError> {
     let (_, mut stream) = dial(address, Some(bind)).await?;
     let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
     let mut hello = introduce();
@@ -218,7 +219,7 @@ async fn collect_promises(
     desk: &Rc<Desk>,
     introduce: &Introduce,
     bootstrap: &Bootstrap,
-) -> Result<Vec<TcpStream>, String> {
+) -> Result<Vec<Stream>, String> {
     let mut promised = Vec::new();
     for member in bootstrap
         .members

@@ -7,8 +7,10 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     os::fd::OwnedFd,
     rc::Rc,
+    sync::Arc,
 };
 
 use ahash::AHashMap;
@@ -19,6 +21,7 @@ use glommio::channels::shared_channel::{
 };
 use wire::{FrameKind, Reply, ShardId};
 
+use super::reactor::Bell;
 use crate::{consensus::Configuration, shard::Event};
 
 /// Messages under way from one executor to another, at most.
@@ -66,9 +69,15 @@ pub struct Ends {
     index: u16,
     senders: Vec<Option<SharedSender<Parcel>>>,
     receivers: Vec<Option<SharedReceiver<Parcel>>>,
+    bells: Vec<Arc<Bell>>,
 }
 
 impl Ends {
+    /// What the others ring after they have sent something here.
+    pub fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bells[usize::from(self.index)])
+    }
+
     /// The executor that they are for.
     pub fn index(&self) -> u16 {
         self.index
@@ -76,13 +85,20 @@ impl Ends {
 }
 
 /// Channels between `executors` executors, in their order.
-pub fn mesh(executors: u16) -> Vec<Ends> {
+///
+/// # Errors
+/// When the process has no descriptor left.
+pub fn mesh(executors: u16) -> io::Result<Vec<Ends>> {
     let count = usize::from(executors);
+    let bells = (0..count)
+        .map(|_| Bell::new())
+        .collect::<io::Result<Vec<_>>>()?;
     let mut ends: Vec<Ends> = (0..executors)
         .map(|index| Ends {
             index,
             senders: (0..count).map(|_| None).collect(),
             receivers: (0..count).map(|_| None).collect(),
+            bells: bells.clone(),
         })
         .collect();
     for from in 0..count {
@@ -92,13 +108,14 @@ pub fn mesh(executors: u16) -> Vec<Ends> {
             ends[to].receivers[from] = Some(receiver);
         }
     }
-    ends
+    Ok(ends)
 }
 
 /// One executor's way to the others.
 pub struct Lanes {
     index: u16,
     senders: Vec<Option<ConnectedSender<Parcel>>>,
+    bells: Vec<Arc<Bell>>,
     asked: RefCell<AHashMap<u64, mpsc::UnboundedSender<Reply>>>,
     next: Cell<u64>,
 }
@@ -137,6 +154,7 @@ impl Lanes {
             Rc::new(Self {
                 index: ends.index,
                 senders,
+                bells: ends.bells,
                 asked,
                 next,
             }),
@@ -163,13 +181,19 @@ impl Lanes {
             glommio::GlommioError::WouldBlock(glommio::ResourceType::Channel(parcel))
             | glommio::GlommioError::Closed(glommio::ResourceType::Channel(parcel)) => parcel,
             _ => Parcel::Stop,
-        })
+        })?;
+        self.bells[usize::from(to)].ring();
+        Ok(())
     }
 
     /// Sends, waiting while the channel is full. False when that executor has ended.
     pub async fn send(&self, to: u16, parcel: Parcel) -> bool {
         match self.senders.get(usize::from(to)).and_then(Option::as_ref) {
-            Some(sender) => sender.send(parcel).await.is_ok(),
+            Some(sender) => {
+                let sent = sender.send(parcel).await.is_ok();
+                self.bells[usize::from(to)].ring();
+                sent
+            }
             None => false,
         }
     }
@@ -231,7 +255,7 @@ mod tests {
     /// first and waited for the other's receiving end, for ever.
     #[test]
     fn a_full_channel_gives_the_parcel_back_and_questions_are_answered() {
-        let mut ends = mesh(2);
+        let mut ends = mesh(2).unwrap();
         let (second, first) = (ends.pop().unwrap(), ends.pop().unwrap());
         let asker = LocalExecutorBuilder::new(Placement::Unbound)
             .spawn(move || async move {
@@ -273,6 +297,7 @@ mod tests {
         let lanes = Lanes {
             index: 0,
             senders: vec![None],
+            bells: Vec::new(),
             asked: RefCell::default(),
             next: Cell::new(0),
         };

@@ -17,7 +17,7 @@ use ahash::AHashMap;
 use bytes::{Bytes, BytesMut};
 use futures_channel::mpsc;
 use futures_lite::AsyncReadExt;
-use glommio::{net::TcpStream, timer::sleep};
+use glommio::timer::sleep;
 use wire::{
     FLAG_NO_FORWARD, Frame, FrameDecoder, FrameKind, Hello, Member, Reply, RequestId, Role,
     ServerId, ShardId, limits,
@@ -26,6 +26,7 @@ use wire::{
 use super::{
     dial::{dial, exchange_hello},
     pipe::Outbox,
+    stream::Stream,
 };
 
 /// Bytes waiting for a peer that does not read, beyond which messages to it are dropped.
@@ -238,7 +239,7 @@ async fn connect(
     inner: &Inner,
     server: ServerId,
     link: &Link,
-) -> Result<(TcpStream, FrameDecoder), ()> {
+) -> Result<(Stream, FrameDecoder), ()> {
     let address: SocketAddr = link.address.borrow().parse().map_err(|_| ())?;
     let (socket, mut stream) = dial(address, Some(inner.bind)).await.map_err(|_| ())?;
     let mut hello = (inner.introduce)();
@@ -267,7 +268,7 @@ async fn connect(
 
 async fn read_replies(
     link: &Link,
-    (mut stream, mut decoder): (TcpStream, FrameDecoder),
+    (mut stream, mut decoder): (Stream, FrameDecoder),
 ) -> Result<(), ()> {
     loop {
         let read = stream.read(decoder.space()).await.map_err(|_| ())?;

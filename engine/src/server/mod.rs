@@ -19,10 +19,13 @@ mod links;
 pub mod nearest;
 mod pipe;
 mod port;
+mod reactor;
 mod recover;
 mod repair;
 mod router;
 mod shell;
 mod start;
+mod stream;
 
 pub use start::{StopSignal, run_agent};
+pub use stream::{Acceptor, Stream};

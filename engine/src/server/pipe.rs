@@ -7,15 +7,16 @@
 use std::{
     cell::{Cell, RefCell},
     io::{self, ErrorKind},
-    os::fd::{FromRawFd, IntoRawFd},
     rc::Rc,
     time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
 use futures_lite::AsyncWriteExt;
-use glommio::{net::TcpStream, timer::sleep};
+use glommio::timer::sleep;
 use socket2::Socket;
+
+use super::stream::Stream;
 
 /// A refusal to buffer more for a peer that does not read.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,7 +98,9 @@ impl Outbox {
         let Ok(socket) = self.socket.try_clone() else {
             return self.close();
         };
-        let mut stream = self::stream(socket);
+        let Ok(mut stream) = Stream::new(socket) else {
+            return self.close();
+        };
         loop {
             let piece = self.buffer.borrow_mut().split();
             if piece.is_empty() || self.closed.get() {
@@ -127,12 +130,6 @@ impl Outbox {
             let _ = self.socket.shutdown(std::net::Shutdown::Both);
         }
     }
-}
-
-/// The socket as a glommio stream.
-pub fn stream(socket: Socket) -> TcpStream {
-    // SAFETY: the descriptor is a connected TCP socket, and its ownership passes to the stream.
-    unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
 }
 
 /// Between two looks at a half-closed connection.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_lite::{AsyncReadExt, FutureExt};
-use glommio::{net::TcpStream, timer::sleep};
+use glommio::timer::sleep;
 use socket2::Socket;
 use wire::{
     Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD, FailureKind,
@@ -27,6 +27,7 @@ use super::{
     pipe::Outbox,
     router::Router,
     shell::{Asker, Shell},
+    stream::Stream,
 };
 use crate::shard::{Event, Request, failure};
 
@@ -132,7 +133,7 @@ impl Port {
     async fn converse(&self, socket: Socket) -> Result<(), End> {
         socket.set_tcp_nodelay(true)?;
         let outbox = Outbox::new(&socket, CLIENT_OUTBOX_BYTES_MAX)?;
-        let mut stream = super::pipe::stream(socket);
+        let mut stream = Stream::new(socket)?;
         // A client may not send more than a client; a peer's link is told apart by its Hello.
         let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
         let first = async { next(&mut stream, &mut decoder).await };
@@ -176,7 +177,7 @@ impl Port {
     async fn probe(
         &self,
         hello: &Hello,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
     ) -> Result<(), End> {
@@ -196,7 +197,7 @@ impl Port {
     /// Answers proposals until the connection ends. What is left in `promised` was not decided.
     async fn judge_proposals(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
         promised: &mut Option<(Rc<dyn FormingDesk>, Bootstrap)>,
@@ -250,7 +251,7 @@ impl Port {
         &self,
         hello: &Hello,
         own: &Hello,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
     ) -> Result<(), End> {
@@ -290,7 +291,7 @@ impl Port {
 
     async fn client(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
     ) -> Result<(), End> {
@@ -472,7 +473,7 @@ fn unexpected(kind: FrameKind, role: &str) -> End {
     End::Refused(format!("a {role} does not send {kind:?} frames"))
 }
 
-async fn next(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Result<Option<Frame>, End> {
+async fn next(stream: &mut Stream, decoder: &mut FrameDecoder) -> Result<Option<Frame>, End> {
     loop {
         if let Some(frame) = decoder.next_frame()? {
             return Ok(Some(frame));
@@ -486,7 +487,7 @@ async fn next(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> Result<Opti
 }
 
 async fn next_limited(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     decoder: &mut FrameDecoder,
 ) -> Result<Option<Frame>, End> {
     match next(stream, decoder).await? {

@@ -219,7 +219,8 @@ impl Opened {
         let options = RingOptions {
             require_direct: config.log.require_direct,
         };
-        let (ring, buffers) = LogRing::open(&self.path, options).map_err(in_dir(&self.path))?;
+        let (ring, buffers) = LogRing::open(Rc::clone(shell.ring()), &self.path, options)
+            .map_err(in_dir(&self.path))?;
         for warning in ring.warnings() {
             log::warn!(target: "agent.server.log", "{warning}");
         }

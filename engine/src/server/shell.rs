@@ -24,8 +24,9 @@ use wire::{
 };
 
 use super::{answer::NativeAsker, board::Board, links::Links};
-use crate::shard::{
-    Answered, Core, Effects, Event, Notice, Reply, Request, Ticket, Transfer, failure,
+use crate::{
+    io::Ring,
+    shard::{Answered, Core, Effects, Event, Notice, Reply, Request, Ticket, Transfer, failure},
 };
 
 /// What a local caller gets.
@@ -41,6 +42,7 @@ pub enum Asker {
 
 /// What one executor's tasks share with its loop.
 pub struct Shell {
+    ring: Rc<Ring>,
     events: RefCell<Vec<Event>>,
     waker: RefCell<Option<Waker>>,
     askers: RefCell<AHashMap<u64, Asker>>,
@@ -53,6 +55,8 @@ pub struct Shell {
     pub links: Links,
     /// What the rest of the process may know.
     pub board: Board,
+    /// Followers may not know yet what is committed.
+    untold: Cell<bool>,
 }
 
 /// Who leads a shard, as this executor knows.
@@ -66,8 +70,9 @@ pub struct Leader {
 
 impl Shell {
     /// An executor with these links.
-    pub fn new(links: Links, board: Board) -> Rc<Self> {
+    pub fn new(ring: Rc<Ring>, links: Links, board: Board) -> Rc<Self> {
         Rc::new(Self {
+            ring,
             events: RefCell::default(),
             waker: RefCell::default(),
             askers: RefCell::default(),
@@ -76,7 +81,13 @@ impl Shell {
             refusal: RefCell::default(),
             links,
             board,
+            untold: Cell::new(false),
         })
+    }
+
+    /// The ring of this executor.
+    pub fn ring(&self) -> &Rc<Ring> {
+        &self.ring
     }
 
     /// Something happened.
@@ -139,6 +150,7 @@ impl Shell {
                 return Poll::Pending;
             }
             std::mem::swap(&mut *waiting, events);
+            self.ring.stir();
             Poll::Ready(())
         })
         .await;
@@ -171,6 +183,7 @@ pub async fn run(
     tick: Duration,
 ) -> Result<(), String> {
     let ticker = glommio::spawn_local(tick_forever(Rc::clone(&shell), tick));
+    let teller = glommio::spawn_local(tell_at_rest(Rc::clone(&shell)));
     let mut performer = Performer::default();
     let mut events = Vec::new();
     let mut effects = Effects::default();
@@ -184,12 +197,14 @@ pub async fn run(
             break Err(why);
         }
         shell.note(&core, &mut effects);
+        shell.untold.set(core.has_commit_to_tell());
         performer.perform(&shell, &mut effects, &mut devices);
         if stopping && core.is_shut_down() {
             break Ok(());
         }
     };
     ticker.cancel().await;
+    teller.cancel().await;
     result
 }
 
@@ -198,6 +213,16 @@ async fn tick_forever(shell: Rc<Shell>, tick: Duration) {
     loop {
         sleep(tick).await;
         shell.post(Event::Wake);
+    }
+}
+
+async fn tell_at_rest(shell: Rc<Shell>) {
+    let mut rests = 0;
+    loop {
+        poll_fn(|cx| shell.ring.poll_rest(&mut rests, cx)).await;
+        if shell.untold.get() {
+            shell.post(Event::Rest);
+        }
     }
 }
 

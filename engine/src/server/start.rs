@@ -70,7 +70,9 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let board = Board::default();
-    let mut ends = mesh(config.executors).into_iter();
+    let mut ends = mesh(config.executors)
+        .map_err(|error| format!("cannot make an eventfd: {error}"))?
+        .into_iter();
     let first = ends.next().ok_or("-executors=0: at least one is needed")?;
     let place = Place {
         path: data.path().to_owned(),
@@ -83,7 +85,7 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
     let main_config = config.clone();
     let result = executor.run(async move {
         let made = Executor::new(main_config, place, &board, first);
-        let (executor, inbound) = awake.through(made).await;
+        let (executor, inbound) = awake.through(made).await?;
         executor.run_first(inbound, data, server, http, stop).await
     });
     if result.is_ok() {
@@ -140,8 +142,14 @@ fn start_worker(
         tell.send(Ok(())).unwrap_or_default();
         executor.run(async move {
             let made = Executor::new(config, place, &board, ends);
-            let (executor, inbound) = awake.through(made).await;
-            executor.run_worker(inbound).await;
+            match awake.through(made).await {
+                Ok((executor, inbound)) => executor.run_worker(inbound).await,
+                Err(why) => {
+                    // The first executor waits for this one, and nothing has begun yet.
+                    log::error!(target: "agent", "{why}");
+                    std::process::exit(1);
+                }
+            }
         });
     };
     let worker = thread::Builder::new()

@@ -145,6 +145,11 @@ impl Core {
             }
             // Only a shard under repair asks for entries, and that one is not served yet.
             Event::EntriesChunk { .. } | Event::Wake => {}
+            Event::Rest => {
+                for member in self.members.values_mut() {
+                    member.rest();
+                }
+            }
             Event::Shutdown => self.shut_down(now_ns, effects),
         }
     }
@@ -198,6 +203,13 @@ impl Core {
         self.log
             .next_deadline_ns()
             .map_or(tick, |deadline| deadline.min(tick))
+    }
+
+    /// Whether [`Event::Rest`] would tell a follower something.
+    pub fn has_commit_to_tell(&self) -> bool {
+        self.members
+            .values()
+            .any(|member| member.replica().has_commit_to_tell())
     }
 
     /// A shard of this executor.

@@ -95,6 +95,8 @@ pub enum Event {
     },
     /// Time may have passed. (Every turn looks at the clock; this only makes one happen.)
     Wake,
+    /// Nothing else is under way on this executor.
+    Rest,
     /// The server is stopping: answer what waits, mark the log's tail durable.
     Shutdown,
 }

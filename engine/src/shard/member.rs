@@ -81,6 +81,11 @@ impl Member {
         }
     }
 
+    /// The executor has nothing to do: see [`Replica::tell_commit`].
+    pub fn rest(&mut self) {
+        self.replica.tell_commit();
+    }
+
     /// Takes a request: into the turn's proposals, or to the reads.
     pub fn request(
         &mut self,

@@ -17,7 +17,8 @@ use std::{
     time::Duration,
 };
 
-use engine::server::http::{HttpLimits, HttpService, bind_exclusive, into_glommio};
+use engine::server::http::{HttpLimits, HttpService, bind_exclusive};
+use engine::server::{Acceptor, Stream};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
@@ -59,17 +60,18 @@ impl Server {
                 let listener =
                     bind_exclusive("127.0.0.1:0".parse().unwrap(), "-http-port").unwrap();
                 ready.send(listener.local_addr().unwrap()).unwrap();
-                let listener = into_glommio(listener);
+                let mut acceptor = Acceptor::new(listener).unwrap();
                 let service = HttpService::new(Fake(state), limits);
                 loop {
-                    let stream = listener.accept().await.unwrap();
+                    let socket = acceptor.accept().await.unwrap();
                     if stop.load(Ordering::Acquire) {
                         break;
                     }
                     if drain.load(Ordering::Acquire) {
                         service.stop();
                     }
-                    glommio::spawn_local(service.serve_connection(stream)).detach();
+                    glommio::spawn_local(service.serve_connection(Stream::new(socket).unwrap()))
+                        .detach();
                 }
             })
             .unwrap();

@@ -1,10 +1,10 @@
 //! The log on a real directory, through the ring and the background lane, as an executor drives
 //! it.
 
-use std::{fs::File, io::Read, path::Path};
+use std::path::Path;
 
 use super::*;
-use crate::io::{BackgroundDone, BackgroundLane, Dir, LogRing, RingOptions, SegmentNo};
+use crate::io::{BackgroundDone, BackgroundLane, Dir, LogRing, Ring, RingOptions, SegmentNo};
 
 fn config() -> LogConfig {
     LogConfig {
@@ -20,21 +20,15 @@ struct Server {
     log: Log,
     ring: LogRing,
     lane: BackgroundLane,
-    signal: File,
 }
 
 impl Server {
     fn start(mut log: Log, place: &Path) -> Self {
-        let (ring, buffers) = LogRing::open(place, RingOptions::default()).unwrap();
+        let (ring, buffers) =
+            LogRing::open(Ring::open().unwrap(), place, RingOptions::default()).unwrap();
         let lane = BackgroundLane::start(place, place).unwrap();
         log.give_buffers(buffers);
-        let signal = ring.eventfd().unwrap().into();
-        Self {
-            log,
-            ring,
-            lane,
-            signal,
-        }
+        Self { log, ring, lane }
     }
 
     fn submit(&mut self, ops: Vec<LogOp>) -> bool {
@@ -66,13 +60,12 @@ impl Server {
         let mut ops = Vec::new();
         self.log.take_ops(0, &mut ops);
         self.submit(ops);
+        let (mut done, mut lane) = (Vec::new(), Vec::new());
         if self.ring.in_flight() > 0 {
-            self.signal.read_exact(&mut [0; 8]).unwrap();
+            self.ring.wait(&mut done);
         } else {
             std::thread::yield_now();
         }
-        let (mut done, mut lane) = (Vec::new(), Vec::new());
-        self.ring.reap(&mut done);
         self.lane.reap(&mut lane);
         for answer in lane {
             let BackgroundDone::Log(answer) = answer else {

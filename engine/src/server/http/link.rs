@@ -1,4 +1,4 @@
-//! One client's socket: how do hyper and glommio meet, and when is a slow client cut off?
+//! One client's socket: how do hyper and the executor meet, and when is a slow client cut off?
 //!
 //! hyper polls [`HyperIo`], a thin adapter. Behind it, [`Link`] knows in which phase the
 //! connection is and since when; one sweeper per executor looks at all links a few times a second
@@ -11,16 +11,15 @@ use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},
     net::Shutdown,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
-use futures_lite::{AsyncRead, AsyncWrite, future::poll_fn};
-use glommio::net::TcpStream;
+use futures_lite::future::poll_fn;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use socket2::SockRef;
+
+use crate::server::Stream;
 
 /// Coarse time: ticks of the sweeper since the service started.
 pub(super) type Tick = u64;
@@ -42,8 +41,7 @@ pub(super) enum Phase {
 
 /// One client's socket.
 pub(super) struct Link {
-    stream: RefCell<TcpStream>,
-    fd: RawFd,
+    stream: RefCell<Stream>,
     clock: Rc<Cell<Tick>>,
     phase: Cell<Phase>,
     since: Cell<Tick>,
@@ -53,11 +51,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, clock: Rc<Cell<Tick>>) -> Self {
+    pub(super) fn new(stream: Stream, clock: Rc<Cell<Tick>>) -> Self {
         // Answers are small and whole; Nagle's delay would only hold them back.
-        let _ = stream.set_nodelay(true);
+        let _ = stream.socket().set_tcp_nodelay(true);
         Self {
-            fd: stream.as_raw_fd(),
             stream: RefCell::new(stream),
             since: Cell::new(clock.get()),
             clock,
@@ -97,22 +94,16 @@ impl Link {
     /// Cuts off a late client's sending side; its task wakes and reads an end-of-stream.
     pub(super) fn cut_reading(&self) {
         self.late_in.set(Some(self.phase.get()));
-        let _ = self.socket(|socket| socket.shutdown(Shutdown::Read));
+        let _ = self.stream.borrow().socket().shutdown(Shutdown::Read);
     }
 
     /// Cuts off a client that does not take its answer.
     pub(super) fn cut(&self) {
-        let _ = self.socket(|socket| socket.shutdown(Shutdown::Both));
-    }
-
-    fn socket<T>(&self, act: impl FnOnce(SockRef<'_>) -> T) -> T {
-        // SAFETY: `self.stream` owns the descriptor and lives as long as `self`.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        act(SockRef::from(&fd))
+        let _ = self.stream.borrow().socket().shutdown(Shutdown::Both);
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buf))?;
+        let read = ready!(self.stream.borrow_mut().poll_read(cx, buf))?;
         if read == 0 {
             self.ended.set(true);
         } else if self.phase.get() == Phase::Idle {
@@ -122,30 +113,13 @@ impl Link {
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let sent = match self.socket(|socket| socket.send_vectored_with_flags(bufs, flags)) {
-            // glommio can wait for room, but only by trying once more itself.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                let first = bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b);
-                match Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, first) {
-                    Poll::Ready(sent) => sent,
-                    Poll::Pending => {
-                        if self.write_blocked_since.get().is_none() {
-                            self.write_blocked_since.set(Some(self.clock.get()));
-                        }
-                        return Poll::Pending;
-                    }
-                }
-            }
-            sent => sent,
-        };
-        self.write_blocked_since.set(None);
-        Poll::Ready(sent)
+        let sent = self.stream.borrow_mut().poll_write(cx, bufs);
+        if sent.is_ready() {
+            self.write_blocked_since.set(None);
+        } else if self.write_blocked_since.get().is_none() {
+            self.write_blocked_since.set(Some(self.clock.get()));
+        }
+        sent
     }
 
     /// Sends all of `bytes`.
@@ -161,7 +135,7 @@ impl Link {
     /// then at most `bytes_max` of what it still sends are thrown away. Closing a socket with
     /// unread input would reset it, and the answer would be lost.
     pub(super) async fn close(&self, bytes_max: usize) {
-        let _ = self.socket(|socket| socket.shutdown(Shutdown::Write));
+        let _ = self.stream.borrow().socket().shutdown(Shutdown::Write);
         self.enter(Phase::Linger);
         let mut dropped = 0;
         while !self.ended.get() && dropped < bytes_max {

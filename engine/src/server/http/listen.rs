@@ -8,7 +8,6 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{FromRawFd, IntoRawFd},
     time::{Duration, Instant},
 };
 
@@ -115,12 +114,6 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// Makes a listener of the executor that this runs on.
-pub fn into_glommio(listener: std::net::TcpListener) -> glommio::net::TcpListener {
-    // SAFETY: `into_raw_fd` gives up the only owner of an open, listening socket.
-    unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) }
 }
 
 #[cfg(test)]

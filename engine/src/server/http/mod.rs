@@ -39,5 +39,5 @@ pub use limits::{
     ANSWER_PIECE_BYTES, BODY_BYTES_IN_FLIGHT_MAX, BUFFER_BYTES_MAX, CONNECTIONS_MAX,
     HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX, REQUESTS_MAX,
 };
-pub use listen::{ListenError, bind_after_predecessor, bind_exclusive, into_glommio};
+pub use listen::{ListenError, bind_after_predecessor, bind_exclusive};
 pub use serve::HttpService;

@@ -8,7 +8,6 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,7 +17,10 @@ use super::{
     json::{self, Style},
     limits::ANSWER_PIECE_BYTES,
 };
-use crate::server::gateway::{RowBatch, RowStream};
+use crate::server::{
+    gateway::{RowBatch, RowStream},
+    reactor::let_others_run,
+};
 
 /// A listing that failed after its answer had begun. hyper cuts the connection.
 #[derive(Debug, thiserror::Error)]
@@ -131,9 +133,8 @@ impl<R: RowStream> RowsBody<R> {
                 let piece = listing.take_piece();
                 if !last {
                     self.0 = State::Gathering(Box::pin(async move {
-                        // Others get their turn between two pieces, the sockets among them:
-                        // an expired timer goes through the reactor, which a yield does not.
-                        glommio::timer::sleep(Duration::ZERO).await;
+                        // Others get their turn between two pieces.
+                        let_others_run().await;
                         let ended = listing.gather().await;
                         (listing, ended)
                     }));

@@ -5,10 +5,11 @@
 
 use std::{cell::Cell, convert::Infallible, future::Future, rc::Rc};
 
-use glommio::net::TcpStream;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use wire::QueryBody;
+
+use crate::server::Stream;
 
 use super::{
     admission::{Admitted, Load},
@@ -59,7 +60,7 @@ impl<G: Gateway> HttpService<G> {
     }
 
     /// Serves one connection to its end: spawn it as a task of its own.
-    pub fn serve_connection(&self, stream: TcpStream) -> impl Future<Output = ()> + 'static {
+    pub fn serve_connection(&self, stream: Stream) -> impl Future<Output = ()> + 'static {
         connection(self.0.clone(), stream)
     }
 
@@ -90,7 +91,7 @@ const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     Content-Length: 40\r\n\r\n\
     Request header was not received in time.";
 
-async fn connection<G: Gateway>(inner: Rc<Inner<G>>, stream: TcpStream) {
+async fn connection<G: Gateway>(inner: Rc<Inner<G>>, stream: Stream) {
     let link = Rc::new(Link::new(stream, inner.links.clock()));
     let Some(_registered) = inner.links.register(&link) else {
         return;

@@ -1,9 +1,9 @@
 //! The ring on real files: every write path, more files than slots, errors, and its end.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use super::*;
-use crate::io::{Dir, SectorKey, prepare_segment};
+use crate::io::{Dir, SectorKey, prepare_segment, ring::SUBMISSIONS};
 
 const ALL_PATHS: [WritePath; 4] = [
     WritePath {
@@ -65,8 +65,13 @@ fn every_write_path_writes_and_reads_back() {
     for path in ALL_PATHS {
         let place = tempfile::tempdir().unwrap();
         prepare(place.path(), 1, None);
-        let (mut ring, mut buffers) =
-            LogRing::open_with(place.path(), path, RingOptions::default()).unwrap();
+        let (mut ring, mut buffers) = LogRing::open_with(
+            Ring::open().unwrap(),
+            place.path(),
+            path,
+            RingOptions::default(),
+        )
+        .unwrap();
         let fallbacks = ring.fallbacks();
         assert_eq!(
             (fallbacks.buffered, fallbacks.separate_flush),
@@ -118,7 +123,7 @@ fn require_direct_refuses_every_path_but_the_fast_one_and_says_what_is_missing()
         require_direct: true,
     };
     for path in ALL_PATHS {
-        let opened = LogRing::open_with(place.path(), path, options);
+        let opened = LogRing::open_with(Ring::open().unwrap(), place.path(), path, options);
         match path.missing() {
             None => assert!(opened.is_ok()),
             Some(missing) => {
@@ -130,7 +135,7 @@ fn require_direct_refuses_every_path_but_the_fast_one_and_says_what_is_missing()
             }
         }
     }
-    let error = LogRing::open(&place.path().join("none"), options)
+    let error = LogRing::open(Ring::open().unwrap(), &place.path().join("none"), options)
         .err()
         .unwrap();
     assert!(matches!(error, RingError::Directory { .. }), "{error}");
@@ -139,7 +144,8 @@ fn require_direct_refuses_every_path_but_the_fast_one_and_says_what_is_missing()
 #[test]
 fn more_segments_than_slots_and_recycled_ones() {
     let place = tempfile::tempdir().unwrap();
-    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    let (mut ring, _) =
+        LogRing::open(Ring::open().unwrap(), place.path(), RingOptions::default()).unwrap();
     let mut buf = AlignedBuf::new(4096);
     let per_round = OPEN_SEGMENTS_MAX as u64 + 3;
     for no in 1..=3 * per_round {
@@ -164,7 +170,8 @@ fn a_forgotten_segment_gives_its_space_back() {
     // The descriptor of a removed file kept 64 MiB on a full disk: the log waited for space that
     // its own ring held.
     let place = tempfile::tempdir().unwrap();
-    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    let (mut ring, _) =
+        LogRing::open(Ring::open().unwrap(), place.path(), RingOptions::default()).unwrap();
     prepare(place.path(), 1, None);
     ring.submit(write(1, 0, AlignedBuf::new(4096), 1));
     drain(&mut ring);
@@ -182,7 +189,8 @@ fn a_forgotten_segment_gives_its_space_back() {
 #[test]
 fn errors_and_short_transfers_are_answers() {
     let place = tempfile::tempdir().unwrap();
-    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    let (mut ring, _) =
+        LogRing::open(Ring::open().unwrap(), place.path(), RingOptions::default()).unwrap();
     ring.submit(write(5, 0, AlignedBuf::new(4096), 1));
     let done = drain(&mut ring).pop().unwrap();
     assert_eq!(
@@ -213,8 +221,9 @@ fn errors_and_short_transfers_are_answers() {
 fn completions_ring_the_event() {
     let place = tempfile::tempdir().unwrap();
     prepare(place.path(), 1, None);
-    let (mut ring, mut buffers) = LogRing::open(place.path(), RingOptions::default()).unwrap();
-    let event = ring.event.share().unwrap();
+    let (mut ring, mut buffers) =
+        LogRing::open(Ring::open().unwrap(), place.path(), RingOptions::default()).unwrap();
+    let event = std::fs::File::from(ring.ring.eventfd().unwrap());
     for token in 0..20 {
         ring.submit(write(
             1,
@@ -225,7 +234,8 @@ fn completions_ring_the_event() {
         ring.flush();
         let mut done = Vec::new();
         while done.is_empty() {
-            event.wait();
+            (&event).read_exact(&mut [0; 8]).unwrap();
+            ring.ring.poll().unwrap();
             ring.reap(&mut done);
         }
         assert_eq!(done[0].token, token);
@@ -236,10 +246,11 @@ fn completions_ring_the_event() {
 fn more_ops_than_ring_entries() {
     let place = tempfile::tempdir().unwrap();
     prepare(place.path(), 1, None);
-    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
-    let count = u64::from(RING_ENTRIES) * 2 + 5;
+    let (mut ring, _) =
+        LogRing::open(Ring::open().unwrap(), place.path(), RingOptions::default()).unwrap();
+    let count = u64::from(SUBMISSIONS) * 2 + 5;
     for token in 0..count {
-        ring.submit(write(1, token * 4096, AlignedBuf::new(4096), token));
+        ring.submit(write(1, token % 200 * 4096, AlignedBuf::new(4096), token));
     }
     let done = drain(&mut ring);
     assert_eq!(
@@ -253,7 +264,8 @@ fn more_ops_than_ring_entries() {
 fn dropping_the_ring_waits_for_its_writes() {
     let place = tempfile::tempdir().unwrap();
     prepare(place.path(), 1, None);
-    let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
+    let (mut ring, _) =
+        LogRing::open(Ring::open().unwrap(), place.path(), RingOptions::default()).unwrap();
     for no in 0..4 {
         let mut buf = AlignedBuf::new(128 * 1024);
         buf.fill(9);
@@ -275,8 +287,9 @@ fn no_completion_is_left_behind() {
     let threads = places.map(|place| {
         std::thread::spawn(move || {
             prepare(place.path(), 1, None);
-            let (mut ring, _) = LogRing::open(place.path(), RingOptions::default()).unwrap();
-            let event = ring.event.share().unwrap();
+            let (mut ring, _) =
+                LogRing::open(Ring::open().unwrap(), place.path(), RingOptions::default()).unwrap();
+            let event = std::fs::File::from(ring.ring.eventfd().unwrap());
             let mut bufs: Vec<_> = (0..2).map(|_| AlignedBuf::new(4096)).collect();
             let rounds: u64 = std::env::var("RING_ROUNDS").map_or(3000, |n| n.parse().unwrap());
             for token in 0..rounds {
@@ -301,7 +314,8 @@ fn no_completion_is_left_behind() {
                         "round {token}: {} in flight and no event",
                         ring.in_flight()
                     );
-                    event.wait();
+                    (&event).read_exact(&mut [0; 8]).unwrap();
+                    ring.ring.poll().unwrap();
                     ring.reap(&mut done);
                 }
                 bufs.extend(done.into_iter().map(|done| done.buf.unwrap()));
@@ -311,4 +325,30 @@ fn no_completion_is_left_behind() {
     for thread in threads {
         thread.join().unwrap();
     }
+}
+
+/// Without this a server whose segment file had vanished never heard of it, and hung.
+#[test]
+fn a_refused_op_wakes_whoever_waits_for_completions() {
+    struct Flag(std::sync::atomic::AtomicBool);
+    impl std::task::Wake for Flag {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (mut ring, _) =
+        LogRing::open(Ring::open().unwrap(), place.path(), RingOptions::default()).unwrap();
+    let flag = std::sync::Arc::new(Flag(false.into()));
+    let waker = std::sync::Arc::clone(&flag).into();
+    assert!(ring.poll_done(&Context::from_waker(&waker)).is_pending());
+    ring.submit(write(1, 0, AlignedBuf::new(4096), 7));
+    assert!(flag.0.load(std::sync::atomic::Ordering::SeqCst));
+    assert!(ring.poll_done(&Context::from_waker(&waker)).is_ready());
+    let mut done = Vec::new();
+    ring.reap(&mut done);
+    assert_eq!(
+        done[0].result.as_ref().unwrap_err().kind(),
+        io::ErrorKind::NotFound
+    );
 }
