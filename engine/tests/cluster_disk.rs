@@ -416,10 +416,56 @@ fn a_damaged_log_that_the_peers_have_compacted_is_replaced_by_an_image() {
     assert_eq!(group.wait_for_equal_states().len(), 200);
 }
 
+/// Each executor repairs its own log, while the others serve or repair theirs. A server whose second
+/// log was damaged did not start.
+#[test]
+fn the_log_of_each_executor_is_repaired_from_the_peers() {
+    let mut group = Group::formed(3, &["-executors=2", "-shards=2"]);
+    let prefixes: Vec<String> = (0..8).map(|folder| format!("folder-{folder}/")).collect();
+    let write = |group: &Group, at: usize, round: usize| {
+        for (number, prefix) in prefixes.iter().enumerate() {
+            for key in 0..6 {
+                put(group, at, &format!("{prefix}{round}-{number}-{key}"));
+            }
+        }
+    };
+    let damaged = group.followers()[0];
+    write(&group, damaged, 0);
+    group.wait_for_equal_rows(&prefixes);
+    for (round, logs) in [&[1][..], &[0], &[0, 1]].into_iter().enumerate() {
+        group[damaged].kill();
+        for log in logs {
+            let (segment, end) = end_of(group[damaged].segments_of(*log));
+            // The beginning of a block in the middle, and of the last one.
+            flip(&segment, end / 2 / 4096 * 4096 + 96);
+            flip(&segment, end - 4000);
+        }
+        let repaired = group[damaged].log_text().matches("repaired: ").count();
+        write(&group, (damaged + 1) % 3, 1 + round);
+        group[damaged].start();
+        wait_for("both logs are whole", || {
+            let now = group[damaged].log_text().matches("repaired: ").count();
+            check(now == repaired + logs.len(), || format!("{now} repaired"))
+        });
+        let rows = group.wait_for_equal_rows(&prefixes);
+        assert_eq!(rows.len(), prefixes.len() * 6 * (2 + round));
+        // And it counts again: with another one gone, writes to both shards need it.
+        let other = (damaged + 1) % 3;
+        group[other].kill();
+        write(&group, damaged, 1 + round);
+        group[other].start();
+        group.wait_for_equal_rows(&prefixes);
+    }
+}
+
 /// Where a stopped server's log ends: behind the last block that differs from a segment that was
 /// prepared and never written.
 fn end_of_log(server: &Server) -> (PathBuf, u64) {
-    for segment in server.segments().into_iter().rev() {
+    end_of(server.segments())
+}
+
+fn end_of(segments: Vec<PathBuf>) -> (PathBuf, u64) {
+    for segment in segments.into_iter().rev() {
         let bytes = fs::read(&segment).unwrap();
         let used = bytes
             .chunks(4096)

@@ -4878,6 +4878,9 @@ impl<'a> EntriesChunk<'a> {
   pub const VT_REFUSED: ::flatbuffers::VOffsetT = 12;
   pub const VT_REASON: ::flatbuffers::VOffsetT = 14;
   pub const VT_ENTRIES: ::flatbuffers::VOffsetT = 16;
+  pub const VT_IMAGE_INDEX: ::flatbuffers::VOffsetT = 18;
+  pub const VT_IMAGE_TERM: ::flatbuffers::VOffsetT = 20;
+  pub const VT_OTHER_HISTORY: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4889,11 +4892,14 @@ impl<'a> EntriesChunk<'a> {
     args: &'args EntriesChunkArgs<'args>
   ) -> ::flatbuffers::WIPOffset<EntriesChunk<'bldr>> {
     let mut builder = EntriesChunkBuilder::new(_fbb);
+    builder.add_image_term(args.image_term);
+    builder.add_image_index(args.image_index);
     builder.add_last_index(args.last_index);
     builder.add_commit(args.commit);
     builder.add_term(args.term);
     if let Some(x) = args.entries { builder.add_entries(x); }
     if let Some(x) = args.reason { builder.add_reason(x); }
+    builder.add_other_history(args.other_history);
     builder.add_refused(args.refused);
     builder.add_leader(args.leader);
     builder.finish()
@@ -4949,6 +4955,27 @@ impl<'a> EntriesChunk<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, EntryHeader>>>(EntriesChunk::VT_ENTRIES, None)}
   }
+  #[inline]
+  pub fn image_index(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(EntriesChunk::VT_IMAGE_INDEX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn image_term(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(EntriesChunk::VT_IMAGE_TERM, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn other_history(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(EntriesChunk::VT_OTHER_HISTORY, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for EntriesChunk<'_> {
@@ -4964,6 +4991,9 @@ impl ::flatbuffers::Verifiable for EntriesChunk<'_> {
      .visit_field::<bool>("refused", Self::VT_REFUSED, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, EntryHeader>>>("entries", Self::VT_ENTRIES, false)?
+     .visit_field::<u64>("image_index", Self::VT_IMAGE_INDEX, false)?
+     .visit_field::<u64>("image_term", Self::VT_IMAGE_TERM, false)?
+     .visit_field::<bool>("other_history", Self::VT_OTHER_HISTORY, false)?
      .finish();
     Ok(())
   }
@@ -4976,6 +5006,9 @@ pub struct EntriesChunkArgs<'a> {
     pub refused: bool,
     pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub entries: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, EntryHeader>>>,
+    pub image_index: u64,
+    pub image_term: u64,
+    pub other_history: bool,
 }
 impl<'a> Default for EntriesChunkArgs<'a> {
   #[inline]
@@ -4988,6 +5021,9 @@ impl<'a> Default for EntriesChunkArgs<'a> {
       refused: false,
       reason: None,
       entries: None,
+      image_index: 0,
+      image_term: 0,
+      other_history: false,
     }
   }
 }
@@ -5026,6 +5062,18 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> EntriesChunkBuilder<'a, 'b, A
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(EntriesChunk::VT_ENTRIES, entries);
   }
   #[inline]
+  pub fn add_image_index(&mut self, image_index: u64) {
+    self.fbb_.push_slot::<u64>(EntriesChunk::VT_IMAGE_INDEX, image_index, 0);
+  }
+  #[inline]
+  pub fn add_image_term(&mut self, image_term: u64) {
+    self.fbb_.push_slot::<u64>(EntriesChunk::VT_IMAGE_TERM, image_term, 0);
+  }
+  #[inline]
+  pub fn add_other_history(&mut self, other_history: bool) {
+    self.fbb_.push_slot::<bool>(EntriesChunk::VT_OTHER_HISTORY, other_history, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> EntriesChunkBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     EntriesChunkBuilder {
@@ -5050,6 +5098,9 @@ impl ::core::fmt::Debug for EntriesChunk<'_> {
       ds.field("refused", &self.refused());
       ds.field("reason", &self.reason());
       ds.field("entries", &self.entries());
+      ds.field("image_index", &self.image_index());
+      ds.field("image_term", &self.image_term());
+      ds.field("other_history", &self.other_history());
       ds.finish()
   }
 }

@@ -83,6 +83,12 @@ pub struct EntriesChunk {
     pub reason: String,
     /// The entries.
     pub entries: Vec<WireEntry>,
+    /// The entries wanted are no longer in its log but in its image up to this index; 0 otherwise.
+    pub image_index: Index,
+    /// Its term.
+    pub image_term: Term,
+    /// Its log reaches further back than the gap and does not hold the entry behind it.
+    pub other_history: bool,
 }
 
 impl ImageFetch {
@@ -220,6 +226,9 @@ impl EntriesChunk {
             refused: chunk.refused(),
             reason: codec::text("reason", chunk.reason(), limits::MESSAGE_BYTES_MAX)?,
             entries: Self::read_entries(&chunk, blob)?,
+            image_index: codec::index(Self::WHAT, chunk.image_index())?,
+            image_term: codec::term(Self::WHAT, chunk.image_term())?,
+            other_history: chunk.other_history(),
         })
     }
 
@@ -278,6 +287,9 @@ impl EntriesChunk {
                 refused: self.refused,
                 reason: Some(builder.create_string(reason)),
                 entries: Some(builder.create_vector(&headers)),
+                image_index: self.image_index.0,
+                image_term: self.image_term.0,
+                other_history: self.other_history,
             };
             let chunk = fb::EntriesChunk::create(builder, &args);
             builder.finish_minimal(chunk);

@@ -11,7 +11,7 @@
 //! Invariant: the open batch always has room for a hard state of every shard ([`KEPT_BYTES`]), so
 //! closing cannot fail.
 
-use wire::ShardId;
+use wire::{Index, ShardId};
 
 use crate::io::{BLOCK_BYTES, sector::Stamp};
 
@@ -80,8 +80,27 @@ impl Log {
         self.write_checkpoint(shard, false);
     }
 
+    /// Drops the entries from `first` on, and gaps among them, so that a leader's log can be taken in
+    /// their place. Starts a batch.
+    ///
+    /// # Panics
+    /// When `first` is not above the snapshot.
+    pub fn cut(&mut self, shard: ShardId, first: Index) {
+        let index = self.shards.entry(shard);
+        assert!(
+            first.0 > index.snapshot_index,
+            "shard {shard}: entry {first} is not above the snapshot at {}",
+            index.snapshot_index
+        );
+        if first.0 <= index.last_index() {
+            index.truncate_from(first.0);
+            self.write_checkpoint(shard, true);
+        }
+    }
+
     /// Declares a shard's hard state doubtful: for a shard that should be in a log of which
-    /// recovery reports [`unlisted_in_doubt`](super::RecoveryReport::unlisted_in_doubt), and is not.
+    /// recovery reports [`unlisted_in_doubt`](super::RecoveryReport::unlisted_in_doubt) and is not,
+    /// and before entries that this server may have acknowledged are given up. Starts a batch.
     pub fn doubt_hard_state(&mut self, shard: ShardId) {
         self.shards.entry(shard).hard_state_in_doubt = true;
         self.note_dirty(shard, true);

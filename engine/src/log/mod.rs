@@ -281,6 +281,11 @@ impl Log {
         index.is_some_and(|index| index.doubt_bits() != 0)
     }
 
+    /// The shard as [`recover`](Self::recover) would describe it now; `None` when it is not known.
+    pub fn recovered(&self, shard: ShardId) -> Option<RecoveredShard> {
+        self.shards.get(shard).map(recovery::describe)
+    }
+
     /// The batch that carries everything appended so far: when it is durable, all of it is.
     pub fn open_lsn(&self) -> Lsn {
         Lsn(self.next_lsn - 1)

@@ -257,7 +257,7 @@ fn missing_segment(segment: SegmentNo) -> CorruptAt {
     }
 }
 
-fn describe(index: &ShardIndex) -> RecoveredShard {
+pub(super) fn describe(index: &ShardIndex) -> RecoveredShard {
     RecoveredShard {
         checkpoint: index.checkpoint(),
         first_index: Index(index.first_index()),

@@ -238,6 +238,9 @@ impl Executor {
             .on_event(Rc::new(move |LinkEvent::Down(server)| {
                 down.post(Event::PeerDown { server })
             }));
+        if let Some(port) = port.filter(|_| opened.is_damaged()) {
+            port.enter(Phase::Repairing(self.router.clone()));
+        }
         let (core, devices) = opened
             .into_core(
                 &self.config,
@@ -245,7 +248,6 @@ impl Executor {
                 configuration,
                 restarted,
                 &self.shell,
-                port,
                 &self.stopping,
             )
             .await?;

@@ -5,6 +5,7 @@
 
 pub mod admission;
 mod answer;
+mod awake;
 mod board;
 pub mod config;
 mod devices;

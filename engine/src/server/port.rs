@@ -45,8 +45,9 @@ pub const SERVER_CONNECTIONS_MAX: usize = 4096;
 pub enum Phase {
     /// It has no cluster yet: probes are answered, proposals judged.
     Forming(Rc<dyn FormingDesk>),
-    /// Its log is being repaired: entries for it are taken, nothing else.
-    Repairing(Rc<dyn Fn(ServerId, wire::ShardId, EntriesChunk)>),
+    /// The first executor's log is being repaired: its clients are refused. What peers send goes
+    /// to the shards' executors, of which the others may serve.
+    Repairing(Router),
     /// It serves.
     Serving(Serving),
     /// It is stopping.
@@ -271,14 +272,16 @@ impl Port {
             )));
         }
         while let Some(frame) = next(stream, decoder).await? {
+            let asks = matches!(frame.kind, FrameKind::Propose | FrameKind::Query);
             match self.phase() {
-                Phase::Serving(serving) => peer_frame(&serving, hello.raft_id, frame, outbox)?,
-                Phase::Repairing(take) if frame.kind == FrameKind::EntriesChunk => {
-                    take(
-                        hello.raft_id,
-                        frame.shard,
-                        EntriesChunk::decode(&frame.payload, &frame.blob)?,
-                    );
+                Phase::Serving(serving) if asks => request(&serving, frame, outbox)?,
+                phase @ Phase::Repairing(_) if asks => {
+                    let why = failure(FailureKind::NotMember, not_serving(&phase));
+                    refuse(outbox, &frame, why);
+                    outbox.flush();
+                }
+                Phase::Serving(Serving { router, .. }) | Phase::Repairing(router) => {
+                    peer_frame(&router, hello.raft_id, frame)?;
                 }
                 _ => {}
             }
@@ -313,25 +316,18 @@ pub fn not_serving(phase: &Phase) -> &'static str {
         Phase::Forming(_) => {
             "this server is not in the peer set of any cluster; it serves nothing until its cluster has formed"
         }
-        Phase::Repairing(_) => {
-            "this server's log is damaged and being repaired from its peers; ask another server"
-        }
+        Phase::Repairing(_) => super::repair::REFUSAL,
         Phase::Stopping => "this server is shutting down",
         Phase::Serving(_) => "",
     }
 }
 
-fn peer_frame(
-    serving: &Serving,
-    from: ServerId,
-    frame: Frame,
-    outbox: &Rc<Outbox>,
-) -> Result<(), End> {
+fn peer_frame(router: &Router, from: ServerId, frame: Frame) -> Result<(), End> {
     let shard = frame.shard;
     match frame.kind {
         FrameKind::Raft => {
             let messages = decode_raft_frame(&frame.payload, &frame.blob)?;
-            serving.router.to_shard(
+            router.to_shard(
                 shard,
                 Event::Peer {
                     from,
@@ -342,13 +338,11 @@ fn peer_frame(
         }
         FrameKind::ImageFetch => {
             let fetch = ImageFetch::decode(&frame.payload)?;
-            serving
-                .router
-                .to_shard(shard, Event::ImageFetch { from, shard, fetch });
+            router.to_shard(shard, Event::ImageFetch { from, shard, fetch });
         }
         FrameKind::ImageChunk => {
             let chunk = ImageChunk::decode(&frame.payload)?;
-            serving.router.to_shard(
+            router.to_shard(
                 shard,
                 Event::ImageChunk {
                     from,
@@ -360,12 +354,12 @@ fn peer_frame(
         }
         FrameKind::EntriesFetch => {
             let fetch = EntriesFetch::decode(&frame.payload)?;
-            serving
-                .router
-                .to_shard(shard, Event::EntriesFetch { from, shard, fetch });
+            router.to_shard(shard, Event::EntriesFetch { from, shard, fetch });
         }
-        FrameKind::EntriesChunk => {}
-        FrameKind::Propose | FrameKind::Query => request(serving, frame, outbox)?,
+        FrameKind::EntriesChunk => {
+            let chunk = EntriesChunk::decode(&frame.payload, &frame.blob)?;
+            router.to_shard(shard, Event::EntriesChunk { from, shard, chunk });
+        }
         other => return Err(unexpected(other, "peer")),
     }
     Ok(())

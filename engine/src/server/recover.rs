@@ -15,8 +15,7 @@ use super::{
     config::AgentConfig,
     devices::RealDevices,
     executor::Place,
-    port::Port,
-    repair::repair,
+    repair::{Ward, is_damaged, repair},
     shell::{Shell, now_ns},
     start::in_dir,
 };
@@ -174,8 +173,12 @@ impl Opened {
         })
     }
 
+    /// Whether opening its shards waits for a repair.
+    pub fn is_damaged(&self) -> bool {
+        is_damaged(&self.recovered)
+    }
+
     /// Repairs the log if it is damaged, opens its shards, and starts the devices.
-    #[allow(clippy::too_many_arguments)]
     pub async fn into_core(
         mut self,
         config: &AgentConfig,
@@ -183,23 +186,20 @@ impl Opened {
         configuration: &Configuration,
         restarted: bool,
         shell: &Rc<Shell>,
-        port: Option<&Rc<Port>>,
         stopping: &Rc<Cell<bool>>,
     ) -> Result<(Core, RealDevices), String> {
         let id = place.identity.server_id();
-        repair(
-            &mut self.log,
-            &mut self.recovered,
-            &self.disk,
-            id,
-            configuration,
-            shell,
-            port,
-            stopping,
-        )
-        .await?;
         let images_path = place.images_path();
         let images = Dir::open(&images_path).map_err(in_dir(&images_path))?;
+        let ward = Ward {
+            own: id,
+            configuration,
+            log_disk: &self.disk,
+            image_disk: &images,
+            shell,
+            stopping,
+        };
+        repair(&mut self.log, &mut self.recovered, ward).await?;
         let settings = ShardSettings {
             id,
             cluster_id: configuration.cluster_id,

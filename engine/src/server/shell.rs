@@ -141,7 +141,8 @@ impl Shell {
         self.refusal.borrow().clone()
     }
 
-    async fn gathered(&self, events: &mut Vec<Event>) {
+    /// Waits until something has happened, and takes all of it.
+    pub async fn gathered(&self, events: &mut Vec<Event>) {
         poll_fn(|cx| {
             let mut waiting = self.events.borrow_mut();
             if waiting.is_empty() {

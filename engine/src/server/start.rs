@@ -10,13 +10,15 @@
 use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    thread::available_parallelism,
+    sync::mpsc,
+    thread::{self, JoinHandle, available_parallelism},
     time::Duration,
 };
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::{
+    awake::Awake,
     board::Board,
     config::{AgentConfig, DataDir as WhereData},
     executor::{Executor, Place},
@@ -32,9 +34,8 @@ use crate::{
 const GLOMMIO_IO_MEMORY: usize = 64 << 10;
 /// Submissions that glommio's rings hold.
 const GLOMMIO_RING_DEPTH: usize = 128;
-/// After so long a task that works on is asked to let others run. Our tasks bound their own slices;
-/// glommio 0.9 parks with work undone when this passes before a first task ran, which on a starved
-/// host it did at half a millisecond: the server then hung at its start.
+/// After so long a task that works on is asked to let others run. Our tasks bound their own slices,
+/// and what is interrupted before it began is begun late (see [`awake`](super::awake)).
 const PREEMPT_AFTER: Duration = Duration::from_millis(10);
 
 /// The signals that end a server, as a descriptor that becomes readable.
@@ -80,10 +81,11 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
     let workers = ends
         .map(|ends| start_worker(&config, &place, &board, ends))
         .collect::<Result<Vec<_>, String>>()?;
-    let executor = builder(&config, 0).make().map_err(executor_error)?;
+    let (executor, awake) = make_executor(&config, 0)?;
     let main_config = config.clone();
     let result = executor.run(async move {
-        let (executor, inbound) = Executor::new(main_config, place, &board, first).await?;
+        let made = Executor::new(main_config, place, &board, first);
+        let (executor, inbound) = awake.through(made).await?;
         executor.run_first(inbound, data, server, http, stop).await
     });
     if result.is_ok() {
@@ -118,19 +120,29 @@ fn refuse_data_of_another(identity: &Identity, config: &AgentConfig) -> Result<(
     ))
 }
 
-type Worker = glommio::ExecutorJoinHandle<()>;
+type Worker = JoinHandle<()>;
 
+/// Starts an executor on a thread of its own; returns once it is made.
 fn start_worker(
     config: &AgentConfig,
     place: &Place,
     board: &Board,
     ends: Ends,
 ) -> Result<Worker, String> {
-    let (worker_config, place) = (config.clone(), place.clone());
-    let board = board.for_executor(ends.index());
-    builder(config, usize::from(ends.index()))
-        .spawn(move || async move {
-            match Executor::new(worker_config, place, &board, ends).await {
+    let (config, place) = (config.clone(), place.clone());
+    let index = ends.index();
+    let board = board.for_executor(index);
+    let (tell, told) = mpsc::channel();
+    let run = move || {
+        let (executor, awake) = match make_executor(&config, usize::from(index)) {
+            Ok(made) => made,
+            // Whoever started the thread waits for this.
+            Err(why) => return tell.send(Err(why)).unwrap_or_default(),
+        };
+        tell.send(Ok(())).unwrap_or_default();
+        executor.run(async move {
+            let made = Executor::new(config, place, &board, ends);
+            match awake.through(made).await {
                 Ok((executor, inbound)) => executor.run_worker(inbound).await,
                 Err(why) => {
                     // The first executor waits for this one, and nothing has begun yet.
@@ -138,8 +150,22 @@ fn start_worker(
                     std::process::exit(1);
                 }
             }
-        })
-        .map_err(executor_error)
+        });
+    };
+    let worker = thread::Builder::new()
+        .name(format!("curia-{index}"))
+        .spawn(run)
+        .map_err(executor_error)?;
+    told.recv()
+        .unwrap_or_else(|_| Err("an executor's thread ended as it started".to_owned()))?;
+    Ok(worker)
+}
+
+/// An executor of this thread, and what keeps it awake until its main task runs.
+fn make_executor(config: &AgentConfig, index: usize) -> Result<(LocalExecutor, Awake), String> {
+    let executor = builder(config, index).make().map_err(executor_error)?;
+    let awake = Awake::new().map_err(executor_error)?;
+    Ok((executor, awake))
 }
 
 /// Pinned to a processor each, unless their number was chosen: then processors may be shared.
@@ -156,7 +182,7 @@ fn builder(config: &AgentConfig, index: usize) -> LocalExecutorBuilder {
         .preempt_timer(PREEMPT_AFTER)
 }
 
-fn executor_error(error: glommio::GlommioError<()>) -> String {
+fn executor_error(error: impl std::fmt::Display) -> String {
     format!(
         "cannot start an executor: {error}; is io_uring allowed here (kernel.io_uring_disabled, memlock limit)?"
     )

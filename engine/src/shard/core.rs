@@ -140,10 +140,11 @@ impl Core {
             }
             Event::EntriesFetch { from, shard, fetch } => {
                 if let Some(member) = self.members.get_mut(&shard) {
-                    member.serve_entries(from, &fetch, &mut self.log, effects);
+                    member.serve_entries(now_ns, from, &fetch, &mut self.log, effects);
                 }
             }
-            Event::Wake => {}
+            // Only a shard under repair asks for entries, and that one is not served yet.
+            Event::EntriesChunk { .. } | Event::Wake => {}
             Event::Rest => {
                 for member in self.members.values_mut() {
                     member.rest();

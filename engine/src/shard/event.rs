@@ -84,6 +84,15 @@ pub enum Event {
         /// Which.
         fetch: EntriesFetch,
     },
+    /// Entries that this server lost arrived, or a peer's word that it has none to give.
+    EntriesChunk {
+        /// From whom.
+        from: ServerId,
+        /// Of which shard.
+        shard: ShardId,
+        /// The entries.
+        chunk: EntriesChunk,
+    },
     /// Time may have passed. (Every turn looks at the clock; this only makes one happen.)
     Wake,
     /// Nothing else is under way on this executor.

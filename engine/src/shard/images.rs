@@ -338,7 +338,12 @@ impl Images {
 
     // ------------------------------------------------------------------ sending
 
-    /// A follower was sent a snapshot message.
+    /// The newest image that a peer can be given.
+    pub fn newest(&self) -> Option<ImageName> {
+        self.kept.last().map(|(name, _)| *name)
+    }
+
+    /// A follower was sent a snapshot message, or a damaged peer the name of an image.
     pub fn offered(&mut self, now_ns: u64, to: ServerId) {
         self.serving.insert(to, Serving { active_ns: now_ns });
     }

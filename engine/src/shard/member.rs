@@ -418,13 +418,23 @@ impl Member {
     /// A peer lost entries and asks for them.
     pub fn serve_entries(
         &mut self,
+        now_ns: u64,
         from: ServerId,
         fetch: &EntriesFetch,
         log: &mut Log,
         effects: &mut Effects,
     ) {
+        let store = self.replica.store();
+        let image = self.images.newest().filter(|image| {
+            // What is wanted is in the image only.
+            fetch.first < store.first() && fetch.first <= image.index
+        });
+        if image.is_some() {
+            self.images.offered(now_ns, from);
+        }
+        let replica = &self.replica;
         self.repairs
-            .serve(self.shard, from, fetch, &self.replica, log, effects);
+            .serve(self.shard, from, fetch, replica, image, log, effects);
     }
 
     /// A peer's connection broke.

@@ -4,13 +4,15 @@
 //! provably the same ones: the asker names the entry behind the gap, and a log that holds an
 //! entry with that index and term holds the asker's entries before it (log matching, Raft paper
 //! §5.3). For a damaged tail there is no such entry; then only the leader answers, and with all
-//! it has: whatever the asker ever acknowledged to it is among that.
+//! it has: whatever the asker ever acknowledged to it is among that. What is no longer in this
+//! log is in its image, of which the name is given instead: all servers agree on what an image
+//! holds.
 
 use raft::{GetEntriesContext, Storage, eraftpb::Entry};
 use wire::{EntriesChunk, EntriesFetch, Index, ServerId, ShardId, WireEntry, limits};
 
 use super::event::{Effects, Transfer};
-use crate::{consensus::Replica, log::Log};
+use crate::{consensus::Replica, log::Log, snapshot::names::ImageName};
 
 /// Answers to damaged peers that wait for the disk, of one shard.
 #[derive(Debug, Default)]
@@ -19,13 +21,16 @@ pub struct Repairs {
 }
 
 impl Repairs {
-    /// Answers at once from memory, or starts the read that the answer waits for.
+    /// Answers at once from memory, or starts the read that the answer waits for. `image`: what is
+    /// wanted is in this one and no longer in the log.
+    #[allow(clippy::too_many_arguments)]
     pub fn serve(
         &mut self,
         shard: ShardId,
         from: ServerId,
         fetch: &EntriesFetch,
         replica: &Replica,
+        image: Option<ImageName>,
         log: &mut Log,
         effects: &mut Effects,
     ) {
@@ -38,9 +43,13 @@ impl Repairs {
         };
         let last = match provable(fetch, replica) {
             Ok(last) => last,
-            Err(reason) => {
+            Err(refusal) => {
                 chunk.refused = true;
-                chunk.reason = reason;
+                chunk.reason = refusal.to_string();
+                chunk.other_history = refusal == Refusal::OtherHistory;
+                if let Some(image) = image {
+                    (chunk.image_index, chunk.image_term) = (image.index, image.term);
+                }
                 effects
                     .transfers
                     .push((from, shard, Transfer::EntriesChunk(chunk)));
@@ -119,22 +128,33 @@ impl Repairs {
     }
 }
 
+/// Why nothing may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Refusal {
+    #[error("this server's log begins at {0}")]
+    Compacted(Index),
+    #[error("this server's log does not hold the entry behind the gap")]
+    OtherHistory,
+    #[error("only the leader can say what a damaged tail held")]
+    NotLeader,
+}
+
 /// The last index that may be given, or why nothing may.
-fn provable(fetch: &EntriesFetch, replica: &Replica) -> Result<Index, String> {
+fn provable(fetch: &EntriesFetch, replica: &Replica) -> Result<Index, Refusal> {
     let store = replica.store();
     if fetch.first < store.first() {
-        return Err(format!("this server's log begins at {}", store.first()));
+        return Err(Refusal::Compacted(store.first()));
     }
     if fetch.next_index.0 != 0 {
         let term = store.term_of(fetch.next_index.0);
         return if term == Some(fetch.next_term.0) {
             Ok(fetch.last.min(Index(fetch.next_index.0 - 1)))
         } else {
-            Err("this server's log does not hold the entry behind the gap".to_owned())
+            Err(Refusal::OtherHistory)
         };
     }
     if !replica.is_leader() {
-        return Err("only the leader can say what a damaged tail held".to_owned());
+        return Err(Refusal::NotLeader);
     }
     Ok(replica.last_index())
 }

@@ -236,9 +236,14 @@ impl Server {
         fs::remove_dir_all(&self.data).expect("the data directory can be removed");
     }
 
-    /// Files of its log, in order.
+    /// Files of its first executor's log, in order.
     pub fn segments(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.data.join("log-0"))
+        self.segments_of(0)
+    }
+
+    /// Files of an executor's log, in order.
+    pub fn segments_of(&self, executor: usize) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = fs::read_dir(self.data.join(format!("log-{executor}")))
             .expect("the log's folder can be read")
             .map(|entry| entry.expect("an entry can be read").path())
             .filter(|path| {

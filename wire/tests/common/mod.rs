@@ -251,6 +251,19 @@ fn sample_entries() -> EntriesChunk {
                 data: Bytes::from_static(data.as_bytes()),
             })
             .to_vec(),
+        ..EntriesChunk::default()
+    }
+}
+
+fn sample_refusal() -> EntriesChunk {
+    EntriesChunk {
+        term: Term(6),
+        refused: true,
+        reason: "this server's log begins at 50".to_owned(),
+        image_index: Index(49),
+        image_term: Term(5),
+        other_history: true,
+        ..EntriesChunk::default()
     }
 }
 
@@ -389,6 +402,10 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
         (
             "entries-chunk",
             frame(FrameKind::EntriesChunk, 3, entries, entries_blob),
+        ),
+        (
+            "entries-refused",
+            bare(FrameKind::EntriesChunk, 3, sample_refusal().encode().0),
         ),
     ]
 }

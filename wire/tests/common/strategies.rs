@@ -200,8 +200,13 @@ pub fn hello() -> impl Strategy<Value = Hello> {
 pub fn entries_chunk() -> impl Strategy<Value = EntriesChunk> {
     let head = (index(), index(), any::<bool>(), any::<bool>(), text());
     let entries = (1..NUMBER_MAX / 2, vec((0..3u32, bytes(60), 0..3u64), 0..12));
-    (head, entries).prop_map(
-        |((commit, last_index, leader, refused, reason), (first, drawn))| {
+    let offer = (index(), term(), any::<bool>());
+    (head, entries, offer).prop_map(
+        |(
+            (commit, last_index, leader, refused, reason),
+            (first, drawn),
+            (image_index, image_term, other_history),
+        )| {
             let mut term = 1;
             let entries: Vec<_> = drawn
                 .into_iter()
@@ -224,6 +229,9 @@ pub fn entries_chunk() -> impl Strategy<Value = EntriesChunk> {
                 refused,
                 reason,
                 entries,
+                image_index,
+                image_term,
+                other_history,
             }
         },
     )
