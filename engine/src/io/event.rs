@@ -51,6 +51,25 @@ impl Event {
         let _ = unsafe { libc::write(self.fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
+    /// Silences it, if it was rung; never waits.
+    pub fn silence(&self) {
+        let mut count = [0u8; 8];
+        let part = libc::iovec {
+            iov_base: count.as_mut_ptr().cast(),
+            iov_len: count.len(),
+        };
+        // SAFETY: one range of eight writable bytes. `EAGAIN` says that nobody rang.
+        let _ = unsafe {
+            libc::preadv2(
+                self.fd.as_raw_fd(),
+                &raw const part,
+                1,
+                -1,
+                libc::RWF_NOWAIT,
+            )
+        };
+    }
+
     /// Waits until it was rung, and silences it. Blocking.
     pub fn wait(&self) {
         let mut count = [0u8; 8];
@@ -63,5 +82,32 @@ impl Event {
 impl AsRawFd for Event {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_rung(event: &Event) -> bool {
+        let mut poll = libc::pollfd {
+            fd: event.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one pollfd, alive across the call.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+    }
+
+    #[test]
+    fn it_is_silenced_without_waiting_whether_it_was_rung_or_not() {
+        let event = Event::new().unwrap();
+        event.silence();
+        assert!(!is_rung(&event));
+        event.ring();
+        event.share().unwrap().ring();
+        assert!(is_rung(&event));
+        event.silence();
+        assert!(!is_rung(&event));
     }
 }

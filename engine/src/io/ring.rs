@@ -69,6 +69,8 @@ pub struct Ring {
     /// Completions of the log's operations, by id.
     log_done: RefCell<Vec<(usize, i32)>>,
     log_waker: RefCell<Option<Waker>>,
+    /// Scratch for [`Self::route`].
+    wakers: Cell<Vec<Waker>>,
     /// Whoever drives the ring and found nothing to do.
     driver: RefCell<Option<Waker>>,
     /// Whoever has something to do when nothing else is.
@@ -104,6 +106,7 @@ impl Ring {
             watches: RefCell::default(),
             log_done: RefCell::default(),
             log_waker: RefCell::default(),
+            wakers: Cell::default(),
             driver: RefCell::default(),
             idler: RefCell::default(),
             rests: Cell::new(0),
@@ -232,19 +235,25 @@ impl Ring {
     /// Sorts the completions by owner.
     fn route(&self) -> usize {
         let mut count = 0;
-        let mut uring = self.uring.borrow_mut();
-        let mut log_done = self.log_done.borrow_mut();
-        let log_before = log_done.len();
-        let mut watches = self.watches.borrow_mut();
-        for completion in uring.completion() {
+        let mut log_done = false;
+        let mut wakers = self.wakers.take();
+        for completion in self.uring.borrow_mut().completion() {
             count += 1;
             match Owner::of(completion.user_data()) {
-                (Owner::Log, id) => log_done.push((id, completion.result())),
-                (Owner::Watch, id) => watches.fired(id),
+                (Owner::Log, id) => {
+                    let result = completion.result();
+                    self.log_done.borrow_mut().push((id, result));
+                    log_done = true;
+                }
+                (Owner::Watch, id) => wakers.extend(self.watches.borrow_mut().fired(id)),
                 (Owner::Nobody, _) => {}
             }
         }
-        if log_done.len() > log_before {
+        // Nothing is borrowed here any more: to wake a task that has ended may drop it, and with it
+        // its watches.
+        wakers.drain(..).for_each(Waker::wake);
+        self.wakers.set(wakers);
+        if log_done {
             self.wake_log();
         }
         count
@@ -253,9 +262,8 @@ impl Ring {
     /// The log's operations have answers.
     pub(super) fn wake_log(&self) {
         self.stir();
-        if let Some(waker) = self.log_waker.borrow_mut().take() {
-            waker.wake();
-        }
+        let waker = self.log_waker.take();
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Takes the completions of the log's operations: id and result.
@@ -276,9 +284,8 @@ impl Ring {
     /// sleeps.
     pub fn stir(&self) {
         self.stirred.set(true);
-        if let Some(driver) = self.driver.borrow_mut().take() {
-            driver.wake();
-        }
+        let driver = self.driver.take();
+        driver.into_iter().for_each(Waker::wake);
     }
 
     /// Whether it was stirred since the last look.
@@ -298,9 +305,8 @@ impl Ring {
     /// The driver found nothing to do for a while.
     pub fn rest(&self) {
         self.rests.set(self.rests.get() + 1);
-        if let Some(idler) = self.idler.borrow_mut().take() {
-            idler.wake();
-        }
+        let idler = self.idler.take();
+        idler.into_iter().for_each(Waker::wake);
     }
 
     /// The driver sleeps; it is woken with the next [`stir`](Self::stir).

@@ -51,16 +51,15 @@ impl Watches {
         self.free.push(id);
     }
 
-    /// The kernel has answered.
-    pub(super) fn fired(&mut self, id: usize) {
+    /// The kernel has answered: gives whom to wake.
+    pub(super) fn fired(&mut self, id: usize) -> Option<Waker> {
         match std::mem::replace(&mut self.slots[id], Slot::Fired) {
             // An error also means that an attempt will tell.
-            Slot::Armed(waker) => {
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+            Slot::Armed(waker) => waker,
+            Slot::Forgotten => {
+                self.release(id);
+                None
             }
-            Slot::Forgotten => self.release(id),
             Slot::Free | Slot::Fired => unreachable!("a one-shot poll is answered once"),
         }
     }

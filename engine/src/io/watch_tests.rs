@@ -176,3 +176,32 @@ fn the_event_announces_what_nobody_looks_for_and_is_silent_otherwise() {
     }
     event.read_exact(&mut [0; 8]).unwrap();
 }
+
+/// Waking a task may be what drops it, and its watches with it.
+#[test]
+fn a_waker_may_drop_watches() {
+    struct Owner(std::sync::Mutex<Option<SendReadiness>>);
+    struct SendReadiness(Readiness);
+    // SAFETY: never leaves this thread; `Wake` wants it all the same.
+    unsafe impl Send for SendReadiness {}
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+        }
+    }
+    let ring = Ring::open().unwrap();
+    let (mut near, far) = UnixStream::pair().unwrap();
+    let mut other = Readiness::new(Rc::clone(&ring), Interest::Read);
+    let (_, waker) = counter();
+    let (_silent, silent_far) = UnixStream::pair().unwrap();
+    let polled = other.poll(silent_far.as_raw_fd(), &mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    let owner = Arc::new(Owner(Some(SendReadiness(other)).into()));
+    let mut readiness = Readiness::new(Rc::clone(&ring), Interest::Read);
+    let waker = Waker::from(Arc::clone(&owner));
+    let polled = readiness.poll(far.as_raw_fd(), &mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    near.write_all(b"x").unwrap();
+    assert_eq!(ring.wait(PATIENCE).unwrap(), 1);
+    assert!(owner.0.lock().unwrap().is_none());
+}

@@ -125,7 +125,7 @@ async fn watch_lane(shell: Rc<Shell>, lane: Rc<RefCell<BackgroundLane>>, signal:
     let mut done = Vec::new();
     loop {
         readiness.ready(signal.as_raw_fd()).await;
-        signal.wait();
+        signal.silence();
         lane.borrow().reap(&mut done);
         for done in done.drain(..) {
             shell.post(match done {

@@ -260,7 +260,7 @@ async fn hear(ring: Rc<Ring>, bell: Arc<Bell>) {
     let mut readiness = Readiness::new(ring, Interest::Read);
     loop {
         readiness.ready(bell.event.as_raw_fd()).await;
-        bell.event.wait();
+        bell.event.silence();
     }
 }
 
