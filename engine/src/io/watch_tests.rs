@@ -181,7 +181,9 @@ fn the_event_announces_what_nobody_looks_for_and_is_silent_otherwise() {
 #[test]
 fn a_waker_may_drop_watches() {
     struct Owner(std::sync::Mutex<Option<SendReadiness>>);
-    struct SendReadiness(Readiness);
+    struct SendReadiness {
+        _kept: Readiness,
+    }
     // SAFETY: never leaves this thread; `Wake` wants it all the same.
     unsafe impl Send for SendReadiness {}
     impl Wake for Owner {
@@ -196,7 +198,7 @@ fn a_waker_may_drop_watches() {
     let (_silent, silent_far) = UnixStream::pair().unwrap();
     let polled = other.poll(silent_far.as_raw_fd(), &mut Context::from_waker(&waker));
     assert!(polled.is_pending());
-    let owner = Arc::new(Owner(Some(SendReadiness(other)).into()));
+    let owner = Arc::new(Owner(Some(SendReadiness { _kept: other }).into()));
     let mut readiness = Readiness::new(Rc::clone(&ring), Interest::Read);
     let waker = Waker::from(Arc::clone(&owner));
     let polled = readiness.poll(far.as_raw_fd(), &mut Context::from_waker(&waker));
