@@ -81,3 +81,31 @@ fn a_transaction_takes_effect_as_a_whole_or_not_at_all_through_any_server() {
         ["after", "t0/a", "t0/b", "t1/a", "t1/b", "t2/a", "t2/b"]
     );
 }
+
+#[test]
+fn one_that_spans_shards_is_refused_by_name() {
+    let group = Group::formed(1, &["-shards=2", "-executors=2"]);
+    let set = |key: String| json!({"KV": {"Verb": "set", "Key": key, "Value": ""}});
+    // Of so many first segments some lie in the one shard and some in the other.
+    let spread: Vec<_> = (0..32).map(|at| set(format!("{at}/k"))).collect();
+    let together: Vec<_> = (0..32).map(|at| set(format!("same/{at}"))).collect();
+    let (status, result) = txn(&group, 0, &json!(together));
+    assert_eq!(status, 200, "{result}");
+    for ops in [
+        json!(spread),
+        json!([{"KV": {"Verb": "get-tree", "Key": "sam"}}]),
+    ] {
+        let answer = group[0]
+            .http()
+            .put("/v1/txn", ops.to_string().as_bytes())
+            .unwrap();
+        assert!(
+            answer.text().contains("more than one shard"),
+            "{} {}",
+            answer.status,
+            answer.text()
+        );
+    }
+    let read = group[0].http().get("/v1/kv/0/k").unwrap();
+    assert_eq!(read.status, 404, "nothing of it was written");
+}
