@@ -13,7 +13,7 @@ use flatbuffers::FlatBufferBuilder;
 use crate::codec::{self, Builder};
 use crate::frame::{FrameHead, FrameKind};
 use crate::generated::wire as fb;
-use crate::{Index, RequestId, ShardId, WireError, limits};
+use crate::{Index, RequestId, ShardId, TxnOps, WireError, limits};
 
 const WHAT: &str = "command";
 
@@ -79,6 +79,8 @@ pub enum Command<'a> {
         /// The leader's digest at that index.
         digest: u64,
     },
+    /// Operations that take effect together or not at all.
+    Txn(TxnOps<'a>),
     /// Of a later version, marked as safe to skip.
     Ignorable,
 }
@@ -89,7 +91,7 @@ impl<'a> Command<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, WireError> {
         codec::at_most(WHAT, bytes.len(), limits::COMMAND_BYTES_MAX)?;
         let command = codec::root::<fb::Command>(WHAT, bytes)?;
-        match read(&command) {
+        match read(bytes, &command) {
             Err(WireError::Malformed { .. }) if command.ignore_unknown() => Ok(Self::Ignorable),
             read => read,
         }
@@ -117,6 +119,10 @@ impl<'a> Command<'a> {
                 let check = fb::DigestCheck::create(builder, &args);
                 (fb::CommandBody::DigestCheck, Some(check.as_union_value()))
             }
+            Self::Txn(ops) => {
+                let txn = ops.build(builder);
+                (fb::CommandBody::TxnCommand, Some(txn.as_union_value()))
+            }
             Self::Ignorable => (fb::CommandBody::NONE, None),
         };
         let args = fb::CommandArgs {
@@ -131,7 +137,7 @@ impl<'a> Command<'a> {
 }
 
 /// Reads a verified command; what this version does not know is `Malformed`.
-fn read<'a>(command: &fb::Command<'a>) -> Result<Command<'a>, WireError> {
+fn read<'a>(bytes: &[u8], command: &fb::Command<'a>) -> Result<Command<'a>, WireError> {
     if command.version() != limits::COMMAND_VERSION {
         return Err(codec::malformed(
             WHAT,
@@ -150,6 +156,9 @@ fn read<'a>(command: &fb::Command<'a>) -> Result<Command<'a>, WireError> {
             index: codec::index(WHAT, check.index())?,
             digest: check.digest(),
         });
+    }
+    if let Some(txn) = command.body_as_txn_command() {
+        return TxnOps::read(bytes, &txn).map(Command::Txn);
     }
     Err(codec::malformed(
         WHAT,

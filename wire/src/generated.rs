@@ -11,13 +11,14 @@ extern crate alloc;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_COMMAND_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_COMMAND_BODY: u8 = 2;
+pub const ENUM_MAX_COMMAND_BODY: u8 = 3;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_COMMAND_BODY: [CommandBody; 3] = [
+pub const ENUM_VALUES_COMMAND_BODY: [CommandBody; 4] = [
   CommandBody::NONE,
   CommandBody::KvCommand,
   CommandBody::DigestCheck,
+  CommandBody::TxnCommand,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -28,13 +29,15 @@ impl CommandBody {
   pub const NONE: Self = Self(0);
   pub const KvCommand: Self = Self(1);
   pub const DigestCheck: Self = Self(2);
+  pub const TxnCommand: Self = Self(3);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 2;
+  pub const ENUM_MAX: u8 = 3;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::KvCommand,
     Self::DigestCheck,
+    Self::TxnCommand,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -42,6 +45,7 @@ impl CommandBody {
       Self::NONE => Some("NONE"),
       Self::KvCommand => Some("KvCommand"),
       Self::DigestCheck => Some("DigestCheck"),
+      Self::TxnCommand => Some("TxnCommand"),
       _ => None,
     }
   }
@@ -101,15 +105,16 @@ pub struct CommandBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_QUERY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_QUERY_BODY: u8 = 4;
+pub const ENUM_MAX_QUERY_BODY: u8 = 5;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_QUERY_BODY: [QueryBody; 5] = [
+pub const ENUM_VALUES_QUERY_BODY: [QueryBody; 6] = [
   QueryBody::NONE,
   QueryBody::KvGet,
   QueryBody::KvList,
   QueryBody::KvKeys,
   QueryBody::Status,
+  QueryBody::TxnRead,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -122,15 +127,17 @@ impl QueryBody {
   pub const KvList: Self = Self(2);
   pub const KvKeys: Self = Self(3);
   pub const Status: Self = Self(4);
+  pub const TxnRead: Self = Self(5);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 4;
+  pub const ENUM_MAX: u8 = 5;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::KvGet,
     Self::KvList,
     Self::KvKeys,
     Self::Status,
+    Self::TxnRead,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -140,6 +147,7 @@ impl QueryBody {
       Self::KvList => Some("KvList"),
       Self::KvKeys => Some("KvKeys"),
       Self::Status => Some("Status"),
+      Self::TxnRead => Some("TxnRead"),
       _ => None,
     }
   }
@@ -199,16 +207,17 @@ pub struct QueryBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 5;
+pub const ENUM_MAX_REPLY_BODY: u8 = 6;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 6] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 7] = [
   ReplyBody::NONE,
   ReplyBody::Written,
   ReplyBody::Rows,
   ReplyBody::Keys,
   ReplyBody::Failed,
   ReplyBody::ClusterStatus,
+  ReplyBody::TxnResult,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -222,9 +231,10 @@ impl ReplyBody {
   pub const Keys: Self = Self(3);
   pub const Failed: Self = Self(4);
   pub const ClusterStatus: Self = Self(5);
+  pub const TxnResult: Self = Self(6);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 5;
+  pub const ENUM_MAX: u8 = 6;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Written,
@@ -232,6 +242,7 @@ impl ReplyBody {
     Self::Keys,
     Self::Failed,
     Self::ClusterStatus,
+    Self::TxnResult,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -242,6 +253,7 @@ impl ReplyBody {
       Self::Keys => Some("Keys"),
       Self::Failed => Some("Failed"),
       Self::ClusterStatus => Some("ClusterStatus"),
+      Self::TxnResult => Some("TxnResult"),
       _ => None,
     }
   }
@@ -1526,6 +1538,102 @@ impl ::core::fmt::Debug for DigestCheck<'_> {
       ds.finish()
   }
 }
+pub enum TxnCommandOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct TxnCommand<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for TxnCommand<'a> {
+  type Inner = TxnCommand<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> TxnCommand<'a> {
+  pub const VT_OPS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    TxnCommand { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args TxnCommandArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<TxnCommand<'bldr>> {
+    let mut builder = TxnCommandBuilder::new(_fbb);
+    if let Some(x) = args.ops { builder.add_ops(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn ops(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<KvCommand<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<KvCommand>>>>(TxnCommand::VT_OPS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for TxnCommand<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<KvCommand>>>>("ops", Self::VT_OPS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct TxnCommandArgs<'a> {
+    pub ops: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<KvCommand<'a>>>>>,
+}
+impl<'a> Default for TxnCommandArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    TxnCommandArgs {
+      ops: None,
+    }
+  }
+}
+
+pub struct TxnCommandBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TxnCommandBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_ops(&mut self, ops: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<KvCommand<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TxnCommand::VT_OPS, ops);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TxnCommandBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    TxnCommandBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<TxnCommand<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for TxnCommand<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("TxnCommand");
+      ds.field("ops", &self.ops());
+      ds.finish()
+  }
+}
 pub enum CommandOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -1623,6 +1731,21 @@ impl<'a> Command<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_txn_command(&self) -> Option<TxnCommand<'a>> {
+    if self.body_type() == CommandBody::TxnCommand {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { TxnCommand::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Command<'_> {
@@ -1637,6 +1760,7 @@ impl ::flatbuffers::Verifiable for Command<'_> {
         match key {
           CommandBody::KvCommand => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<KvCommand>>("CommandBody::KvCommand", pos),
           CommandBody::DigestCheck => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<DigestCheck>>("CommandBody::DigestCheck", pos),
+          CommandBody::TxnCommand => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<TxnCommand>>("CommandBody::TxnCommand", pos),
           _ => Ok(()),
         }
      })?
@@ -1714,6 +1838,13 @@ impl ::core::fmt::Debug for Command<'_> {
         },
         CommandBody::DigestCheck => {
           if let Some(x) = self.body_as_digest_check() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        CommandBody::TxnCommand => {
+          if let Some(x) = self.body_as_txn_command() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -2144,6 +2275,102 @@ impl ::core::fmt::Debug for Status<'_> {
       ds.finish()
   }
 }
+pub enum TxnReadOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct TxnRead<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for TxnRead<'a> {
+  type Inner = TxnRead<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> TxnRead<'a> {
+  pub const VT_COMMAND: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    TxnRead { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args TxnReadArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<TxnRead<'bldr>> {
+    let mut builder = TxnReadBuilder::new(_fbb);
+    if let Some(x) = args.command { builder.add_command(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn command(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(TxnRead::VT_COMMAND, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for TxnRead<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("command", Self::VT_COMMAND, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct TxnReadArgs<'a> {
+    pub command: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for TxnReadArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    TxnReadArgs {
+      command: None,
+    }
+  }
+}
+
+pub struct TxnReadBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TxnReadBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_command(&mut self, command: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TxnRead::VT_COMMAND, command);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TxnReadBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    TxnReadBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<TxnRead<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for TxnRead<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("TxnRead");
+      ds.field("command", &self.command());
+      ds.finish()
+  }
+}
 pub enum QueryOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -2271,6 +2498,21 @@ impl<'a> Query<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_txn_read(&self) -> Option<TxnRead<'a>> {
+    if self.body_type() == QueryBody::TxnRead {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { TxnRead::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Query<'_> {
@@ -2287,6 +2529,7 @@ impl ::flatbuffers::Verifiable for Query<'_> {
           QueryBody::KvList => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<KvList>>("QueryBody::KvList", pos),
           QueryBody::KvKeys => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<KvKeys>>("QueryBody::KvKeys", pos),
           QueryBody::Status => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Status>>("QueryBody::Status", pos),
+          QueryBody::TxnRead => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<TxnRead>>("QueryBody::TxnRead", pos),
           _ => Ok(()),
         }
      })?
@@ -2378,6 +2621,13 @@ impl ::core::fmt::Debug for Query<'_> {
         },
         QueryBody::Status => {
           if let Some(x) = self.body_as_status() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        QueryBody::TxnRead => {
+          if let Some(x) = self.body_as_txn_read() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -3482,6 +3732,232 @@ impl ::core::fmt::Debug for ClusterStatus<'_> {
       ds.finish()
   }
 }
+pub enum TxnErrorOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct TxnError<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for TxnError<'a> {
+  type Inner = TxnError<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> TxnError<'a> {
+  pub const VT_OP: ::flatbuffers::VOffsetT = 4;
+  pub const VT_WHAT: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    TxnError { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args TxnErrorArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<TxnError<'bldr>> {
+    let mut builder = TxnErrorBuilder::new(_fbb);
+    if let Some(x) = args.what { builder.add_what(x); }
+    builder.add_op(args.op);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn op(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(TxnError::VT_OP, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn what(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(TxnError::VT_WHAT, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for TxnError<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("op", Self::VT_OP, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("what", Self::VT_WHAT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct TxnErrorArgs<'a> {
+    pub op: u32,
+    pub what: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for TxnErrorArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    TxnErrorArgs {
+      op: 0,
+      what: None,
+    }
+  }
+}
+
+pub struct TxnErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TxnErrorBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_op(&mut self, op: u32) {
+    self.fbb_.push_slot::<u32>(TxnError::VT_OP, op, 0);
+  }
+  #[inline]
+  pub fn add_what(&mut self, what: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TxnError::VT_WHAT, what);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TxnErrorBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    TxnErrorBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<TxnError<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for TxnError<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("TxnError");
+      ds.field("op", &self.op());
+      ds.field("what", &self.what());
+      ds.finish()
+  }
+}
+pub enum TxnResultOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct TxnResult<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for TxnResult<'a> {
+  type Inner = TxnResult<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> TxnResult<'a> {
+  pub const VT_ROWS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ERRORS: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    TxnResult { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args TxnResultArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<TxnResult<'bldr>> {
+    let mut builder = TxnResultBuilder::new(_fbb);
+    if let Some(x) = args.errors { builder.add_errors(x); }
+    if let Some(x) = args.rows { builder.add_rows(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn rows(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<KvRow<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<KvRow>>>>(TxnResult::VT_ROWS, None)}
+  }
+  #[inline]
+  pub fn errors(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TxnError<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TxnError>>>>(TxnResult::VT_ERRORS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for TxnResult<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<KvRow>>>>("rows", Self::VT_ROWS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<TxnError>>>>("errors", Self::VT_ERRORS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct TxnResultArgs<'a> {
+    pub rows: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<KvRow<'a>>>>>,
+    pub errors: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TxnError<'a>>>>>,
+}
+impl<'a> Default for TxnResultArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    TxnResultArgs {
+      rows: None,
+      errors: None,
+    }
+  }
+}
+
+pub struct TxnResultBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TxnResultBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_rows(&mut self, rows: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<KvRow<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TxnResult::VT_ROWS, rows);
+  }
+  #[inline]
+  pub fn add_errors(&mut self, errors: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<TxnError<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TxnResult::VT_ERRORS, errors);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TxnResultBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    TxnResultBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<TxnResult<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for TxnResult<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("TxnResult");
+      ds.field("rows", &self.rows());
+      ds.field("errors", &self.errors());
+      ds.finish()
+  }
+}
 pub enum ReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -3642,6 +4118,21 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_txn_result(&self) -> Option<TxnResult<'a>> {
+    if self.body_type() == ReplyBody::TxnResult {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { TxnResult::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -3661,6 +4152,7 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::Keys => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Keys>>("ReplyBody::Keys", pos),
           ReplyBody::Failed => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Failed>>("ReplyBody::Failed", pos),
           ReplyBody::ClusterStatus => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ClusterStatus>>("ReplyBody::ClusterStatus", pos),
+          ReplyBody::TxnResult => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<TxnResult>>("ReplyBody::TxnResult", pos),
           _ => Ok(()),
         }
      })?
@@ -3773,6 +4265,13 @@ impl ::core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::ClusterStatus => {
           if let Some(x) = self.body_as_cluster_status() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::TxnResult => {
+          if let Some(x) = self.body_as_txn_result() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -24,6 +24,7 @@ mod reply;
 #[cfg(test)]
 mod schema;
 mod transfer;
+mod txn;
 
 pub use command::{Command, KvCommand, KvVerb, encode_propose_frame};
 pub use decoder::FrameDecoder;
@@ -41,3 +42,4 @@ pub use reply::{
     Failure, FailureKind, KvRow, KvRowRef, Reply, ReplyBody, ReplyMeta, encode_rows_reply,
 };
 pub use transfer::{EntriesChunk, EntriesFetch, ImageChunk, ImageFetch, WireEntry};
+pub use txn::{TxnError, TxnOp, TxnOps, TxnResult, TxnVerb};

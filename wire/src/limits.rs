@@ -14,6 +14,10 @@ pub const KEY_BYTES_MAX: usize = 8 * 1024;
 pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 /// Longest encoded command, bytes: key, value and the table around them.
 pub const COMMAND_BYTES_MAX: usize = 768 * 1024;
+/// Most operations in a transaction, as Consul's.
+pub const TXN_OPS_MAX: usize = 128;
+/// Rows that a transaction may answer with, bytes: they travel in one frame.
+pub const TXN_ROWS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest session id, bytes: a UUID as text.
 pub const SESSION_BYTES_MAX: usize = 36;
 /// Longest frame, header included, bytes.

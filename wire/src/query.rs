@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::codec::{self, Builder};
 use crate::generated::wire as fb;
-use crate::{Index, WireError, limits};
+use crate::{Command, Index, WireError, limits};
 
 const WHAT: &str = "query";
 
@@ -66,6 +66,8 @@ pub enum QueryBody {
     },
     /// Who leads, and who is in the peer set.
     Status,
+    /// A transaction that only reads: an encoded [`Command::Txn`](crate::Command::Txn).
+    Txn(Bytes),
 }
 
 impl Query {
@@ -129,6 +131,16 @@ impl QueryBody {
         if query.body_as_status().is_some() {
             return Ok(Self::Status);
         }
+        if let Some(read) = query.body_as_txn_read() {
+            let command = codec::shared(bytes, read.command());
+            return match Command::decode(&command)? {
+                Command::Txn(ops) if ops.reads_only() => Ok(Self::Txn(command)),
+                _ => Err(codec::malformed(
+                    WHAT,
+                    "it is no transaction that only reads",
+                )),
+            };
+        }
         let why = format_args!("unknown body {}", query.body_type().0);
         Err(codec::malformed(WHAT, why))
     }
@@ -170,6 +182,11 @@ impl QueryBody {
             Self::Status => {
                 let status = fb::Status::create(builder, &fb::StatusArgs {});
                 (fb::QueryBody::Status, status.as_union_value())
+            }
+            Self::Txn(command) => {
+                let command = Some(codec::put(builder, command));
+                let read = fb::TxnRead::create(builder, &fb::TxnReadArgs { command });
+                (fb::QueryBody::TxnRead, read.as_union_value())
             }
         }
     }

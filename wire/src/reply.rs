@@ -5,12 +5,12 @@
 //! send buffer.
 
 use bytes::{Bytes, BytesMut};
-use flatbuffers::{UnionWIPOffset, WIPOffset};
+use flatbuffers::{ForwardsUOffset, UnionWIPOffset, Vector, WIPOffset};
 
 use crate::codec::{self, Builder};
 use crate::frame::{FrameHead, FrameKind};
 use crate::generated::wire as fb;
-use crate::{ClusterStatus, Index, RequestId, ShardId, WireError, limits};
+use crate::{ClusterStatus, Index, RequestId, ShardId, TxnResult, WireError, limits};
 
 const WHAT: &str = "reply";
 /// A row is a table with two vectors at least, and the offset to it.
@@ -166,6 +166,8 @@ pub enum ReplyBody {
     Failed(Failure),
     /// Status.
     Status(ClusterStatus),
+    /// What a transaction came to.
+    Txn(TxnResult),
 }
 
 /// One answer, or with `more` one piece of a long one.
@@ -280,6 +282,18 @@ fn finish(builder: &mut Builder, meta: &ReplyMeta, (body_type, body): Body) {
 }
 
 fn build_rows<'r>(builder: &mut Builder, rows: impl IntoIterator<Item = KvRowRef<'r>>) -> Body {
+    let rows = Some(build_row_list(builder, rows));
+    let rows = fb::Rows::create(builder, &fb::RowsArgs { rows });
+    (fb::ReplyBody::Rows, rows.as_union_value())
+}
+
+/// A list of row tables.
+type RowList = Vector<'static, ForwardsUOffset<fb::KvRow<'static>>>;
+
+pub(crate) fn build_row_list<'r>(
+    builder: &mut Builder,
+    rows: impl IntoIterator<Item = KvRowRef<'r>>,
+) -> WIPOffset<RowList> {
     let rows: Vec<_> = rows
         .into_iter()
         .map(|row| {
@@ -296,9 +310,7 @@ fn build_rows<'r>(builder: &mut Builder, rows: impl IntoIterator<Item = KvRowRef
             fb::KvRow::create(builder, &args)
         })
         .collect();
-    let rows = Some(builder.create_vector(&rows));
-    let rows = fb::Rows::create(builder, &fb::RowsArgs { rows });
-    (fb::ReplyBody::Rows, rows.as_union_value())
+    builder.create_vector(&rows)
 }
 
 impl ReplyBody {
@@ -310,9 +322,7 @@ impl ReplyBody {
             });
         }
         if let Some(rows) = reply.body_as_rows() {
-            let rows = codec::elements(WHAT, bytes, rows.rows(), ROW_BYTES_MIN)?;
-            let rows: Result<_, _> = rows.map(|row| KvRow::read(bytes, &row)).collect();
-            return rows.map(Self::Rows);
+            return KvRow::read_all(bytes, rows.rows()).map(Self::Rows);
         }
         if let Some(keys) = reply.body_as_keys() {
             let keys = codec::elements(WHAT, bytes, keys.keys(), KEY_NAME_BYTES_MIN)?;
@@ -324,6 +334,9 @@ impl ReplyBody {
         }
         if let Some(status) = reply.body_as_cluster_status() {
             return ClusterStatus::read(&status).map(Self::Status);
+        }
+        if let Some(result) = reply.body_as_txn_result() {
+            return TxnResult::read(bytes, &result).map(Self::Txn);
         }
         let why = format_args!("unknown body {}", reply.body_type().0);
         Err(codec::malformed(WHAT, why))
@@ -360,11 +373,23 @@ impl ReplyBody {
                 let status = status.build(builder);
                 (fb::ReplyBody::ClusterStatus, status.as_union_value())
             }
+            Self::Txn(result) => {
+                let result = result.build(builder);
+                (fb::ReplyBody::TxnResult, result.as_union_value())
+            }
         }
     }
 }
 
 impl KvRow {
+    pub(crate) fn read_all<'a>(
+        bytes: &Bytes,
+        rows: Option<Vector<'a, ForwardsUOffset<fb::KvRow<'a>>>>,
+    ) -> Result<Vec<Self>, WireError> {
+        let rows = codec::elements(WHAT, bytes, rows, ROW_BYTES_MIN)?;
+        rows.map(|row| Self::read(bytes, &row)).collect()
+    }
+
     fn read(bytes: &Bytes, row: &fb::KvRow<'_>) -> Result<Self, WireError> {
         Ok(Self {
             key: codec::shared(bytes, row.key()),

@@ -148,6 +148,25 @@ fn commands() {
     assert!(matches!(decode(&larger), Err(WireError::TooLarge { .. })));
 }
 
+#[test]
+fn transactions() {
+    let get = TxnOp {
+        verb: TxnVerb::Get,
+        key: b"k",
+        value: b"",
+        flags: 0,
+        index: 0,
+        session: b"",
+    };
+    let decode = |bytes: &Bytes| Command::decode(bytes).map(drop);
+    let txn = |n: usize| Command::Txn(TxnOps::new(&vec![get; n])).encode();
+    reached(limits::TXN_OPS_MAX, txn, decode);
+    // What a transaction answers with travels in one frame, with all its errors.
+    let errors = limits::TXN_OPS_MAX * (limits::MESSAGE_BYTES_MAX + 64);
+    const { assert!(limits::TXN_ROWS_BYTES_MAX * 3 / 2 < limits::FRAME_BYTES_MAX) };
+    assert!(errors < limits::FRAME_BYTES_MAX);
+}
+
 /// The longest key with the longest value fits a command, and that a client's frame.
 #[test]
 fn longest_value_fits() {

@@ -17,6 +17,16 @@ fn only_frame(out: &[u8]) -> Frame {
 
 proptest! {
     #[test]
+    fn transactions(ops in vec((strategies::txn_verb(), strategies::kv()), 0..10)) {
+        let ops: Vec<_> = ops.iter().map(|(verb, kv)| strategies::op(*verb, kv)).collect();
+        let command = Command::Txn(TxnOps::new(&ops));
+        let bytes = command.encode();
+        prop_assert_eq!(Command::decode(&bytes), Ok(command));
+        let reads = ops.iter().all(|op| op.verb.reads());
+        prop_assert_eq!(TxnOps::new(&ops).reads_only(), reads);
+    }
+
+    #[test]
     fn commands(kv in strategies::kv(), index in strategies::index(), digest: u64) {
         let kv = strategies::borrowed(&kv);
         let mut builder = FlatBufferBuilder::new();

@@ -126,6 +126,8 @@ impl Encoded<false> {
                 shard_of(prefix, shards)
             }
             QueryBody::Status => ShardId(0),
+            // Its keys' shards are the servers' to judge.
+            QueryBody::Txn(_) => ShardId(0),
         };
         Ok(Self {
             shard,

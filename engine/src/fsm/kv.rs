@@ -137,11 +137,16 @@ fn bury(txn: &mut Txn<'_>, index: Index, key: &[u8]) {
 
 /// No session exists as long as there is no table of them, so none can take a lock.
 fn lock(kv: &KvCommand<'_>) -> Outcome {
-    let session = match Uuid::from_slice(kv.session) {
-        Some(uuid) => uuid.to_string(),
-        None => kv.session.escape_ascii().to_string(),
-    };
+    let session = session_text(kv.session);
     Outcome::Refused(format!("invalid session \"{session}\""))
+}
+
+/// A session's id as errors name it.
+pub(super) fn session_text(session: &[u8]) -> String {
+    match Uuid::from_slice(session) {
+        Some(uuid) => uuid.to_string(),
+        None => session.escape_ascii().to_string(),
+    }
 }
 
 /// Releases a key that the session holds; the command's value and flags are written with it.

@@ -18,11 +18,13 @@ mod kv;
 mod model;
 #[cfg(test)]
 mod tests;
+mod txn;
 
 use wire::{Command, Index, Term, WireError};
 
 use digests::DigestHistory;
 pub use digests::INTERVAL as DIGEST_INTERVAL;
+pub use txn::{TxnOutcome, read_only};
 
 use crate::state::{Store, TableViews, Txn};
 
@@ -40,6 +42,8 @@ pub enum Outcome {
     },
     /// In the log, but changed nothing, for this reason (Consul's text).
     Refused(String),
+    /// What a transaction came to.
+    Txn(Box<TxnOutcome>),
 }
 
 /// The server must stop: it cannot go on without lying.
@@ -253,6 +257,10 @@ fn apply(
                 txn.rollback_to(before);
             }
             Ok(outcome)
+        }
+        Some(Command::Txn(ops)) => {
+            let outcome = txn::apply(txn, index, &ops, scratch);
+            Ok(Outcome::Txn(Box::new(outcome)))
         }
         Some(Command::DigestCheck {
             index,

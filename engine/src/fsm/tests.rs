@@ -147,6 +147,7 @@ proptest! {
                     .map(|outcome| match outcome {
                         Outcome::Done { ok } => Some(*ok),
                         Outcome::Refused(_) => None,
+                        Outcome::Txn(_) => unreachable!("no transactions here"),
                     })
                     .collect();
                 prop_assert_eq!(ok, std::mem::take(&mut expected));
@@ -454,4 +455,228 @@ fn a_view_keeps_the_state_of_its_index() {
     assert_eq!((view.index, view.tables.kvs.len()), (Index(200), 97));
     assert_eq!(view.tables.kvs.max_stamp(b""), 200);
     assert_ne!(view.digest, fsm.digest());
+}
+
+mod transactions {
+    use wire::{TxnOp, TxnOps, TxnVerb};
+
+    use super::*;
+    use crate::fsm::{TxnOutcome, read_only};
+
+    fn op(verb: TxnVerb, key: &[u8]) -> TxnOp<'_> {
+        TxnOp {
+            verb,
+            key,
+            value: b"v",
+            flags: 0,
+            index: 0,
+            session: b"",
+        }
+    }
+
+    fn carry_out(fsm: &mut Fsm, ops: &[TxnOp<'_>]) -> TxnOutcome {
+        let index = Index(fsm.applied().0.0 + 1);
+        let command = Command::Txn(TxnOps::new(ops)).encode();
+        let mut outcomes = Vec::new();
+        fsm.apply_run(&[(index, Term(1), command)], &mut outcomes)
+            .expect("a known command");
+        match outcomes.remove(0) {
+            Outcome::Txn(outcome) => *outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn texts(outcome: &TxnOutcome) -> Vec<(u32, &str)> {
+        let errors = outcome.errors.iter();
+        errors.map(|error| (error.op, &*error.what)).collect()
+    }
+
+    #[test]
+    fn operations_see_each_other_and_share_one_index() {
+        let mut fsm = Fsm::new();
+        one(&mut fsm, command(KvVerb::Set, b"old"));
+        let outcome = carry_out(
+            &mut fsm,
+            &[
+                op(TxnVerb::CheckNotExists, b"a/1"),
+                op(TxnVerb::Kv(KvVerb::Set), b"a/1"),
+                op(TxnVerb::Kv(KvVerb::Set), b"a/2"),
+                op(TxnVerb::GetTree, b"a/"),
+                op(TxnVerb::Kv(KvVerb::Delete), b"old"),
+                op(TxnVerb::GetOrEmpty, b"old"),
+            ],
+        )
+        .to_wire();
+        assert!(outcome.errors.is_empty());
+        let rows: Vec<_> = outcome
+            .rows
+            .iter()
+            .map(|row| (&row.key[..], &row.value[..], row.modify_index.0))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (&b"a/1"[..], &b""[..], 2),
+                (b"a/2", b"", 2),
+                (b"a/1", b"v", 2),
+                (b"a/2", b"v", 2),
+                (b"old", b"", 0),
+            ]
+        );
+        assert!(fsm.store().tables().kvs.get(b"old").is_none());
+    }
+
+    #[test]
+    fn one_failure_undoes_all_and_every_failure_is_named() {
+        let mut fsm = Fsm::new();
+        one(&mut fsm, command(KvVerb::Set, b"k"));
+        hold(&mut fsm, b"k", 1);
+        let before = fsm.digest();
+        let indexes = fsm.store().tables().max_index(&["kvs", "tombstones"]);
+        let session = TxnOp {
+            session: b"other",
+            ..op(TxnVerb::CheckSession, b"k")
+        };
+        let outcome = carry_out(
+            &mut fsm,
+            &[
+                op(TxnVerb::Kv(KvVerb::Set), b"new"),
+                op(TxnVerb::Kv(KvVerb::Cas), b"k"),
+                op(TxnVerb::Kv(KvVerb::DeleteCas), b"k"),
+                op(TxnVerb::Get, b"none"),
+                op(TxnVerb::CheckIndex, b"none"),
+                op(TxnVerb::CheckIndex, b"k"),
+                op(TxnVerb::CheckNotExists, b"new"),
+                TxnOp {
+                    session: b"s",
+                    ..op(TxnVerb::Kv(KvVerb::Unlock), b"k")
+                },
+                TxnOp {
+                    session: b"s",
+                    ..op(TxnVerb::Kv(KvVerb::Lock), b"k")
+                },
+                op(TxnVerb::Kv(KvVerb::Lock), b"k"),
+                session,
+                op(TxnVerb::CheckSession, b"none"),
+                op(TxnVerb::Kv(KvVerb::DeleteTree), b""),
+            ],
+        );
+        assert_eq!(
+            texts(&outcome),
+            [
+                (1, "failed to set key \"k\", index is stale"),
+                (2, "failed to delete key \"k\", index is stale"),
+                (3, "key \"none\" doesn't exist"),
+                (4, "failed to check index, key \"none\" doesn't exist"),
+                (
+                    5,
+                    "failed index check for key \"k\", current modify index 1 != 0"
+                ),
+                (6, "key \"new\" exists"),
+                (
+                    7,
+                    "failed to unlock key \"k\", lock isn't held, or is held by another session"
+                ),
+                (8, "invalid session \"s\""),
+                (9, "missing session"),
+                (
+                    10,
+                    "failed session check for key \"k\", current session \"07070707-0707-0707-0707-070707070707\" != \"other\""
+                ),
+                (11, "failed to check session, key \"none\" doesn't exist"),
+            ]
+        );
+        assert!(outcome.to_wire().rows.is_empty());
+        assert_eq!(fsm.digest(), before);
+        assert_eq!(
+            fsm.store().tables().max_index(&["kvs", "tombstones"]),
+            indexes
+        );
+        assert_eq!(fsm.applied().0, Index(2), "it took its place in the log");
+    }
+
+    #[test]
+    fn rows_beyond_txn_rows_bytes_max_are_an_error_and_not_half_an_answer() {
+        let mut fsm = Fsm::new();
+        let value = vec![7; limits::VALUE_BYTES_MAX];
+        let fit = limits::TXN_ROWS_BYTES_MAX / limits::VALUE_BYTES_MAX - 1;
+        let keys: Vec<_> = (0..=fit).map(|at| format!("p/{at}")).collect();
+        run(
+            &mut fsm,
+            keys[..fit].iter().map(|key| KvCommand {
+                value: &value,
+                ..command(KvVerb::Set, key.as_bytes())
+            }),
+        );
+        let ops = [op(TxnVerb::GetTree, b"p/")];
+        let read = |fsm: &Fsm| read_only(fsm.store().tables(), &TxnOps::new(&ops));
+        assert_eq!(read(&fsm).to_wire().rows.len(), fit);
+        one(
+            &mut fsm,
+            KvCommand {
+                value: &value,
+                ..command(KvVerb::Set, keys[fit].as_bytes())
+            },
+        );
+        let outcome = read(&fsm);
+        assert!(
+            texts(&outcome)[0].1.contains("over the limit"),
+            "{outcome:?}"
+        );
+        assert!(outcome.to_wire().rows.is_empty());
+    }
+
+    proptest! {
+        /// Against the model: all of it on a copy, which is kept only if nothing failed.
+        #[test]
+        fn all_or_nothing(
+            txns in prop::collection::vec(prop::collection::vec(described(), 1..6), 1..30),
+        ) {
+            let mut fsm = Fsm::new();
+            let mut model = Model::default();
+            for (index, steps) in (1..).zip(txns) {
+                let mut trial = model.clone();
+                let (mut ops, mut failed) = (Vec::new(), Vec::new());
+                let values: Vec<Vec<u8>> = (0..3u8).map(|n| vec![n; usize::from(n)]).collect();
+                let keys: Vec<Vec<u8>> = steps
+                    .iter()
+                    .map(|(verb, key, ..)| match key.is_empty() && KvVerb::ALL[*verb] != KvVerb::DeleteTree {
+                        true => b"c".to_vec(),
+                        false => key.clone(),
+                    })
+                    .collect();
+                for ((verb, _, value, flags, expects, session), (at, key)) in
+                    steps.iter().zip(keys.iter().enumerate())
+                {
+                    let modify = trial.kvs.get(key).map_or(0, |entry| entry.modify);
+                    let kv = KvCommand {
+                        verb: KvVerb::ALL[*verb],
+                        key,
+                        value: &values[usize::from(*value)],
+                        flags: *flags,
+                        index: expects.map_or(0, |near| modify.saturating_add_signed(near.clamp(-1, 0))),
+                        session: if *session == 0 { b"" } else { &HOLDER },
+                    };
+                    if trial.apply(index, &kv) != Some(true) {
+                        failed.push(at as u32);
+                    }
+                    ops.push(TxnOp {
+                        verb: TxnVerb::Kv(kv.verb),
+                        key: kv.key,
+                        value: kv.value,
+                        flags: kv.flags,
+                        index: kv.index,
+                        session: kv.session,
+                    });
+                }
+                let outcome = carry_out(&mut fsm, &ops);
+                let named: Vec<u32> = outcome.errors.iter().map(|error| error.op).collect();
+                prop_assert_eq!(&named, &failed);
+                if failed.is_empty() {
+                    model = trial;
+                }
+                agrees(&fsm, &model);
+            }
+        }
+    }
 }

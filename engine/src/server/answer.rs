@@ -41,6 +41,9 @@ impl NativeAsker {
             Ok(Reply::Written { ok, index }) => {
                 self.push(&plain(index, ReplyBody::Written { ok, index }));
             }
+            Ok(Reply::Txn { index, outcome }) => {
+                self.push(&plain(index, ReplyBody::Txn(outcome.to_wire())));
+            }
             Ok(Reply::Read(read)) => {
                 if let Some(rest) = self.short(read) {
                     glommio::spawn_local(self.stream(rest)).detach();
@@ -83,6 +86,10 @@ impl NativeAsker {
                 self.push(&with_meta(meta, ReplyBody::Status(status.clone())));
                 None
             }
+            ReadBody::Txn(outcome) => {
+                self.push(&with_meta(meta, ReplyBody::Txn(outcome.to_wire())));
+                None
+            }
             ReadBody::List(_) | ReadBody::Keys(_) => Some(read),
         }
     }
@@ -120,7 +127,9 @@ impl NativeAsker {
                     return;
                 }
             },
-            ReadBody::Row(_) | ReadBody::Status(_) => unreachable!("answered in one frame"),
+            ReadBody::Row(_) | ReadBody::Status(_) | ReadBody::Txn(_) => {
+                unreachable!("answered in one frame")
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, future::Future};
 
 use bytes::Bytes;
-use wire::{ClusterStatus, Failure, Index, KvRow, KvRowRef, Query, ShardId};
+use wire::{ClusterStatus, Failure, Index, KvRow, KvRowRef, Query, ShardId, TxnResult};
 
 /// A write that is durable on a quorum and applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub enum AnswerBody<S> {
     Keys(Vec<Bytes>),
     /// The cluster.
     Status(ClusterStatus),
+    /// A transaction that only reads.
+    Txn(TxnResult),
 }
 
 /// Rows at one point in time, in pieces of bounded work.
@@ -107,6 +109,10 @@ pub trait Gateway: Clone + 'static {
         shard: ShardId,
         command: Bytes,
     ) -> impl Future<Output = Result<Written, Failure>>;
+
+    /// As [`write`](Self::write), for an encoded transaction; one that failed was applied too, and
+    /// changed nothing.
+    fn txn(&self, command: Bytes) -> impl Future<Output = Result<(Index, TxnResult), Failure>>;
 
     /// Answers a query in its mode. `SpansShards` for what more than one shard would have to answer.
     fn read(&self, query: Query) -> impl Future<Output = Result<Answer<Self::Rows>, Failure>>;

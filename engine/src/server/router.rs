@@ -17,8 +17,8 @@ use futures_lite::StreamExt;
 use glommio::timer::sleep;
 use wire::{
     ClusterStatus, Command, Failure, FailureKind, FrameKind, Index, KvCommand, KvRow as WireRow,
-    KvRowRef, KvVerb, Query, QueryBody, ReadMode, Reply as WireReply, ReplyBody, ShardId, limits,
-    shard_of,
+    KvRowRef, KvVerb, Query, QueryBody, ReadMode, Reply as WireReply, ReplyBody, ShardId, TxnOps,
+    TxnResult, TxnVerb, limits, shard_of,
 };
 
 use super::{
@@ -82,6 +82,12 @@ enum Attempt<T> {
     Settled(Result<T, Failure>),
     /// Nobody acted on it: it may be tried again.
     Again,
+}
+
+/// What a command came to.
+enum Carried {
+    Written(Written),
+    Txn(Index, TxnResult),
 }
 
 impl Router {
@@ -202,7 +208,7 @@ impl Router {
         }
     }
 
-    async fn try_write(&self, shard: ShardId, command: Bytes) -> Attempt<Written> {
+    async fn try_write(&self, shard: ShardId, command: Bytes) -> Attempt<Carried> {
         let shell = &self.0.shell;
         if !self.is_here(shard) {
             return match self.across(FrameKind::Propose, shard, command) {
@@ -213,7 +219,12 @@ impl Router {
         let leader = shell.leader(shard);
         if leader.here {
             return match shell.call(shard, Request::Write(command)).await {
-                Ok(Reply::Written { ok, index }) => Attempt::Settled(Ok(Written { ok, index })),
+                Ok(Reply::Written { ok, index }) => {
+                    Attempt::Settled(Ok(Carried::Written(Written { ok, index })))
+                }
+                Ok(Reply::Txn { index, outcome }) => {
+                    Attempt::Settled(Ok(Carried::Txn(index, outcome.to_wire())))
+                }
                 Ok(Reply::Read(_)) => unreachable!("a write is answered as a write"),
                 Err(failure) => settle(failure),
             };
@@ -242,7 +253,9 @@ impl Router {
         if leader.here || query.mode == ReadMode::Stale {
             match shell.call(shard, Request::Read(query.clone())).await {
                 Ok(Reply::Read(read)) => return Attempt::Settled(Ok(local_answer(read))),
-                Ok(Reply::Written { .. }) => unreachable!("a read is answered as a read"),
+                Ok(Reply::Written { .. } | Reply::Txn { .. }) => {
+                    unreachable!("a read is answered as a read")
+                }
                 Err(failure) => match settle(failure) {
                     // A server that never heard from a leader has nothing to answer from.
                     Attempt::Again if query.mode == ReadMode::Stale => {}
@@ -262,13 +275,27 @@ impl Router {
         }
     }
 
+    /// Has a command committed and applied, wherever the leader is.
+    async fn carry_out(&self, shard: ShardId, command: Bytes) -> Result<Carried, Failure> {
+        let shard = match self.0.shards.get() {
+            0 => {
+                self.placed().await?;
+                self.shard_of_command(&command)?
+            }
+            _ => shard,
+        };
+        self.hold(|| self.try_write(shard, command.clone())).await
+    }
+
     /// Answers a request by way of the router, in one or more pieces.
     pub async fn relay(&self, shard: ShardId, request: Request, sink: &impl ReplySink) {
         match request {
             Request::Write(command) => {
-                let written = self.write(shard, command).await;
-                sink.reply(match written {
-                    Ok(Written { ok, index }) => plain(index, ReplyBody::Written { ok, index }),
+                sink.reply(match self.carry_out(shard, command).await {
+                    Ok(Carried::Written(Written { ok, index })) => {
+                        plain(index, ReplyBody::Written { ok, index })
+                    }
+                    Ok(Carried::Txn(index, result)) => plain(index, ReplyBody::Txn(result)),
                     Err(failure) => plain(Index(0), ReplyBody::Failed(failure)),
                 })
                 .await;
@@ -318,9 +345,29 @@ impl Router {
                 Some(why) => Err(failure(FailureKind::SpansShards, why)),
                 None => Ok(shard_of(kv.key, self.shards())),
             },
+            Ok(Command::Txn(ops)) => self.shard_of_txn(&ops),
             Ok(_) => Ok(ShardId(0)),
             Err(error) => Err(failure(FailureKind::Internal, error.to_string())),
         }
+    }
+
+    /// The shard that all operations of a transaction lie in.
+    fn shard_of_txn(&self, ops: &TxnOps<'_>) -> Result<ShardId, Failure> {
+        let shards = self.shards();
+        let mut found = None;
+        for op in ops.iter() {
+            let prefix = matches!(op.verb, TxnVerb::Kv(KvVerb::DeleteTree) | TxnVerb::GetTree);
+            let spans = prefix && shards > 1 && !has_full_segment(op.key);
+            let shard = shard_of(op.key, shards);
+            if spans || found.is_some_and(|found| found != shard) {
+                let why = format!(
+                    "a transaction whose keys lie in more than one shard is not supported (this cluster has {shards})"
+                );
+                return Err(failure(FailureKind::SpansShards, why));
+            }
+            found = Some(shard);
+        }
+        Ok(found.unwrap_or_default())
     }
 
     /// The shard that can answer a query alone.
@@ -340,6 +387,7 @@ impl Router {
         match &query.body {
             QueryBody::KvGet { key } => Ok(shard_of(key, self.shards())),
             QueryBody::Status => Ok(ShardId(0)),
+            QueryBody::Txn(command) => self.shard_of_command(command),
             QueryBody::KvList { prefix, .. } | QueryBody::KvKeys { prefix, .. } => {
                 match has_full_segment(prefix) {
                     true => Ok(shard_of(prefix, self.shards())),
@@ -385,6 +433,7 @@ fn local_answer(read: crate::shard::ReadAnswer) -> Answer<Rows> {
             AnswerBody::Keys(names)
         }
         ReadBody::Status(status) => AnswerBody::Status(status),
+        ReadBody::Txn(outcome) => AnswerBody::Txn(outcome.to_wire()),
     };
     Answer {
         index: read.index,
@@ -425,6 +474,7 @@ async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<R
             AnswerBody::Keys(keys)
         }
         ReplyBody::Status(status) => AnswerBody::Status(status),
+        ReplyBody::Txn(result) => AnswerBody::Txn(result),
         ReplyBody::Written { .. } | ReplyBody::Failed(_) => {
             return Attempt::Settled(Err(garbled()));
         }
@@ -438,9 +488,14 @@ async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<R
 }
 
 /// The outcome of a write that was sent elsewhere.
-async fn written(mut pieces: Pieces) -> Attempt<Written> {
-    match pieces.next().await.map(|reply| reply.body) {
-        Some(ReplyBody::Written { ok, index }) => Attempt::Settled(Ok(Written { ok, index })),
+async fn written(mut pieces: Pieces) -> Attempt<Carried> {
+    let reply = pieces.next().await;
+    let index = reply.as_ref().map(|reply| reply.index).unwrap_or_default();
+    match reply.map(|reply| reply.body) {
+        Some(ReplyBody::Written { ok, index }) => {
+            Attempt::Settled(Ok(Carried::Written(Written { ok, index })))
+        }
+        Some(ReplyBody::Txn(result)) => Attempt::Settled(Ok(Carried::Txn(index, result))),
         Some(ReplyBody::Failed(failure)) => settle(failure),
         Some(_) => Attempt::Settled(Err(garbled())),
         None => Attempt::Settled(Err(failure(
@@ -472,6 +527,9 @@ async fn relay_answer(answer: Answer<Rows>, sink: &impl ReplySink) {
     match answer.body {
         AnswerBody::Status(status) => {
             sink.reply(reply(false, ReplyBody::Status(status))).await;
+        }
+        AnswerBody::Txn(result) => {
+            sink.reply(reply(false, ReplyBody::Txn(result))).await;
         }
         AnswerBody::Keys(keys) => {
             let mut pieces = keys.chunks(KEYS_PER_PIECE).peekable();
@@ -516,14 +574,19 @@ impl Gateway for Router {
     type Rows = Rows;
 
     async fn write(&self, shard: ShardId, command: Bytes) -> Result<Written, Failure> {
-        let shard = match self.0.shards.get() {
-            0 => {
-                self.placed().await?;
-                self.shard_of_command(&command)?
-            }
-            _ => shard,
-        };
-        self.hold(|| self.try_write(shard, command.clone())).await
+        match self.carry_out(shard, command).await? {
+            Carried::Written(written) => Ok(written),
+            Carried::Txn(..) => Err(garbled()),
+        }
+    }
+
+    async fn txn(&self, command: Bytes) -> Result<(Index, TxnResult), Failure> {
+        self.placed().await?;
+        let shard = self.shard_of_command(&command)?;
+        match self.carry_out(shard, command).await? {
+            Carried::Txn(index, result) => Ok((index, result)),
+            Carried::Written(_) => Err(garbled()),
+        }
     }
 
     async fn read(&self, query: Query) -> Result<Answer<Rows>, Failure> {

@@ -8,6 +8,7 @@ use wire::{
 
 use crate::{
     consensus::{Configuration, Outgoing},
+    fsm::TxnOutcome,
     io::{FileDone, FileOp, LogDone, LogOp},
     state::{KvKeys, KvList, KvRow},
 };
@@ -125,6 +126,8 @@ pub enum ReadBody {
     Keys(KvKeys),
     /// The cluster.
     Status(ClusterStatus),
+    /// A transaction that only reads.
+    Txn(TxnOutcome),
 }
 
 /// Answer to a request.
@@ -136,6 +139,13 @@ pub enum Reply {
         ok: bool,
         /// Its index.
         index: Index,
+    },
+    /// A transaction was committed and applied, or all of it refused.
+    Txn {
+        /// Its index.
+        index: Index,
+        /// What it came to.
+        outcome: Box<TxnOutcome>,
     },
     /// A read.
     Read(ReadAnswer),

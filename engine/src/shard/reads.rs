@@ -12,10 +12,10 @@
 
 use std::collections::VecDeque;
 
-use wire::{FailureKind, Index, Query, QueryBody, ReadMode};
+use wire::{Command, FailureKind, Index, Query, QueryBody, ReadMode};
 
 use super::event::{Effects, ReadAnswer, ReadBody, Ticket, failure};
-use crate::{consensus::Replica, state::Store};
+use crate::{consensus::Replica, fsm::read_only, state::Store};
 
 #[derive(Debug)]
 struct Waiting {
@@ -191,6 +191,13 @@ fn evaluate(now_ns: u64, query: &Query, replica: &Replica, store: &Store) -> Rea
             (keys.index(), ReadBody::Keys(keys))
         }
         QueryBody::Status => (replica.commit(), ReadBody::Status(status(replica))),
+        QueryBody::Txn(command) => {
+            let outcome = match Command::decode(command) {
+                Ok(Command::Txn(ops)) => read_only(store.tables(), &ops),
+                _ => unreachable!("the query was checked when it was decoded"),
+            };
+            (replica.applied_index(), ReadBody::Txn(outcome))
+        }
     };
     let last_contact_ms = if replica.is_leader() {
         0

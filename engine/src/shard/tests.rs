@@ -374,7 +374,9 @@ impl World {
                 assert!(ok);
                 self.acknowledged.insert(key);
             }
-            Ok(Reply::Read(_)) => unreachable!("nobody reads through tickets here"),
+            Ok(Reply::Read(_) | Reply::Txn { .. }) => {
+                unreachable!("only plain writes go through tickets here")
+            }
             Err(failure) if failure.kind == FailureKind::OutcomeUnknown => {}
             Err(_) => {
                 self.refused.insert(key);

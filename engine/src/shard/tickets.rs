@@ -73,6 +73,10 @@ impl Tickets {
                     ok,
                     index: applied.index,
                 }),
+                Outcome::Txn(outcome) => Ok(Reply::Txn {
+                    index: applied.index,
+                    outcome,
+                }),
                 Outcome::Refused(why) => Err(failure(FailureKind::Refused, why)),
             };
             effects.answers.push(Answered {

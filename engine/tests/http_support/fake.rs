@@ -10,7 +10,7 @@ use bytes::Bytes;
 use engine::server::gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo, Written};
 use wire::{
     ClusterStatus, Command, Failure, FailureKind, Index, KvCommand, KvRow, KvVerb, Member, Query,
-    QueryBody, ReadMode, ServerId, ShardId, Term, Uuid,
+    QueryBody, ReadMode, ServerId, ShardId, Term, TxnResult, Uuid,
 };
 
 /// What the test sees and decides.
@@ -28,6 +28,10 @@ pub struct State {
     pub reads: Vec<(ReadMode, QueryBody)>,
     /// The writes so far.
     pub writes: usize,
+    /// What every transaction comes to.
+    pub txn: TxnResult,
+    /// The transactions so far, as they print.
+    pub txns: Vec<String>,
     /// Writes wait while this is set.
     pub hold: bool,
     /// Requests that wait now.
@@ -68,6 +72,8 @@ impl Default for State {
             failure_after: None,
             reads: Vec::new(),
             writes: 0,
+            txn: TxnResult::default(),
+            txns: Vec::new(),
             hold: false,
             held: 0,
             known_leader: true,
@@ -108,6 +114,20 @@ pub fn failure(kind: FailureKind, message: &str) -> Failure {
 }
 
 impl State {
+    fn note_txn(&mut self, command: &[u8]) {
+        let Ok(Command::Txn(ops)) = Command::decode(command) else {
+            panic!("not a transaction: {command:?}");
+        };
+        self.txns.extend(ops.iter().map(|op| {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            let (key, value, session) = (text(op.key), text(op.value), text(op.session));
+            format!(
+                "{:?} {key}={value} flags {} index {} session {session}",
+                op.verb, op.flags, op.index
+            )
+        }));
+    }
+
     fn apply(&mut self, kv: KvCommand<'_>) -> Result<bool, Failure> {
         let old = self.rows.get(kv.key).cloned();
         let old_index = old.as_ref().map_or(0, |row| row.modify_index.0);
@@ -215,6 +235,7 @@ impl State {
                 (index, Found::Keys(names.into_iter().collect()))
             }
             QueryBody::Status => (self.index, Found::Status),
+            QueryBody::Txn(_) => (self.index, Found::Txn),
         }
     }
 }
@@ -223,6 +244,7 @@ enum Found {
     Rows(Vec<KvRow>),
     Keys(Vec<Bytes>),
     Status,
+    Txn,
 }
 
 #[derive(Clone)]
@@ -280,6 +302,15 @@ impl Gateway for Fake {
         }
     }
 
+    async fn txn(&self, command: Bytes) -> Result<(Index, TxnResult), Failure> {
+        let mut state = self.0.lock().unwrap();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        state.note_txn(&command);
+        Ok((Index(state.index), state.txn.clone()))
+    }
+
     async fn read(&self, query: Query) -> Result<Answer<FakeRows>, Failure> {
         let mut state = self.0.lock().unwrap();
         state.reads.push((query.mode, query.body.clone()));
@@ -304,6 +335,7 @@ impl Gateway for Fake {
                 }),
                 Found::Keys(keys) => AnswerBody::Keys(keys),
                 Found::Status => AnswerBody::Status(state.status.clone()),
+                Found::Txn => AnswerBody::Txn(state.txn.clone()),
             },
         })
     }

@@ -9,8 +9,8 @@ use wire::{
     Bootstrap, BootstrapAnswer, ClusterStatus, Command, EntriesChunk, EntriesFetch, Failure,
     FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, KvCommand,
     KvRow, KvVerb, Member, Query, QueryBody, RaftEnvelope, ReadMode, Reply, ReplyBody, RequestId,
-    Role, ServerId, ShardId, Term, Uuid, WireEntry, WireError, decode_raft_frame,
-    encode_raft_frame,
+    Role, ServerId, ShardId, Term, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb, Uuid, WireEntry,
+    WireError, decode_raft_frame, encode_raft_frame,
 };
 
 pub mod strategies;
@@ -315,6 +315,29 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
         index: Index(1000),
         digest: 0xfeed_f00d,
     };
+    let set = sample_command();
+    let Command::Kv(set) = set else {
+        unreachable!()
+    };
+    let op = |verb| TxnOp {
+        verb,
+        key: set.key,
+        value: set.value,
+        flags: set.flags,
+        index: set.index,
+        session: set.session,
+    };
+    let ops = [TxnVerb::Kv(KvVerb::Cas), TxnVerb::GetTree].map(op);
+    let reads = [TxnVerb::Get, TxnVerb::CheckNotExists].map(op);
+    let txn = Command::Txn(TxnOps::new(&ops));
+    let txn_read = query(QueryBody::Txn(Command::Txn(TxnOps::new(&reads)).encode()));
+    let txn_result = ReplyBody::Txn(TxnResult {
+        rows: vec![sample_row()],
+        errors: vec![TxnError {
+            op: 1,
+            what: "key \"service/web\" doesn't exist".into(),
+        }],
+    });
     let image_fetch = ImageFetch {
         index: Index(40),
         term: Term(4),
@@ -356,6 +379,7 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
             "propose-ignorable",
             bare(FrameKind::Propose, 0, Command::Ignorable.encode()),
         ),
+        ("propose-txn", bare(FrameKind::Propose, 7, txn.encode())),
         (
             "query-get",
             bare(
@@ -370,6 +394,8 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
             "query-status",
             bare(FrameKind::Query, 10, query(QueryBody::Status).encode()),
         ),
+        ("query-txn", bare(FrameKind::Query, 11, txn_read.encode())),
+        ("reply-txn", reply(txn_result)),
         ("reply-written", reply(written)),
         ("reply-rows", reply(rows)),
         ("reply-keys", reply(names)),

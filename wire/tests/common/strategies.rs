@@ -56,6 +56,27 @@ pub fn borrowed((verb, key, value, flags, index, session): &OwnedKv) -> KvComman
     }
 }
 
+/// The verbs of a transaction.
+pub fn txn_verb() -> impl Strategy<Value = TxnVerb> {
+    prop_oneof![
+        select(&TxnVerb::READING[..]),
+        select(&KvVerb::ALL[..]).prop_map(TxnVerb::Kv),
+    ]
+}
+
+/// An operation of a transaction: a KV command under another verb.
+pub fn op(verb: TxnVerb, kv: &OwnedKv) -> TxnOp<'_> {
+    let kv = borrowed(kv);
+    TxnOp {
+        verb,
+        key: kv.key,
+        value: kv.value,
+        flags: kv.flags,
+        index: kv.index,
+        session: kv.session,
+    }
+}
+
 pub fn query() -> impl Strategy<Value = Query> {
     let body = prop_oneof![
         key().prop_map(|key| QueryBody::KvGet { key }),
@@ -69,6 +90,10 @@ pub fn query() -> impl Strategy<Value = Query> {
         (bytes(40), bytes(4))
             .prop_map(|(prefix, separator)| QueryBody::KvKeys { prefix, separator }),
         Just(QueryBody::Status),
+        vec((select(&TxnVerb::READING[..]), kv()), 0..5).prop_map(|ops| {
+            let ops: Vec<_> = ops.iter().map(|(verb, kv)| op(*verb, kv)).collect();
+            QueryBody::Txn(Command::Txn(TxnOps::new(&ops)).encode())
+        }),
     ];
     (select(&ReadMode::ALL[..]), index(), body).prop_map(|(mode, min_index, body)| Query {
         mode,
@@ -147,6 +172,11 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         vec(bytes(40), 0..20).prop_map(ReplyBody::Keys),
         failure.prop_map(ReplyBody::Failed),
         status.prop_map(ReplyBody::Status),
+        (rows(), vec((any::<u32>(), text()), 0..5)).prop_map(|(rows, errors)| {
+            let error = |(op, what)| TxnError { op, what };
+            let errors = errors.into_iter().map(error).collect();
+            ReplyBody::Txn(TxnResult { rows, errors })
+        }),
     ];
     (index(), any::<bool>(), any::<u64>(), any::<bool>(), body).prop_map(
         |(index, known_leader, last_contact_ms, more, body)| Reply {

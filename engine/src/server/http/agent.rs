@@ -16,7 +16,7 @@ use crate::server::gateway::ServerInfo;
 /// Raft protocol version that Consul's clients know; ours has no others.
 const RAFT_PROTOCOL: &str = "3";
 
-fn document(value: &impl Serialize, style: Style) -> Bytes {
+pub(super) fn document(value: &impl Serialize, style: Style) -> Bytes {
     let mut out = Vec::with_capacity(256);
     let written = match style {
         Style::Compact => serde_json::to_writer(&mut out, value),

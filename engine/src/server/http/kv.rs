@@ -76,8 +76,8 @@ pub(super) async fn get<G: Gateway>(
     let reply = match answer.body {
         AnswerBody::Keys(keys) => names(inner, params, &keys, prefix_is_root),
         AnswerBody::Rows(stream) => rows(inner, params, stream).await?,
-        AnswerBody::Status(_) => {
-            return Err(Refusal::internal("internal error: a status for a key"));
+        AnswerBody::Status(_) | AnswerBody::Txn(_) => {
+            return Err(Refusal::internal("internal error: no rows for a key"));
         }
     };
     Ok(reply.meta(meta))

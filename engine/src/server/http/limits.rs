@@ -11,6 +11,8 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 pub const REQUESTS_MAX: usize = 8_192;
 /// Bytes of request bodies in flight on one executor; what would pass it is answered `429`.
 pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
+/// Longest body of a transaction, bytes (Consul `limits.txn_max_req_len`).
+pub const TXN_BODY_BYTES_MAX: usize = 512 * 1024;
 /// Request line and headers together, bytes; more is answered `431`.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Headers of one request; more is answered `431`.

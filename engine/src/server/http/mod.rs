@@ -34,10 +34,11 @@ mod reply;
 mod rows;
 mod serve;
 mod sweep;
+mod txn;
 
 pub use limits::{
     ANSWER_PIECE_BYTES, BODY_BYTES_IN_FLIGHT_MAX, BUFFER_BYTES_MAX, CONNECTIONS_MAX,
-    HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX, REQUESTS_MAX,
+    HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX, REQUESTS_MAX, TXN_BODY_BYTES_MAX,
 };
 pub use listen::{ListenError, bind_after_predecessor, bind_exclusive};
 pub use serve::HttpService;

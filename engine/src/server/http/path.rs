@@ -13,6 +13,8 @@ use super::go_text::is_print;
 pub(super) enum Route<'p> {
     /// `/v1/kv/<key>`; the key is decoded and may be empty.
     Kv(Cow<'p, [u8]>),
+    /// `/v1/txn`.
+    Txn,
     /// One of the endpoints without a variable part.
     Fixed(Endpoint),
     /// `/`.
@@ -66,6 +68,9 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
             Cow::Borrowed(path) => Cow::Borrowed(&path[KV.len()..]),
             Cow::Owned(mut path) => Cow::Owned(path.split_off(KV.len())),
         });
+    }
+    if &*decoded == b"/v1/txn" {
+        return Route::Txn;
     }
     Route::Fixed(match &*decoded {
         b"/v1/status/leader" => Endpoint::StatusLeader,

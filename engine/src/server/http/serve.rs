@@ -17,12 +17,16 @@ use super::{
     failure::Refusal,
     json::Style,
     kv,
-    limits::{BUFFER_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX},
+    limits::{
+        BUFFER_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX,
+        TXN_BODY_BYTES_MAX,
+    },
     link::{HyperIo, Link, Phase},
     params::{Freshness, Params},
     path::{self, Endpoint, Route},
     reply::{Content, Reply, ReplyBody},
     sweep::Links,
+    txn,
 };
 use crate::server::gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo};
 
@@ -190,6 +194,18 @@ async fn answer<G: Gateway>(
                     kv::get(inner, key, &params).await
                 }
             }
+        }
+        Route::Txn => {
+            if let Some(reply) = not_allowed(method, &[Method::PUT]) {
+                return Ok(reply);
+            }
+            let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+            let announced = body::announced(&body, TXN_BODY_BYTES_MAX)?;
+            *admitted = Some(Admitted::new(&inner.load, &inner.limits, announced)?);
+            link.enter(Phase::Body);
+            let body = body::read(body, link, TXN_BODY_BYTES_MAX).await?;
+            link.enter(Phase::Serving);
+            txn::put(inner, &params, &body).await
         }
         Route::Fixed(endpoint) => {
             if let Some(reply) = not_allowed(method, &[Method::GET]) {

@@ -1,0 +1,311 @@
+//! `PUT /v1/txn`: how does a list of operations become a transaction, and its result an answer?
+//!
+//! What is wrong with the request as a whole is a 400 or 413; what is wrong with single operations
+//! is a 409 that names each of them, and nothing is changed. A transaction that only reads does not
+//! enter the log; it honours `stale` and `consistent` and says how fresh its answer is.
+
+use base64::Engine;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use wire::{
+    Command, KvVerb, QueryBody, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb,
+    limits::{KEY_BYTES_MAX, SESSION_BYTES_MAX, TXN_OPS_MAX},
+};
+
+use super::{
+    agent::document,
+    failure::Refusal,
+    json::{self, Style},
+    params::Params,
+    reply::{Content, Meta, Reply},
+    serve::Inner,
+};
+use crate::server::gateway::{AnswerBody, Gateway};
+
+/// One element of the list. Exactly one kind is given.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Item<'a> {
+    #[serde(alias = "kv", rename = "KV", borrow)]
+    kv: Option<KvItem<'a>>,
+    #[serde(borrow)]
+    node: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service: Option<&'a RawValue>,
+    #[serde(borrow)]
+    check: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct KvItem<'a> {
+    #[serde(borrow)]
+    verb: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    key: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    value: Option<std::borrow::Cow<'a, str>>,
+    flags: u64,
+    index: u64,
+    #[serde(borrow)]
+    session: std::borrow::Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Failed<'a> {
+    results: Option<()>,
+    errors: Vec<FailedOp<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FailedOp<'a> {
+    op_index: u32,
+    what: &'a str,
+}
+
+/// An operation with its value decoded.
+struct Parsed<'a> {
+    verb: TxnVerb,
+    item: &'a KvItem<'a>,
+    value: Vec<u8>,
+}
+
+pub(super) async fn put<G: Gateway>(
+    inner: &Inner<G>,
+    params: &Params<'_>,
+    body: &[u8],
+) -> Result<Reply<G::Rows>, Refusal> {
+    let style = inner.style(params.pretty);
+    let items = parse(body)?;
+    let mut errors = Vec::new();
+    let mut parsed = Vec::with_capacity(items.len());
+    for (at, item) in items.iter().enumerate() {
+        let value = decode_value(item, inner.limits.value_bytes_max)?;
+        match check(item) {
+            Ok(verb) => parsed.push(Parsed { verb, item, value }),
+            Err(what) => errors.push(TxnError {
+                op: at as u32,
+                what,
+            }),
+        }
+    }
+    if !errors.is_empty() {
+        return Ok(failed(&errors, style));
+    }
+    let ops: Vec<_> = parsed.iter().map(Parsed::op).collect();
+    let ops = TxnOps::new(&ops);
+    let command = Command::Txn(ops).encode();
+    if ops.reads_only() {
+        return read(inner, params, command, style).await;
+    }
+    let (_, result) = inner.gateway.txn(command).await?;
+    Ok(match result.errors.is_empty() {
+        true => Reply::json(Content::Whole(whole(&result, None, style))),
+        false => failed(&result.errors, style),
+    })
+}
+
+async fn read<G: Gateway>(
+    inner: &Inner<G>,
+    params: &Params<'_>,
+    command: Bytes,
+    style: Style,
+) -> Result<Reply<G::Rows>, Refusal> {
+    let freshness = params.freshness()?;
+    let level = match freshness.mode {
+        wire::ReadMode::Default => "leader",
+        wire::ReadMode::Consistent => "consistent",
+        wire::ReadMode::Stale => "stale",
+    };
+    let answer = inner.read(freshness, QueryBody::Txn(command)).await?;
+    let meta = Meta::of(&answer);
+    let AnswerBody::Txn(result) = answer.body else {
+        return Err(Refusal::internal("internal error: rows for a transaction"));
+    };
+    let reply = match result.errors.is_empty() {
+        true => Reply::json(Content::Whole(whole(&result, Some((&meta, level)), style))),
+        false => failed(&result.errors, style),
+    };
+    Ok(reply.meta(meta))
+}
+
+/// The list of operations, or what is wrong with the request as a whole.
+fn parse(body: &[u8]) -> Result<Vec<KvItem<'_>>, Refusal> {
+    let items: Vec<Item<'_>> = serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad(format!("Failed to parse body: {}", go_error(&error))))?;
+    if items.len() > TXN_OPS_MAX {
+        let text = format!(
+            "Transaction contains too many operations ({} > {TXN_OPS_MAX})",
+            items.len()
+        );
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    items.into_iter().map(Item::into_kv).collect()
+}
+
+impl<'a> Item<'a> {
+    fn into_kv(self) -> Result<KvItem<'a>, Refusal> {
+        if self.node.is_some() || self.service.is_some() || self.check.is_some() {
+            return Err(Refusal::bad(
+                "operations on nodes, services and checks are not supported yet: there is no catalog",
+            ));
+        }
+        self.kv
+            .ok_or_else(|| Refusal::bad("Failed to parse body: an operation without KV"))
+    }
+}
+
+/// As Go says it, where clients may look for it.
+fn go_error(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.strip_prefix("unknown field `") {
+        Some(rest) => {
+            let field = rest.split('`').next().unwrap_or_default();
+            format!("json: unknown field \"{field}\"")
+        }
+        None => text,
+    }
+}
+
+fn decode_value(item: &KvItem<'_>, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+    let text = item.value.as_deref().unwrap_or_default();
+    let value = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .map_err(|error| {
+            let key = &item.key;
+            Refusal::bad(format!(
+                "Failed to parse body: value of key {key:?}: {error}"
+            ))
+        })?;
+    if value.len() > bytes_max {
+        let text = format!(
+            "Value for key {:?} is too large ({} > {bytes_max} bytes)",
+            item.key,
+            value.len()
+        );
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    Ok(value)
+}
+
+/// What is wrong with one operation whatever the state.
+fn check(item: &KvItem<'_>) -> Result<TxnVerb, String> {
+    let verb = match &*item.verb {
+        "set" => TxnVerb::Kv(KvVerb::Set),
+        "cas" => TxnVerb::Kv(KvVerb::Cas),
+        "lock" => TxnVerb::Kv(KvVerb::Lock),
+        "unlock" => TxnVerb::Kv(KvVerb::Unlock),
+        "delete" => TxnVerb::Kv(KvVerb::Delete),
+        "delete-tree" => TxnVerb::Kv(KvVerb::DeleteTree),
+        "delete-cas" => TxnVerb::Kv(KvVerb::DeleteCas),
+        "get" => TxnVerb::Get,
+        "get-or-empty" => TxnVerb::GetOrEmpty,
+        "get-tree" => TxnVerb::GetTree,
+        "check-index" => TxnVerb::CheckIndex,
+        "check-session" => TxnVerb::CheckSession,
+        "check-not-exists" => TxnVerb::CheckNotExists,
+        other => return Err(format!("unknown KV operation: {other}")),
+    };
+    let prefix = matches!(verb, TxnVerb::Kv(KvVerb::DeleteTree) | TxnVerb::GetTree);
+    if item.key.is_empty() && !prefix {
+        return Err("Must provide key".to_owned());
+    }
+    if item.key.len() > KEY_BYTES_MAX {
+        return Err(format!(
+            "key of {} bytes is over the limit of {KEY_BYTES_MAX}",
+            item.key.len()
+        ));
+    }
+    if item.session.len() > SESSION_BYTES_MAX {
+        return Err(format!("invalid session {:?}", item.session));
+    }
+    Ok(verb)
+}
+
+impl Parsed<'_> {
+    fn op(&self) -> TxnOp<'_> {
+        TxnOp {
+            verb: self.verb,
+            key: self.item.key.as_bytes(),
+            value: &self.value,
+            flags: self.item.flags,
+            index: self.item.index,
+            session: self.item.session.as_bytes(),
+        }
+    }
+}
+
+fn failed<R: crate::server::gateway::RowStream>(errors: &[TxnError], style: Style) -> Reply<R> {
+    let errors = errors.iter().map(|error| FailedOp {
+        op_index: error.op,
+        what: &error.what,
+    });
+    let failed = Failed {
+        results: None,
+        errors: errors.collect(),
+    };
+    let mut reply = Reply::json(Content::Whole(document(&failed, style)));
+    reply.status = StatusCode::CONFLICT;
+    reply
+}
+
+/// A successful result; one that was only read also says how fresh it is.
+fn whole(result: &TxnResult, read: Option<(&Meta, &'static str)>, style: Style) -> Bytes {
+    let mut rows = Vec::new();
+    for row in &result.rows {
+        let mut out = Vec::with_capacity(json::row_size_hint(&row.borrow()));
+        json::row(&mut out, Style::Compact, &row.borrow(), true);
+        let row = String::from_utf8(out).expect("JSON is text");
+        let row = RawValue::from_string(row).expect("a row is JSON");
+        rows.push(Row { kv: row });
+    }
+    let mut answer = Whole {
+        results: rows,
+        errors: None,
+        read: None,
+    };
+    if let Some((meta, level)) = read {
+        answer.read = Some(Freshness {
+            index: meta.index.max(1),
+            last_contact: meta.last_contact_ms * 1_000_000,
+            known_leader: meta.known_leader,
+            consistency_level: level,
+            not_modified: false,
+            backend: 0,
+        });
+    }
+    document(&answer, style)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Whole {
+    results: Vec<Row>,
+    errors: Option<()>,
+    #[serde(flatten)]
+    read: Option<Freshness>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(rename = "KV")]
+    kv: Box<RawValue>,
+}
+
+/// Consul's `QueryMeta`, as far as it is shown.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Freshness {
+    index: u64,
+    /// Nanoseconds.
+    last_contact: u64,
+    known_leader: bool,
+    consistency_level: &'static str,
+    not_modified: bool,
+    backend: u8,
+}
