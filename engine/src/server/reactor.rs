@@ -48,8 +48,9 @@ const LINGER: Duration = Duration::from_millis(1);
 const QUIET_ROUNDS: u32 = 2;
 
 /// Rounds after which what is queued is handed over although tasks still run. An event usually
-/// takes three (a reader, a turn, what it answers), and then goes along with the sleep.
-const ROUNDS_UNSENT: u32 = 3;
+/// takes four (a reader, a turn, what it answers, and the look whether that is all), and what is
+/// queued then goes along with the sleep.
+const ROUNDS_UNSENT: u32 = 8;
 
 /// A timer's shortest time: it fires when glommio looks at its timers next.
 const INSTANT: Duration = Duration::from_micros(1);
