@@ -28,7 +28,7 @@ use super::{
     port::{Phase, Port, Serving},
     reactor,
     recover::{Opened, create_logs, tick},
-    router::{LaneSink, Router},
+    router::Router,
     shell::{self, Shell},
     start::StopSignal,
     stream::{Acceptor, Stream},
@@ -345,16 +345,11 @@ impl Executor {
                 shard,
                 payload,
             } => {
-                let (router, lanes) = (self.router.clone(), Rc::clone(&self.lanes));
-                let sink = LaneSink {
-                    lanes,
-                    to: from,
-                    id,
-                };
-                let answer = async move { router.serve_call(kind, shard, payload, sink).await };
-                glommio::spawn_local(answer).detach();
+                let call = self.router.serve_call(from, id, kind, shard, payload);
+                glommio::spawn_local(call).detach();
             }
             Parcel::Reply { id, reply } => self.lanes.answered(id, reply),
+            Parcel::Credit { from, id, pieces } => self.lanes.windows.credit((from, id), pieces),
             Parcel::Event(event) => self.shell.post(*event),
             Parcel::Serve(configuration) => {
                 self.router.set_shards(configuration.shards);

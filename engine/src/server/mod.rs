@@ -26,6 +26,7 @@ mod router;
 mod shell;
 mod start;
 mod stream;
+mod window;
 
 pub use start::{StopSignal, run_agent};
 pub use stream::{Acceptor, Stream};

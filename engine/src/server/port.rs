@@ -14,9 +14,9 @@ use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::sleep;
 use socket2::Socket;
 use wire::{
-    Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD, FailureKind,
-    Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query, ReplyBody, Role,
-    ServerId, decode_raft_frame, limits,
+    Bootstrap, BootstrapAnswer, Command, Credit, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD,
+    FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query,
+    ReplyBody, Role, ServerId, decode_raft_frame, limits,
 };
 
 use super::{
@@ -28,6 +28,7 @@ use super::{
     router::Router,
     shell::{Asker, Shell},
     stream::Stream,
+    window::{Windows, may_be_long},
 };
 use crate::shard::{Event, Request, failure};
 
@@ -271,10 +272,18 @@ impl Port {
                 hello.name, hello.address, hello.raft_id
             )));
         }
+        let windows = Windows::new();
         while let Some(frame) = next(stream, decoder).await? {
+            if frame.kind == FrameKind::Credit {
+                let credit = Credit::decode(&frame.payload)?;
+                windows.credit(frame.request.0, credit.pieces as usize);
+                continue;
+            }
             let asks = matches!(frame.kind, FrameKind::Propose | FrameKind::Query);
             match self.phase() {
-                Phase::Serving(serving) if asks => request(&serving, frame, outbox)?,
+                Phase::Serving(serving) if asks => {
+                    request(&serving, frame, outbox, Some(&windows))?
+                }
                 phase @ Phase::Repairing(_) if asks => {
                     let why = failure(FailureKind::NotMember, not_serving(&phase));
                     refuse(outbox, &frame, why);
@@ -303,7 +312,7 @@ impl Port {
                 outbox.flush();
                 continue;
             };
-            request(&serving, frame, outbox)?;
+            request(&serving, frame, outbox, None)?;
         }
         outbox.drained(HALF_CLOSED_PATIENCE).await;
         Ok(())
@@ -365,8 +374,13 @@ fn peer_frame(router: &Router, from: ServerId, frame: Frame) -> Result<(), End> 
     Ok(())
 }
 
-/// Takes a request of a native client or a forwarding server.
-fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), End> {
+/// Takes a request of a native client, or of a forwarding server, whose long answers have `windows`.
+fn request(
+    serving: &Serving,
+    frame: Frame,
+    outbox: &Rc<Outbox>,
+    windows: Option<&Windows<u64>>,
+) -> Result<(), End> {
     let permit = match serving.admission.enter(frame.payload.len()) {
         Ok(permit) => permit,
         Err(what) => {
@@ -402,6 +416,16 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
         outbox.flush();
         return Ok(());
     }
+    let window = match (&request, windows) {
+        (Request::Read(query), Some(windows))
+            if may_be_long(query) && frame.flags & FLAG_NO_FORWARD != 0 =>
+        {
+            let window = windows.open(asked.0);
+            let twice = || End::Refused(format!("request {asked} is under way already"));
+            Some(window.ok_or_else(twice)?)
+        }
+        _ => None,
+    };
     let here = serving.router.leads_here(shard);
     let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
     if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
@@ -409,35 +433,25 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
             outbox: Rc::clone(outbox),
             request: asked,
             shard,
+            window,
             _permit: permit,
         };
         serving.shell.ask(shard, request, Asker::Native(asker));
     } else {
-        let task = forward(
-            serving.router.clone(),
-            request,
-            frame,
-            Rc::clone(outbox),
-            permit,
-        );
+        let sink = OutboxSink {
+            outbox: Rc::clone(outbox),
+            shard,
+            request: asked,
+            window,
+        };
+        let task = forward(serving.router.clone(), request, sink, permit);
         glommio::spawn_local(task).detach();
     }
     Ok(())
 }
 
-async fn forward(
-    router: Router,
-    request: Request,
-    frame: Frame,
-    outbox: Rc<Outbox>,
-    permit: Permit,
-) {
-    let sink = OutboxSink {
-        outbox,
-        shard: frame.shard,
-        request: frame.request,
-    };
-    router.relay(frame.shard, request, &sink).await;
+async fn forward(router: Router, request: Request, sink: OutboxSink, permit: Permit) {
+    router.relay(sink.shard, request, &sink).await;
     drop(permit);
 }
 

@@ -6,10 +6,10 @@
 use bytes::{Bytes, BytesMut};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
 use wire::{
-    Bootstrap, BootstrapAnswer, ClusterStatus, Command, EntriesChunk, EntriesFetch, Failure,
-    FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, KvCommand,
-    KvRow, KvVerb, Member, Query, QueryBody, RaftEnvelope, ReadMode, Reply, ReplyBody, RequestId,
-    Role, ServerId, ShardId, Term, Uuid, WireEntry, WireError, decode_raft_frame,
+    Bootstrap, BootstrapAnswer, ClusterStatus, Command, Credit, EntriesChunk, EntriesFetch,
+    Failure, FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index,
+    KvCommand, KvRow, KvVerb, Member, Query, QueryBody, RaftEnvelope, ReadMode, Reply, ReplyBody,
+    RequestId, Role, ServerId, ShardId, Term, Uuid, WireEntry, WireError, decode_raft_frame,
     encode_raft_frame,
 };
 
@@ -32,6 +32,7 @@ pub fn read_content(frame: &Frame) -> Result<(), WireError> {
         FrameKind::ImageChunk => ImageChunk::decode(payload)?.check(&frame.blob),
         FrameKind::EntriesFetch => EntriesFetch::decode(payload).map(drop),
         FrameKind::EntriesChunk => EntriesChunk::decode(payload, &frame.blob).map(drop),
+        FrameKind::Credit => Credit::decode(payload).map(drop),
     }
 }
 
@@ -406,6 +407,10 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
         (
             "entries-refused",
             bare(FrameKind::EntriesChunk, 3, sample_refusal().encode().0),
+        ),
+        (
+            "credit",
+            bare(FrameKind::Credit, 7, Credit { pieces: 2 }.encode()),
         ),
     ]
 }
