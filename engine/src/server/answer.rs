@@ -211,7 +211,7 @@ pub fn plain(index: Index, body: ReplyBody) -> WireReply {
 pub fn over_bounds(what: &str) -> Failure {
     let mut failure = failure(
         FailureKind::Busy,
-        format!("too many {what} in flight on this server; try again later"),
+        format!("too many {what} on this server; try again later, or at another one"),
     );
     failure.retry_after_ms = 100;
     failure

@@ -4,11 +4,7 @@
 //! (another server's link) or a *client*. Anything malformed ends the one connection it came on,
 //! with a reason where the protocol still allows one, and touches nobody else.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::sleep;
@@ -25,6 +21,7 @@ use super::{
     dial::frame,
     links::Introduce,
     pipe::Outbox,
+    places::{CLIENTS_MAX, Place, Places, STRANGERS_MAX},
     router::Router,
     shell::{Asker, Shell},
     stream::Stream,
@@ -32,14 +29,12 @@ use super::{
 };
 use crate::shard::{Event, Request, failure};
 
-/// How long a new connection may take to introduce itself.
+/// How long a new connection may take to introduce itself, and a probe to propose something.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers that a client does not read, beyond which its connection is closed, bytes.
 const CLIENT_OUTBOX_BYTES_MAX: usize = 16 << 20;
 /// How long a client that closed its sending side may wait for its answers.
 const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(30);
-/// Connections to the server port at the same time.
-pub const SERVER_CONNECTIONS_MAX: usize = 4096;
 
 /// What a server is at present.
 #[derive(Clone)]
@@ -82,7 +77,7 @@ pub trait FormingDesk {
 pub struct Port {
     phase: RefCell<Phase>,
     introduce: Introduce,
-    connections: Cell<usize>,
+    places: Rc<Places<Rc<Outbox>>>,
 }
 
 /// Why a connection ended.
@@ -94,6 +89,8 @@ enum End {
     Wire(#[from] wire::WireError),
     #[error("{0}")]
     Refused(String),
+    #[error("no introduction in time")]
+    Late,
 }
 
 impl Port {
@@ -102,7 +99,7 @@ impl Port {
         Rc::new(Self {
             phase: RefCell::new(phase),
             introduce,
-            connections: Cell::new(0),
+            places: Places::new(),
         })
     }
 
@@ -117,10 +114,6 @@ impl Port {
 
     /// Serves one accepted connection until it ends.
     pub async fn serve(self: Rc<Self>, socket: Socket) {
-        if self.connections.get() >= SERVER_CONNECTIONS_MAX {
-            return;
-        }
-        self.connections.set(self.connections.get() + 1);
         let peer = socket.peer_addr().ok().and_then(|a| a.as_socket());
         if let Err(end) = self.converse(socket).await
             && !matches!(end, End::Io(_))
@@ -128,7 +121,22 @@ impl Port {
             let peer = peer.map_or_else(|| "?".to_owned(), |p| p.to_string());
             log::warn!(target: "agent.server.rpc", "connection refused: from={peer} error={end}");
         }
-        self.connections.set(self.connections.get() - 1);
+    }
+
+    /// A place among the strangers.
+    fn admit(&self, outbox: &Rc<Outbox>) -> Place<Rc<Outbox>> {
+        let (place, evicted) = self.places.arrive(Rc::clone(outbox));
+        if let Some(evicted) = evicted {
+            evicted.connection.close();
+            if evicted.first {
+                log::warn!(
+                    target: "agent.server.rpc",
+                    "more than {STRANGERS_MAX} connections that have not introduced themselves: \
+                     the oldest are closed"
+                );
+            }
+        }
+        place
     }
 
     async fn converse(&self, socket: Socket) -> Result<(), End> {
@@ -137,12 +145,8 @@ impl Port {
         let mut stream = Stream::new(socket)?;
         // A client may not send more than a client; a peer's link is told apart by its Hello.
         let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
-        let first = async { next(&mut stream, &mut decoder).await };
-        let late = async {
-            sleep(HELLO_TIMEOUT).await;
-            Err(End::Refused("no introduction in time".to_owned()))
-        };
-        let Some(first) = first.or(late).await? else {
+        let mut place = self.admit(&outbox);
+        let Some(first) = next_in_time(&mut stream, &mut decoder).await? else {
             return Ok(());
         };
         if first.kind != FrameKind::Hello {
@@ -164,12 +168,25 @@ impl Port {
             )));
         }
         let result = match hello.role {
-            Role::Probe => self.probe(&hello, &mut stream, &mut decoder, &outbox).await,
-            Role::Peer => {
-                self.peer(&hello, &answer, &mut stream, &mut decoder, &outbox)
+            Role::Probe => {
+                self.probe(&hello, &mut stream, &mut decoder, &outbox, &mut place)
                     .await
             }
-            Role::Client => self.client(&mut stream, &mut decoder, &outbox).await,
+            Role::Peer => {
+                self.peer(
+                    &hello,
+                    &answer,
+                    &mut stream,
+                    &mut decoder,
+                    &outbox,
+                    &mut place,
+                )
+                .await
+            }
+            Role::Client => {
+                self.client(&mut stream, &mut decoder, &outbox, &mut place)
+                    .await
+            }
         };
         outbox.close();
         result
@@ -181,13 +198,14 @@ impl Port {
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
+        place: &mut Place<Rc<Outbox>>,
     ) -> Result<(), End> {
         if let Phase::Forming(desk) = self.phase() {
             desk.seen(hello);
         }
         let mut promised = None;
         let result = self
-            .judge_proposals(stream, decoder, outbox, &mut promised)
+            .judge_proposals(stream, decoder, outbox, place, &mut promised)
             .await;
         if let Some((desk, proposal)) = promised {
             desk.released(&proposal);
@@ -201,9 +219,22 @@ impl Port {
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
+        place: &mut Place<Rc<Outbox>>,
         promised: &mut Option<(Rc<dyn FormingDesk>, Bootstrap)>,
     ) -> Result<(), End> {
-        while let Some(frame) = next(stream, decoder).await? {
+        loop {
+            // A proposer has as long as it takes to make its cluster durable; others have seen all
+            // that there is to see.
+            let frame = match promised {
+                Some(_) => next(stream, decoder).await?,
+                None => match next_in_time(stream, decoder).await {
+                    Err(End::Late) => return Ok(()),
+                    other => other?,
+                },
+            };
+            let Some(frame) = frame else {
+                return Ok(());
+            };
             let phase = self.phase();
             match (frame.kind, phase) {
                 (FrameKind::BootstrapPropose, Phase::Forming(desk)) => {
@@ -211,6 +242,7 @@ impl Port {
                     let answer = desk.propose(&proposal);
                     if answer.accepted {
                         *promised = Some((desk, proposal));
+                        place.trusted();
                     }
                     push(
                         outbox,
@@ -245,7 +277,6 @@ impl Port {
                 (other, _) => return Err(unexpected(other, "probe")),
             }
         }
-        Ok(())
     }
 
     async fn peer(
@@ -255,6 +286,7 @@ impl Port {
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
+        place: &mut Place<Rc<Outbox>>,
     ) -> Result<(), End> {
         if own.cluster_id.is_nil() || hello.cluster_id != own.cluster_id {
             return Err(End::Refused(format!(
@@ -271,6 +303,9 @@ impl Port {
                 "server {} at {} (raft id {}) is not in the peer set; was its data directory wiped?",
                 hello.name, hello.address, hello.raft_id
             )));
+        }
+        if let Some(oldest) = place.peer(hello.raft_id) {
+            oldest.close();
         }
         let windows = Windows::new();
         while let Some(frame) = next(stream, decoder).await? {
@@ -303,7 +338,17 @@ impl Port {
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
+        place: &mut Place<Rc<Outbox>>,
     ) -> Result<(), End> {
+        if let Err(full) = place.client() {
+            if full.first {
+                log::warn!(
+                    target: "agent.server.rpc",
+                    "more than {CLIENTS_MAX} native clients are connected: further ones are refused"
+                );
+            }
+            return turn_away(stream, decoder, outbox).await;
+        }
         while let Some(frame) = next_limited(stream, decoder).await? {
             let phase = self.phase();
             let Phase::Serving(serving) = phase else {
@@ -384,7 +429,7 @@ fn request(
     let permit = match serving.admission.enter(frame.payload.len()) {
         Ok(permit) => permit,
         Err(what) => {
-            refuse(outbox, &frame, over_bounds(what));
+            refuse(outbox, &frame, over_bounds(&format!("{what} in flight")));
             outbox.flush();
             return Ok(());
         }
@@ -498,6 +543,40 @@ async fn next(stream: &mut Stream, decoder: &mut FrameDecoder) -> Result<Option<
         }
         decoder.received(read);
     }
+}
+
+/// The next frame of a connection that may not be silent.
+async fn next_in_time(
+    stream: &mut Stream,
+    decoder: &mut FrameDecoder,
+) -> Result<Option<Frame>, End> {
+    let late = async {
+        sleep(HELLO_TIMEOUT).await;
+        Err(End::Late)
+    };
+    next(stream, decoder).or(late).await
+}
+
+/// Tells a client that there are too many of them, whatever it asks. It is still among the
+/// strangers, and does not stay.
+async fn turn_away(
+    stream: &mut Stream,
+    decoder: &mut FrameDecoder,
+    outbox: &Rc<Outbox>,
+) -> Result<(), End> {
+    let why = over_bounds("native clients");
+    let answer = async {
+        while let Some(frame) = next_limited(stream, decoder).await? {
+            refuse(outbox, &frame, why.clone());
+            outbox.flush();
+        }
+        Ok(())
+    };
+    let enough = async {
+        sleep(HELLO_TIMEOUT).await;
+        Ok(())
+    };
+    answer.or(enough).await
 }
 
 async fn next_limited(

@@ -162,7 +162,7 @@ impl Router {
     /// Asks the executor that a shard lives on. It holds for a leader there.
     fn across(&self, kind: FrameKind, shard: ShardId, payload: Bytes) -> Result<Pieces, Failure> {
         let asked = self.0.lanes.ask(self.lane_of(shard), kind, shard, payload);
-        asked.ok_or_else(|| over_bounds("requests"))
+        asked.ok_or_else(|| over_bounds("requests in flight"))
     }
 
     /// Answers question `id` of another executor. Its window is open when this returns, so that

@@ -41,8 +41,26 @@ const PREEMPT_AFTER: Duration = Duration::from_millis(10);
 /// The signals that end a server, as a descriptor that becomes readable.
 pub type StopSignal = OwnedFd;
 
+/// Lets the process have as many descriptors as it may: shells start it with a lower bound, for the
+/// sake of programs that cannot take more.
+fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel fills the pointed-to local, and then reads it.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            // Refused, it goes on with what it has.
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 /// Runs a server until it is signalled. The error is one sentence for the operator.
 pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
+    raise_descriptor_limit();
     let temporary = TemporaryDir::for_config(&config)?;
     let path = match (&config.data_dir, &temporary) {
         (WhereData::At(path), _) => path.clone(),
