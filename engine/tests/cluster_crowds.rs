@@ -2,12 +2,17 @@
 
 mod cluster;
 
-use std::net::TcpStream;
+use std::{
+    io::Write,
+    net::{Shutdown, TcpListener, TcpStream},
+};
 
 use cluster::{
+    check,
     frames::{Raw, frame},
     group::Group,
     server::Server,
+    wait_for,
 };
 use engine::server::{CLIENTS_MAX, STRANGERS_MAX};
 use wire::{FailureKind, FrameKind, Index, Query, QueryBody, ReadMode, Reply, ReplyBody, Role};
@@ -79,4 +84,49 @@ fn a_server_that_is_started_again_gets_in_through_idle_connections() {
     group.wait_for_equal_states();
     assert_eq!(group.wait_for_leader(), leader);
     drop((clients, silent, refused));
+}
+
+/// A storm of malformed connections made a line of log for each: 26,000 of them.
+#[test]
+fn malformed_connections_make_a_line_a_second_at_most() {
+    const STORM: usize = 2000;
+    let group = Group::formed(1, &[]);
+    let began = std::time::Instant::now();
+    for _ in 0..STORM {
+        let mut stream = TcpStream::connect(group[0].server_address()).unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    wait_for("the storm is over", || {
+        let mut raw = Raw::introduced(group[0].server_address(), Role::Client);
+        raw.stream.shutdown(Shutdown::Write).unwrap();
+        raw.expect_close();
+        check(lines_with(&group[0], "connection refused") > 0, || {
+            "nothing was said".to_owned()
+        })
+    });
+    let lines = lines_with(&group[0], "connection refused");
+    // However long it took: never more than one for each second that has begun.
+    let most = began.elapsed().as_secs() as usize + 1;
+    assert!(lines <= most, "{lines} lines in {most} s");
+}
+
+/// An address that cannot be resolved was complained of with every attempt, ten times a second.
+#[test]
+fn an_address_that_cannot_be_resolved_is_complained_of_once() {
+    const ATTEMPTS: usize = 15;
+    let mut group = Group::empty();
+    // Nobody serves here, but it counts the attempts.
+    let counter = TcpListener::bind((group.ip(1), 8300)).unwrap();
+    let seeds = format!(
+        "-retry-join=no..such..name,{}",
+        counter.local_addr().unwrap()
+    );
+    let server = group.add_plain(&["-bootstrap-expect=2".to_owned(), seeds]);
+    server.start();
+    for _ in 0..ATTEMPTS {
+        counter.accept().expect("an attempt");
+    }
+    server.wait_for_log("cannot be resolved");
+    assert_eq!(lines_with(server, "cannot be resolved"), 1);
 }

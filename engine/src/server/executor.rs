@@ -8,7 +8,7 @@ use std::{
     os::fd::{FromRawFd, IntoRawFd},
     path::PathBuf,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_lite::FutureExt;
@@ -32,6 +32,7 @@ use super::{
     shell::{self, Shell},
     start::StopSignal,
     stream::{Acceptor, Stream},
+    throttle::{Throttle, left_out},
 };
 use crate::{
     cluster::{
@@ -44,6 +45,9 @@ use crate::{
 
 /// How long a stopping server waits for its log and its answers, at most.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two lines of log about connections that cannot be accepted.
+const ACCEPT_COMPLAINTS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Between two looks at whether the server is to stop.
 const STOP_LOOK: Duration = Duration::from_millis(20);
@@ -483,12 +487,16 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
 
 /// Accepts connections for ever.
 async fn accept(mut acceptor: Acceptor, serve: impl Fn(Socket)) {
+    let complaints = Throttle::new(ACCEPT_COMPLAINTS_PAUSE);
     loop {
         match acceptor.accept().await {
             Ok(socket) => serve(socket),
             Err(error) => {
                 // Out of descriptors, most likely: those that close make room.
-                log::warn!(target: "agent.server", "cannot accept a connection: {error}");
+                if let Some(others) = complaints.speak(Instant::now()) {
+                    let others = left_out(others);
+                    log::warn!(target: "agent.server", "cannot accept a connection: {error}{others}");
+                }
                 sleep(Duration::from_millis(50)).await;
             }
         }

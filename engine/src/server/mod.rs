@@ -27,6 +27,7 @@ mod router;
 mod shell;
 mod start;
 mod stream;
+mod throttle;
 mod window;
 
 pub use places::{CLIENTS_MAX, PEER_CONNECTIONS_MAX, STRANGERS_MAX};

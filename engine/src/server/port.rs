@@ -4,7 +4,11 @@
 //! (another server's link) or a *client*. Anything malformed ends the one connection it came on,
 //! with a reason where the protocol still allows one, and touches nobody else.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::sleep;
@@ -25,6 +29,7 @@ use super::{
     router::Router,
     shell::{Asker, Shell},
     stream::Stream,
+    throttle::{Throttle, left_out},
     window::{Windows, may_be_long},
 };
 use crate::shard::{Event, Request, failure};
@@ -33,6 +38,8 @@ use crate::shard::{Event, Request, failure};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers that a client does not read, beyond which its connection is closed, bytes.
 const CLIENT_OUTBOX_BYTES_MAX: usize = 16 << 20;
+/// Between two lines of log about connections that were refused.
+const REFUSALS_PAUSE: Duration = Duration::from_secs(1);
 /// How long a client that closed its sending side may wait for its answers.
 const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -78,6 +85,7 @@ pub struct Port {
     phase: RefCell<Phase>,
     introduce: Introduce,
     places: Rc<Places<Rc<Outbox>>>,
+    refusals: Throttle,
 }
 
 /// Why a connection ended.
@@ -100,6 +108,7 @@ impl Port {
             phase: RefCell::new(phase),
             introduce,
             places: Places::new(),
+            refusals: Throttle::new(REFUSALS_PAUSE),
         })
     }
 
@@ -115,11 +124,22 @@ impl Port {
     /// Serves one accepted connection until it ends.
     pub async fn serve(self: Rc<Self>, socket: Socket) {
         let peer = socket.peer_addr().ok().and_then(|a| a.as_socket());
-        if let Err(end) = self.converse(socket).await
-            && !matches!(end, End::Io(_))
-        {
-            let peer = peer.map_or_else(|| "?".to_owned(), |p| p.to_string());
-            log::warn!(target: "agent.server.rpc", "connection refused: from={peer} error={end}");
+        let Err(end) = self.converse(socket).await else {
+            return;
+        };
+        let peer = peer.map_or_else(|| "?".to_owned(), |p| p.to_string());
+        match end {
+            // They come and go.
+            End::Io(_) => {}
+            End::Wire(_) | End::Refused(_) | End::Late => {
+                if let Some(others) = self.refusals.speak(Instant::now()) {
+                    log::warn!(
+                        target: "agent.server.rpc",
+                        "connection refused: from={peer} error={end}{}",
+                        left_out(others)
+                    );
+                }
+            }
         }
     }
 
