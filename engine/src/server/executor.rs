@@ -49,6 +49,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two lines of log about connections that cannot be accepted.
 const ACCEPT_COMPLAINTS_PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two looks at whether there is a cluster.
+const CLUSTER_LOOK: Duration = Duration::from_millis(5);
+
 /// Between two looks at whether the server is to stop.
 const STOP_LOOK: Duration = Duration::from_millis(20);
 
@@ -182,7 +185,11 @@ impl Executor {
         self.read_parcels(inbound);
         let serving = async {
             while self.cluster.borrow().is_none() {
-                sleep(Duration::from_millis(5)).await;
+                if self.stopping.get() {
+                    self.service.stop();
+                    return Ok(());
+                }
+                sleep(CLUSTER_LOOK).await;
             }
             let configuration = self.cluster.borrow().clone().unwrap_or_default();
             if self.lanes.index() >= self.place.logs() {
@@ -279,9 +286,15 @@ impl Executor {
             }
             self.shell.refuse(why);
         };
-        let formed =
-            find_cluster(&self.config, desk, &self.introduce, &self.stopping, refuse).await?;
-        let Some(formed) = formed else {
+        let found = find_cluster(&self.config, desk, &self.introduce, &self.stopping, refuse);
+        // Nothing is promised or durable before it is found, so it may be let go of anywhere.
+        let told_to_stop = async {
+            while !self.stopping.get() {
+                sleep(STOP_LOOK).await;
+            }
+            Ok(None)
+        };
+        let Some(formed) = found.or(told_to_stop).await? else {
             return Ok(false);
         };
         refuse(None);
