@@ -97,6 +97,9 @@ enum End {
     Wire(#[from] wire::WireError),
     #[error("{0}")]
     Refused(String),
+    /// A server that knows already of the cluster that this one is about to learn of.
+    #[error("{0}")]
+    Forming(String),
     #[error("no introduction in time")]
     Late,
 }
@@ -131,6 +134,9 @@ impl Port {
         match end {
             // They come and go.
             End::Io(_) => {}
+            End::Forming(_) => {
+                log::debug!(target: "agent.server.rpc", "connection refused: from={peer} error={end}");
+            }
             End::Wire(_) | End::Refused(_) | End::Late => {
                 if let Some(others) = self.refusals.speak(Instant::now()) {
                     log::warn!(
@@ -308,7 +314,13 @@ impl Port {
         outbox: &Rc<Outbox>,
         place: &mut Place<Rc<Outbox>>,
     ) -> Result<(), End> {
-        if own.cluster_id.is_nil() || hello.cluster_id != own.cluster_id {
+        if own.cluster_id.is_nil() {
+            let (name, cluster) = (&hello.name, hello.cluster_id);
+            let why =
+                format!("server {name} is of cluster {cluster} already, this one of none yet");
+            return Err(End::Forming(why));
+        }
+        if hello.cluster_id != own.cluster_id {
             return Err(End::Refused(format!(
                 "server {} at {} is of cluster {}, this one of {}",
                 hello.name, hello.address, hello.cluster_id, own.cluster_id

@@ -59,7 +59,7 @@ fn raise_descriptor_limit() {
 }
 
 /// Runs a server until it is signalled. The error is one sentence for the operator.
-pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
+pub fn run_agent(mut config: AgentConfig, stop: StopSignal) -> Result<(), String> {
     raise_descriptor_limit();
     let temporary = TemporaryDir::for_config(&config)?;
     let path = match (&config.data_dir, &temporary) {
@@ -86,6 +86,11 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
         .map(|address| bind_after_predecessor(address, "-client, -http-port"))
         .transpose()
         .map_err(|error| error.to_string())?;
+    if let Some(http) = &http {
+        // Of port 0, the one that was chosen: it is logged, and told to clients.
+        let chosen = http.local_addr().map_err(|error| error.to_string())?;
+        config.http_address = Some(chosen);
+    }
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let board = Board::default();
     let mut ends = mesh(config.executors)
