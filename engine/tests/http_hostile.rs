@@ -127,14 +127,40 @@ fn malformed_requests_are_400_and_closed() {
         b"PUT /v1/kv/a HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"PUT /v1/kv/a HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         b"PUT /v1/kv/a HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"PUT /v1/kv/a HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
     ] {
         let mut client = server.client();
         client.send(bytes);
         let refused = client.read();
         assert_eq!(refused.status, 400, "{:?}", String::from_utf8_lossy(bytes));
+        let text = refused.text();
+        let why = text.strip_prefix("Malformed request: ");
+        assert!(why.is_some_and(|why| why.len() > 5), "{text:?}");
         assert!(client.is_closed());
     }
     assert_eq!(server.state().writes, 0);
+}
+
+/// The reason takes the place of what hyper writes; an answer before it must not be taken for that.
+#[test]
+fn answers_before_a_malformed_request_are_whole() {
+    let server = Server::start();
+    let value = "HTTP/1.1 400 Bad Request\r\n\r\n".repeat(10_000);
+    server.put("/v1/kv/lure", &value);
+    for requests in [0, 1, 2, 20] {
+        let mut client = server.client();
+        let mut bytes = get("/v1/kv/lure?raw").repeat(requests);
+        bytes.extend(b"GET /v1/kv/lure HTTP/1.1\r\nno colon\r\n\r\n");
+        client.send(&bytes);
+        for _ in 0..requests {
+            let answer = client.read();
+            assert_eq!((answer.status, answer.text() == value), (200, true));
+        }
+        let refused = client.read();
+        assert_eq!(refused.status, 400);
+        assert!(refused.text().starts_with("Malformed request: "));
+        assert!(client.is_closed());
+    }
 }
 
 #[test]
@@ -177,7 +203,12 @@ fn header_bytes_max_and_headers_max_are_reached() {
     );
     let mut client = server.client();
     client.send(&head(fits + 1));
-    assert_eq!(client.read().status, 431);
+    let refused = client.read();
+    assert_eq!(refused.status, 431);
+    // The answer had no body: a client could not know which limit it was, nor how much is allowed.
+    let text = refused.text();
+    assert!(text.contains(&HEADER_BYTES_MAX.to_string()), "{text}");
+    assert!(text.contains(&HEADERS_MAX.to_string()), "{text}");
     assert!(client.is_closed());
 
     // "Host" is one of them.

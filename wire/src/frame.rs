@@ -52,11 +52,13 @@ pub enum FrameKind {
     EntriesFetch = 11,
     /// An [`crate::EntriesChunk`].
     EntriesChunk = 12,
+    /// A [`crate::Credit`] for the forwarded request of this request id.
+    Credit = 13,
 }
 
 impl FrameKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Hello,
         Self::Raft,
         Self::Propose,
@@ -69,6 +71,7 @@ impl FrameKind {
         Self::ImageChunk,
         Self::EntriesFetch,
         Self::EntriesChunk,
+        Self::Credit,
     ];
 
     /// The kind with this number.
@@ -78,7 +81,8 @@ impl FrameKind {
     }
 }
 
-/// Set on a forwarded Propose or Query: the receiver must not forward it again.
+/// Set on a forwarded Propose or Query: the receiver must not forward it again. A long answer to
+/// it is at most [`limits::REPLY_WINDOW_PIECES`] pieces ahead of the sender's [`crate::Credit`].
 pub const FLAG_NO_FORWARD: u32 = 1;
 
 /// One whole frame; payload and blob are views of the buffer it was received in.

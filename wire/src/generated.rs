@@ -4285,6 +4285,102 @@ impl ::core::fmt::Debug for Reply<'_> {
       ds.finish()
   }
 }
+pub enum CreditOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Credit<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Credit<'a> {
+  type Inner = Credit<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Credit<'a> {
+  pub const VT_PIECES: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Credit { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CreditArgs
+  ) -> ::flatbuffers::WIPOffset<Credit<'bldr>> {
+    let mut builder = CreditBuilder::new(_fbb);
+    builder.add_pieces(args.pieces);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn pieces(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Credit::VT_PIECES, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Credit<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("pieces", Self::VT_PIECES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CreditArgs {
+    pub pieces: u32,
+}
+impl<'a> Default for CreditArgs {
+  #[inline]
+  fn default() -> Self {
+    CreditArgs {
+      pieces: 0,
+    }
+  }
+}
+
+pub struct CreditBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CreditBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_pieces(&mut self, pieces: u32) {
+    self.fbb_.push_slot::<u32>(Credit::VT_PIECES, pieces, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CreditBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CreditBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Credit<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Credit<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Credit");
+      ds.field("pieces", &self.pieces());
+      ds.finish()
+  }
+}
 pub enum HelloOffset {}
 #[derive(Copy, Clone, PartialEq)]
 

@@ -5,6 +5,7 @@
 
 mod codec;
 mod command;
+mod credit;
 mod decoder;
 mod entries;
 mod error;
@@ -27,6 +28,7 @@ mod transfer;
 mod txn;
 
 pub use command::{Command, KvCommand, KvVerb, encode_propose_frame};
+pub use credit::Credit;
 pub use decoder::FrameDecoder;
 pub use error::WireError;
 pub use frame::{FLAG_NO_FORWARD, Frame, FrameKind};

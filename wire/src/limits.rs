@@ -56,6 +56,8 @@ pub const MESSAGE_BYTES_MAX: usize = 4096;
 pub const IMAGE_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// One piece of a long reply, bytes of rows. A single row may be longer.
 pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Pieces of one forwarded answer that its maker sends before the first is given back as credit.
+pub const REPLY_WINDOW_PIECES: usize = 2;
 /// Append messages under way to one peer before the leader waits for an answer.
 pub const APPENDS_IN_FLIGHT_MAX: usize = 256;
 /// Payload of the entries applied in one run, bytes.

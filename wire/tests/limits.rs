@@ -428,6 +428,16 @@ fn reply_pieces() {
 }
 
 #[test]
+fn reply_windows() {
+    let credit = |pieces| {
+        let pieces = pieces as u32;
+        Credit { pieces }.encode()
+    };
+    let decode = |bytes: &Bytes| Credit::decode(bytes).map(drop);
+    reached(limits::REPLY_WINDOW_PIECES, credit, decode);
+}
+
+#[test]
 fn tables_per_frame() {
     let reply = |names| common::reply(ReplyBody::Keys(vec![Bytes::new(); names])).encode();
     let decode = |bytes: &Bytes| Reply::decode(bytes).map(drop);

@@ -97,6 +97,12 @@ proptest! {
     }
 
     #[test]
+    fn credits(pieces in 0..=limits::REPLY_WINDOW_PIECES as u32) {
+        let credit = Credit { pieces };
+        prop_assert_eq!(Credit::decode(&credit.encode()), Ok(credit));
+    }
+
+    #[test]
     fn entries_chunks(chunk in strategies::entries_chunk()) {
         let (payload, blob) = chunk.encode();
         prop_assert_eq!(EntriesChunk::decode(&payload, &blob), Ok(chunk));

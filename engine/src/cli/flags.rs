@@ -84,7 +84,8 @@ pub(super) struct AgentFlags {
     /// comma-separated. The port defaults to this server's -server-port.
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
     pub(super) retry_join: Vec<String>,
-    /// Time between two attempts to join [default: 30s; 1s until a cluster was found]
+    /// Time between two complaints of an address that cannot be resolved. Servers are tried several
+    /// times a second until a cluster was found [default: 30s]
     #[arg(long, value_name = "DURATION")]
     pub(super) retry_interval: Option<String>,
     /// Name of this server, unique in its cluster [default: host name]

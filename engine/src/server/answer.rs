@@ -1,7 +1,8 @@
 //! How does an answer reach a native connection?
 //!
 //! Short ones are encoded straight into the connection's buffer and leave with the turn. Long
-//! listings are streamed by a task of their own, in pieces, no faster than the peer reads.
+//! listings are streamed by a task of their own, in pieces, no faster than a client reads them; to
+//! another server, no faster than its client does (see [`window`](super::window)).
 
 use std::{rc::Rc, time::Duration};
 
@@ -13,6 +14,7 @@ use wire::{
 
 use super::{
     admission::Permit, pipe::Outbox, reactor::let_others_run, router::ReplySink, shell::Outcome,
+    window::Window,
 };
 use crate::{
     shard::{ReadAnswer, ReadBody, Reply, failure},
@@ -30,6 +32,8 @@ pub struct NativeAsker {
     pub request: RequestId,
     /// Its shard.
     pub shard: ShardId,
+    /// How far a long answer to another server may be ahead.
+    pub window: Option<Window<u64>>,
     /// Its place among the requests in flight, given back when the answer is out.
     pub _permit: Permit,
 }
@@ -96,53 +100,53 @@ impl NativeAsker {
 
     async fn stream(self, read: ReadAnswer) {
         let (last, more) = (meta(&read, false), meta(&read, true));
-        match read.body {
-            ReadBody::List(mut list) => {
-                let mut rows = Vec::new();
-                loop {
+        let mut rows = Vec::new();
+        let mut body = read.body;
+        let mut unfinished = true;
+        while unfinished && self.may_send().await {
+            match &mut body {
+                ReadBody::List(list) => {
                     rows.clear();
-                    let unfinished =
-                        list.next_rows(ROWS_PER_SLICE, limits::REPLY_BYTES_MAX, &mut rows);
+                    unfinished = list.next_rows(ROWS_PER_SLICE, limits::REPLY_BYTES_MAX, &mut rows);
                     let meta = if unfinished { &more } else { &last };
-                    let pushed = self.outbox.push(|out| {
-                        encode_rows_reply(
-                            self.shard,
-                            self.request,
-                            meta,
-                            rows.iter().map(KvRow::as_ref),
-                            out,
-                        );
-                    });
-                    if pushed.is_err() || !self.room(unfinished).await {
-                        return;
+                    let rows = rows.iter().map(KvRow::as_ref);
+                    let pushed = self
+                        .outbox
+                        .push(|out| encode_rows_reply(self.shard, self.request, meta, rows, out));
+                    if pushed.is_err() {
+                        self.outbox.close();
                     }
                 }
-            }
-            ReadBody::Keys(mut keys) => loop {
-                let mut names = Vec::new();
-                let unfinished = keys.next_keys(ROWS_PER_SLICE, &mut names);
-                let meta = if unfinished { more } else { last };
-                self.push(&with_meta(meta, ReplyBody::Keys(names)));
-                if !self.room(unfinished).await {
-                    return;
+                ReadBody::Keys(keys) => {
+                    let mut names = Vec::new();
+                    unfinished = keys.next_keys(ROWS_PER_SLICE, &mut names);
+                    let meta = if unfinished { more } else { last };
+                    self.push(&with_meta(meta, ReplyBody::Keys(names)));
                 }
-            },
-            ReadBody::Row(_) | ReadBody::Status(_) | ReadBody::Txn(_) => {
-                unreachable!("answered in one frame")
+                ReadBody::Row(_) | ReadBody::Status(_) | ReadBody::Txn(_) => {
+                    unreachable!("answered in one frame")
+                }
+            }
+            self.outbox.flush();
+            if unfinished {
+                let_others_run().await;
             }
         }
     }
 
-    async fn room(&self, unfinished: bool) -> bool {
-        self.outbox.flush();
-        unfinished && room(&self.outbox).await
+    async fn may_send(&self) -> bool {
+        may_send(self.window.as_ref(), &self.outbox).await
     }
 }
 
-/// Sends what is there and waits until the peer has read most of it. False when it is gone.
-async fn room(outbox: &Rc<Outbox>) -> bool {
-    outbox.flush();
-    let_others_run().await;
+/// Waits until the next piece may be sent: until whoever takes the answer has given credit for it,
+/// if it does, and the connection has taken most of what was sent. False when either is gone.
+async fn may_send(window: Option<&Window<u64>>, outbox: &Outbox) -> bool {
+    if let Some(window) = window
+        && !window.take().await
+    {
+        return false;
+    }
     while outbox.pending() > limits::REPLY_BYTES_MAX && !outbox.is_closed() {
         sleep(Duration::from_millis(1)).await;
     }
@@ -157,10 +161,16 @@ pub struct OutboxSink {
     pub shard: ShardId,
     /// Its name for the request.
     pub request: RequestId,
+    /// How far a long answer to another server may be ahead.
+    pub window: Option<Window<u64>>,
 }
 
 impl ReplySink for OutboxSink {
     async fn reply(&self, reply: WireReply) -> bool {
+        let long = reply.more || self.window.is_some();
+        if long && !may_send(self.window.as_ref(), &self.outbox).await {
+            return false;
+        }
         if self
             .outbox
             .push(|out| reply.encode_frame(self.shard, self.request, out))
@@ -168,11 +178,11 @@ impl ReplySink for OutboxSink {
         {
             self.outbox.close();
         }
-        if reply.more {
-            return room(&self.outbox).await;
-        }
         self.outbox.flush();
-        true
+        if reply.more {
+            let_others_run().await;
+        }
+        !self.outbox.is_closed()
     }
 }
 
@@ -210,7 +220,7 @@ pub fn plain(index: Index, body: ReplyBody) -> WireReply {
 pub fn over_bounds(what: &str) -> Failure {
     let mut failure = failure(
         FailureKind::Busy,
-        format!("too many {what} in flight on this server; try again later"),
+        format!("too many {what} on this server; try again later, or at another one"),
     );
     failure.retry_after_ms = 100;
     failure

@@ -77,7 +77,8 @@ pub struct AgentConfig {
     /// `-retry-join`: `host:port` of servers to find the cluster by, in the order given, each once.
     /// The host may be a name and is not resolved here.
     pub retry_join: Vec<String>,
-    /// `retry_interval`: between two attempts to reach them.
+    /// `retry_interval`: between two complaints of one of them that cannot be resolved. They are
+    /// tried more often than that.
     pub retry_interval: Duration,
     /// `-node`: not empty, printable.
     pub node_name: String,

@@ -8,7 +8,7 @@ use std::{
     os::fd::{FromRawFd, IntoRawFd},
     path::PathBuf,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_lite::FutureExt;
@@ -28,10 +28,11 @@ use super::{
     port::{Phase, Port, Serving},
     reactor,
     recover::{Opened, create_logs, tick},
-    router::{LaneSink, Router},
+    router::Router,
     shell::{self, Shell},
     start::StopSignal,
     stream::{Acceptor, Stream},
+    throttle::{Throttle, left_out},
 };
 use crate::{
     cluster::{
@@ -44,6 +45,12 @@ use crate::{
 
 /// How long a stopping server waits for its log and its answers, at most.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two lines of log about connections that cannot be accepted.
+const ACCEPT_COMPLAINTS_PAUSE: Duration = Duration::from_secs(1);
+
+/// Between two looks at whether there is a cluster.
+const CLUSTER_LOOK: Duration = Duration::from_millis(5);
 
 /// Between two looks at whether the server is to stop.
 const STOP_LOOK: Duration = Duration::from_millis(20);
@@ -178,7 +185,11 @@ impl Executor {
         self.read_parcels(inbound);
         let serving = async {
             while self.cluster.borrow().is_none() {
-                sleep(Duration::from_millis(5)).await;
+                if self.stopping.get() {
+                    self.service.stop();
+                    return Ok(());
+                }
+                sleep(CLUSTER_LOOK).await;
             }
             let configuration = self.cluster.borrow().clone().unwrap_or_default();
             if self.lanes.index() >= self.place.logs() {
@@ -275,9 +286,15 @@ impl Executor {
             }
             self.shell.refuse(why);
         };
-        let formed =
-            find_cluster(&self.config, desk, &self.introduce, &self.stopping, refuse).await?;
-        let Some(formed) = formed else {
+        let found = find_cluster(&self.config, desk, &self.introduce, &self.stopping, refuse);
+        // Nothing is promised or durable before it is found, so it may be let go of anywhere.
+        let told_to_stop = async {
+            while !self.stopping.get() {
+                sleep(STOP_LOOK).await;
+            }
+            Ok(None)
+        };
+        let Some(formed) = found.or(told_to_stop).await? else {
             return Ok(false);
         };
         refuse(None);
@@ -345,16 +362,11 @@ impl Executor {
                 shard,
                 payload,
             } => {
-                let (router, lanes) = (self.router.clone(), Rc::clone(&self.lanes));
-                let sink = LaneSink {
-                    lanes,
-                    to: from,
-                    id,
-                };
-                let answer = async move { router.serve_call(kind, shard, payload, sink).await };
-                glommio::spawn_local(answer).detach();
+                let call = self.router.serve_call(from, id, kind, shard, payload);
+                glommio::spawn_local(call).detach();
             }
             Parcel::Reply { id, reply } => self.lanes.answered(id, reply),
+            Parcel::Credit { from, id, pieces } => self.lanes.windows.credit((from, id), pieces),
             Parcel::Event(event) => self.shell.post(*event),
             Parcel::Serve(configuration) => {
                 self.router.set_shards(configuration.shards);
@@ -488,12 +500,16 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
 
 /// Accepts connections for ever.
 async fn accept(mut acceptor: Acceptor, serve: impl Fn(Socket)) {
+    let complaints = Throttle::new(ACCEPT_COMPLAINTS_PAUSE);
     loop {
         match acceptor.accept().await {
             Ok(socket) => serve(socket),
             Err(error) => {
                 // Out of descriptors, most likely: those that close make room.
-                log::warn!(target: "agent.server", "cannot accept a connection: {error}");
+                if let Some(others) = complaints.speak(Instant::now()) {
+                    let others = left_out(others);
+                    log::warn!(target: "agent.server", "cannot accept a connection: {error}{others}");
+                }
                 sleep(Duration::from_millis(50)).await;
             }
         }

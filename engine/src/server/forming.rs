@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     net::{SocketAddr, ToSocketAddrs},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use glommio::timer::sleep;
@@ -20,6 +20,7 @@ use super::{
     port::FormingDesk,
     shell::now_ns,
     stream::Stream,
+    throttle::Throttle,
 };
 use crate::cluster::{
     forming::{Own, Promise, Seen, Step},
@@ -104,8 +105,9 @@ pub async fn find_cluster(
 ) -> Result<Option<Formed>, String> {
     let mut said = String::new();
     let mut rounds = 0u32;
+    let complaints = Throttle::for_each(&config.retry_join, config.retry_interval);
     while !stopping.get() {
-        probe_all(config, desk, introduce).await;
+        probe_all(config, desk, introduce, &complaints).await;
         if let Some(bootstrap) = desk.decided.borrow_mut().take() {
             return Ok(Some(Formed {
                 bootstrap,
@@ -146,10 +148,15 @@ pub async fn find_cluster(
     Ok(None)
 }
 
-async fn probe_all(config: &AgentConfig, desk: &Rc<Desk>, introduce: &Introduce) {
+async fn probe_all(
+    config: &AgentConfig,
+    desk: &Rc<Desk>,
+    introduce: &Introduce,
+    complaints: &[Throttle],
+) {
     let mut probes = Vec::new();
-    for seed in &config.retry_join {
-        for address in resolve(seed) {
+    for (seed, complaints) in config.retry_join.iter().zip(complaints) {
+        for address in resolve(seed, complaints) {
             if address == config.server_advertise {
                 continue;
             }
@@ -167,11 +174,14 @@ async fn probe_all(config: &AgentConfig, desk: &Rc<Desk>, introduce: &Introduce)
     }
 }
 
-fn resolve(seed: &str) -> Vec<SocketAddr> {
+/// The addresses of a seed. That it has none is said once in each `-retry-interval`.
+fn resolve(seed: &str, complaints: &Throttle) -> Vec<SocketAddr> {
     match seed.to_socket_addrs() {
         Ok(addresses) => addresses.collect(),
         Err(error) => {
-            log::warn!(target: "agent.server", "-retry-join={seed}: cannot be resolved: {error}");
+            if complaints.speak(Instant::now()).is_some() {
+                log::warn!(target: "agent.server", "-retry-join={seed}: cannot be resolved: {error}");
+            }
             Vec::new()
         }
     }

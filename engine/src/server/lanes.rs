@@ -15,13 +15,18 @@ use std::{
 
 use ahash::AHashMap;
 use bytes::Bytes;
-use futures_channel::mpsc;
-use glommio::channels::shared_channel::{
-    ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
+use glommio::{
+    GlommioError, ResourceType,
+    channels::shared_channel::{
+        ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
+    },
 };
 use wire::{FrameKind, Reply, ShardId};
 
-use super::reactor::Bell;
+use super::{
+    reactor::Bell,
+    window::{Arrivals, Maker, Pieces, Windows},
+};
 use crate::{consensus::Configuration, shard::Event};
 
 /// Messages under way from one executor to another, at most.
@@ -51,6 +56,15 @@ pub enum Parcel {
         id: u64,
         /// The piece.
         reply: Reply,
+    },
+    /// Pieces of an answer were taken, or with 0 no more are wanted.
+    Credit {
+        /// Who takes them.
+        from: u16,
+        /// Its name for the question.
+        id: u64,
+        /// How many.
+        pieces: usize,
     },
     /// Something for a shard there.
     Event(Box<Event>),
@@ -116,8 +130,11 @@ pub struct Lanes {
     index: u16,
     senders: Vec<Option<ConnectedSender<Parcel>>>,
     bells: Vec<Arc<Bell>>,
-    asked: RefCell<AHashMap<u64, mpsc::UnboundedSender<Reply>>>,
+    /// Whom this one asked what, and where the answer goes.
+    asked: RefCell<AHashMap<u64, (u16, FrameKind, Arrivals)>>,
     next: Cell<u64>,
+    /// Windows of the long answers that are made here, by asker and its name for the question.
+    pub windows: Windows<(u16, u64)>,
 }
 
 /// What arrives from one other executor.
@@ -157,6 +174,7 @@ impl Lanes {
                 bells: ends.bells,
                 asked,
                 next,
+                windows: Windows::new(),
             }),
             receivers,
         )
@@ -178,8 +196,8 @@ impl Lanes {
             return Err(parcel);
         };
         sender.try_send(parcel).map_err(|error| match error {
-            glommio::GlommioError::WouldBlock(glommio::ResourceType::Channel(parcel))
-            | glommio::GlommioError::Closed(glommio::ResourceType::Channel(parcel)) => parcel,
+            GlommioError::WouldBlock(ResourceType::Channel(parcel))
+            | GlommioError::Closed(ResourceType::Channel(parcel)) => parcel,
             _ => Parcel::Stop,
         })?;
         self.bells[usize::from(to)].ring();
@@ -207,16 +225,14 @@ impl Lanes {
 
     /// Asks an executor; `None` when its channel is full.
     pub fn ask(
-        &self,
+        self: &Rc<Self>,
         to: u16,
         kind: FrameKind,
         shard: ShardId,
         payload: Bytes,
-    ) -> Option<mpsc::UnboundedReceiver<Reply>> {
+    ) -> Option<Pieces> {
         let id = self.next.get() + 1;
         self.next.set(id);
-        let (sender, receiver) = mpsc::unbounded();
-        self.asked.borrow_mut().insert(id, sender);
         let call = Parcel::Call {
             from: self.index,
             id,
@@ -224,23 +240,59 @@ impl Lanes {
             shard,
             payload,
         };
-        if self.try_send(to, call).is_err() {
-            self.asked.borrow_mut().remove(&id);
-            return None;
-        }
-        Some(receiver)
+        self.try_send(to, call).ok()?;
+        let (arrivals, pieces) = Pieces::expect(Rc::<Self>::clone(self), id);
+        self.asked.borrow_mut().insert(id, (to, kind, arrivals));
+        Some(pieces)
     }
 
     /// A piece of an answer arrived.
     pub fn answered(&self, id: u64, reply: Reply) {
         let more = reply.more;
         let mut asked = self.asked.borrow_mut();
-        if let Some(sender) = asked.get(&id) {
-            // The asker may have gone; its answer is dropped.
-            let _ = sender.unbounded_send(reply);
+        // The asker may have gone; its pieces are dropped.
+        if let Some((.., arrivals)) = asked.get_mut(&id) {
+            let sent = arrivals.try_send(reply);
+            debug_assert!(sent.is_ok(), "a maker keeps to its window");
+            if !more || sent.is_err() {
+                asked.remove(&id);
+            }
         }
-        if !more {
-            asked.remove(&id);
+    }
+}
+
+impl Maker for Lanes {
+    fn credit(self: Rc<Self>, question: u64, pieces: usize) {
+        let mut asked = self.asked.borrow_mut();
+        let Some((to, kind, _)) = asked.get(&question) else {
+            return;
+        };
+        let (to, kind) = (*to, *kind);
+        if pieces == 0 {
+            asked.remove(&question);
+            if kind != FrameKind::Query {
+                return;
+            }
+        }
+        drop(asked);
+        let from = self.index;
+        let credit = move || Parcel::Credit {
+            from,
+            id: question,
+            pieces,
+        };
+        let Some(Some(sender)) = self.senders.get(usize::from(to)) else {
+            return;
+        };
+        match sender.try_send(credit()) {
+            Ok(()) => self.bells[usize::from(to)].ring(),
+            // Lost credit would leave the maker waiting for ever.
+            Err(GlommioError::WouldBlock(_)) => {
+                let lanes = Rc::clone(&self);
+                glommio::spawn_local(async move { lanes.send(to, credit()).await }).detach();
+            }
+            // That executor has ended.
+            Err(_) => {}
         }
     }
 }
@@ -249,7 +301,11 @@ impl Lanes {
 mod tests {
     use super::*;
     use glommio::{LocalExecutorBuilder, Placement};
-    use wire::{Index, ReplyBody};
+    use std::{
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+        time::Duration,
+    };
+    use wire::{Index, ReplyBody, limits};
 
     /// Found by running `curia agent -dev` on two cores: each executor connected its sending end
     /// first and waited for the other's receiving end, for ever.
@@ -292,29 +348,114 @@ mod tests {
         assert_eq!(quiet.join().unwrap(), 1);
     }
 
-    #[test]
-    fn pieces_reach_the_asker_until_the_last() {
-        let lanes = Lanes {
-            index: 0,
-            senders: vec![None],
-            bells: Vec::new(),
-            asked: RefCell::default(),
-            next: Cell::new(0),
-        };
-        let (sender, mut receiver) = mpsc::unbounded();
-        lanes.asked.borrow_mut().insert(7, sender);
-        let piece = |more| Reply {
+    fn piece(more: bool) -> Reply {
+        Reply {
             index: Index(1),
             known_leader: true,
             last_contact_ms: 0,
             more,
             body: ReplyBody::Rows(Vec::new()),
-        };
+        }
+    }
+
+    /// A listing that crossed from another executor lay here whole until its client had read it.
+    /// Two executors: one makes pieces without end, the other takes none, then some, then goes.
+    #[test]
+    fn a_maker_on_another_executor_is_a_window_ahead_and_ends_with_its_asker() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let mut ends = mesh(2).unwrap();
+        let (second, first) = (ends.pop().unwrap(), ends.pop().unwrap());
+        let counted = Arc::clone(&made);
+        let ended = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&ended);
+        let asker = LocalExecutorBuilder::new(Placement::Unbound)
+            .spawn(move || async move {
+                let (lanes, mut inbound) = Lanes::connect(first).await;
+                let read = Rc::clone(&lanes);
+                let inbound = inbound.pop().unwrap();
+                glommio::spawn_local(async move {
+                    while let Some(Parcel::Reply { id, reply }) = inbound.recv().await {
+                        read.answered(id, reply);
+                    }
+                })
+                .detach();
+                let mut pieces = lanes
+                    .ask(1, FrameKind::Query, ShardId(0), Bytes::new())
+                    .unwrap();
+                settle(&counted, limits::REPLY_WINDOW_PIECES).await;
+                for _ in 0..10 {
+                    assert!(pieces.next().await.unwrap().more);
+                }
+                settle(&counted, limits::REPLY_WINDOW_PIECES + 10).await;
+                drop(pieces);
+                while !over.load(Ordering::SeqCst) {
+                    glommio::timer::sleep(Duration::from_millis(1)).await;
+                }
+            })
+            .unwrap();
+        let maker = LocalExecutorBuilder::new(Placement::Unbound)
+            .spawn(move || async move {
+                let (lanes, mut inbound) = Lanes::connect(second).await;
+                let inbound = inbound.pop().unwrap();
+                let Some(Parcel::Call { from, id, .. }) = inbound.recv().await else {
+                    panic!("the question comes first");
+                };
+                let window = lanes.windows.open((from, id)).unwrap();
+                let (making, counted) = (Rc::clone(&lanes), Arc::clone(&made));
+                let making = glommio::spawn_local(async move {
+                    while window.take().await {
+                        let reply = piece(true);
+                        assert!(making.send(from, Parcel::Reply { id, reply }).await);
+                        counted.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+                .detach();
+                let credited = Rc::clone(&lanes);
+                glommio::spawn_local(async move {
+                    while let Some(Parcel::Credit { from, id, pieces }) = inbound.recv().await {
+                        credited.windows.credit((from, id), pieces);
+                    }
+                })
+                .detach();
+                making.await;
+                ended.store(true, Ordering::SeqCst);
+                made.load(Ordering::SeqCst)
+            })
+            .unwrap();
+        let made = maker.join().unwrap();
+        assert_eq!(made, limits::REPLY_WINDOW_PIECES + 10);
+        asker.join().unwrap();
+    }
+
+    /// Waits until `count` are counted, and a little for one too many.
+    async fn settle(counted: &AtomicUsize, count: usize) {
+        while counted.load(Ordering::SeqCst) < count {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        glommio::timer::sleep(Duration::from_millis(50)).await;
+        assert_eq!(counted.load(Ordering::SeqCst), count);
+    }
+
+    #[test]
+    fn pieces_reach_the_asker_until_the_last() {
+        let lanes = Rc::new(Lanes {
+            index: 0,
+            senders: vec![None],
+            bells: Vec::new(),
+            asked: RefCell::default(),
+            next: Cell::new(0),
+            windows: Windows::new(),
+        });
+        let (arrivals, mut pieces) = Pieces::expect(lanes.clone(), 7);
+        let asked = (0, FrameKind::Query, arrivals);
+        lanes.asked.borrow_mut().insert(7, asked);
         lanes.answered(7, piece(true));
         lanes.answered(7, piece(false));
         lanes.answered(7, piece(false));
-        assert!(receiver.try_recv().is_ok());
-        assert!(receiver.try_recv().is_ok());
+        let taken = |pieces: &mut Pieces| futures_lite::future::block_on(pieces.next());
+        assert!(taken(&mut pieces).unwrap().more);
+        assert!(!taken(&mut pieces).unwrap().more);
+        assert!(taken(&mut pieces).is_none());
         assert!(lanes.asked.borrow().is_empty());
     }
 }

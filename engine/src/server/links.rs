@@ -15,11 +15,10 @@ use std::{
 
 use ahash::AHashMap;
 use bytes::{Bytes, BytesMut};
-use futures_channel::mpsc;
 use futures_lite::AsyncReadExt;
 use glommio::timer::sleep;
 use wire::{
-    FLAG_NO_FORWARD, Frame, FrameDecoder, FrameKind, Hello, Member, Reply, RequestId, Role,
+    Credit, FLAG_NO_FORWARD, Frame, FrameDecoder, FrameKind, Hello, Member, Reply, RequestId, Role,
     ServerId, ShardId, limits,
 };
 
@@ -27,6 +26,7 @@ use super::{
     dial::{dial, exchange_hello},
     pipe::Outbox,
     stream::Stream,
+    window::{Arrivals, Maker, Pieces},
 };
 
 /// Bytes waiting for a peer that does not read, beyond which messages to it are dropped.
@@ -53,8 +53,8 @@ pub enum LinkEvent {
 /// Whom to tell of a link event.
 type Notify = Rc<dyn Fn(LinkEvent)>;
 
-/// The shard that was asked, and where its answer goes.
-type Asked = (ShardId, mpsc::UnboundedSender<Reply>);
+/// The shard that was asked, what it was asked, and where its answer goes.
+type Asked = (ShardId, FrameKind, Arrivals);
 
 struct Link {
     address: RefCell<String>,
@@ -139,15 +139,15 @@ impl Links {
         }
     }
 
-    /// Forwards a request; the answer comes in one or more pieces. The channel closes without a
-    /// last piece when the connection breaks.
+    /// Forwards a request; the answer comes in one or more pieces, and breaks off without a last
+    /// one when the connection does.
     pub fn forward(
         &self,
         to: ServerId,
         kind: FrameKind,
         shard: ShardId,
         payload: Bytes,
-    ) -> Result<mpsc::UnboundedReceiver<Reply>, NotSent> {
+    ) -> Result<Pieces, NotSent> {
         let link = self.0.links.borrow().get(&to).cloned().ok_or(NotSent)?;
         let outbox = link.outbox.borrow().clone().ok_or(NotSent)?;
         if link.asked.borrow().len() >= FORWARDS_IN_FLIGHT_MAX {
@@ -164,20 +164,27 @@ impl Links {
             blob: Bytes::new(),
         };
         outbox.push(|out| frame.encode(out)).map_err(|_| NotSent)?;
-        let (sender, receiver) = mpsc::unbounded();
-        link.asked.borrow_mut().insert(request, (shard, sender));
+        let (arrivals, pieces) = Pieces::expect(Rc::<Link>::clone(&link), request);
+        link.asked
+            .borrow_mut()
+            .insert(request, (shard, kind, arrivals));
         outbox.flush();
-        Ok(receiver)
+        Ok(pieces)
     }
 
     /// A shard's leader is no longer that server: what was forwarded to it is answered by nobody
     /// here, as when the connection breaks. It may be asleep, with the connection standing.
     pub fn abandon(&self, server: ServerId, shard: ShardId) {
-        if let Some(link) = self.0.links.borrow().get(&server) {
-            // Dropping the senders tells the waiting that no answer comes.
-            link.asked
-                .borrow_mut()
-                .retain(|_, (asked_of, _)| *asked_of != shard);
+        let Some(link) = self.0.links.borrow().get(&server).cloned() else {
+            return;
+        };
+        let asked = link.asked.borrow();
+        let of_shard = asked.iter().filter(|(_, (of, ..))| *of == shard);
+        let abandoned: Vec<u64> = of_shard.map(|(request, _)| *request).collect();
+        drop(asked);
+        for request in abandoned {
+            // It may be making a long answer, and wait for credit.
+            Rc::clone(&link).credit(request, 0);
         }
     }
 }
@@ -203,16 +210,60 @@ impl Link {
 
     fn reply(&self, frame: &Frame) -> Result<(), wire::WireError> {
         let reply = Reply::decode(&frame.payload)?;
+        let more = reply.more;
         let mut asked = self.asked.borrow_mut();
-        if reply.more {
-            if let Some((_, sender)) = asked.get(&frame.request.0) {
-                // The asker may have gone; its pieces are dropped.
-                let _ = sender.unbounded_send(reply);
+        // The asker may have gone; its pieces are dropped.
+        if let Some((.., arrivals)) = asked.get_mut(&frame.request.0) {
+            let beyond = arrivals.try_send(reply).is_err_and(|error| error.is_full());
+            if beyond {
+                return Err(wire::WireError::TooLarge {
+                    what: "pieces of an answer",
+                    found: limits::REPLY_WINDOW_PIECES as u64 + 1,
+                    max: limits::REPLY_WINDOW_PIECES as u64,
+                });
             }
-        } else if let Some((_, sender)) = asked.remove(&frame.request.0) {
-            let _ = sender.unbounded_send(reply);
+            if !more {
+                asked.remove(&frame.request.0);
+            }
         }
         Ok(())
+    }
+}
+
+impl Maker for Link {
+    fn credit(self: Rc<Self>, question: u64, pieces: usize) {
+        let mut asked = self.asked.borrow_mut();
+        let Some((shard, kind, _)) = asked.get(&question) else {
+            return;
+        };
+        let (shard, kind) = (*shard, *kind);
+        if pieces == 0 {
+            // Dropping the sender tells whoever waits that no answer comes.
+            asked.remove(&question);
+            if kind != FrameKind::Query {
+                return;
+            }
+        }
+        drop(asked);
+        let credit = Credit {
+            pieces: pieces as u32,
+        };
+        let frame = Frame {
+            kind: FrameKind::Credit,
+            shard,
+            request: RequestId(question),
+            flags: 0,
+            payload: credit.encode(),
+            blob: Bytes::new(),
+        };
+        let Some(outbox) = self.outbox.borrow().clone() else {
+            return;
+        };
+        match outbox.push(|out| frame.encode(out)) {
+            Ok(()) => outbox.flush(),
+            // Without its credit the answer would stand still for ever.
+            Err(_) => outbox.close(),
+        }
     }
 }
 

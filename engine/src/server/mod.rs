@@ -18,6 +18,7 @@ mod lanes;
 mod links;
 pub mod nearest;
 mod pipe;
+mod places;
 mod port;
 mod reactor;
 mod recover;
@@ -26,6 +27,9 @@ mod router;
 mod shell;
 mod start;
 mod stream;
+mod throttle;
+mod window;
 
+pub use places::{CLIENTS_MAX, PEER_CONNECTIONS_MAX, STRANGERS_MAX};
 pub use start::{StopSignal, run_agent};
 pub use stream::{Acceptor, Stream};

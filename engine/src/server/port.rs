@@ -5,18 +5,18 @@
 //! with a reason where the protocol still allows one, and touches nobody else.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::sleep;
 use socket2::Socket;
 use wire::{
-    Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD, FailureKind,
-    Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query, ReplyBody, Role,
-    ServerId, decode_raft_frame, limits,
+    Bootstrap, BootstrapAnswer, Command, Credit, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD,
+    FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query,
+    ReplyBody, Role, ServerId, decode_raft_frame, limits,
 };
 
 use super::{
@@ -25,20 +25,23 @@ use super::{
     dial::frame,
     links::Introduce,
     pipe::Outbox,
+    places::{CLIENTS_MAX, Place, Places, STRANGERS_MAX},
     router::Router,
     shell::{Asker, Shell},
     stream::Stream,
+    throttle::{Throttle, left_out},
+    window::{Windows, may_be_long},
 };
 use crate::shard::{Event, Request, failure};
 
-/// How long a new connection may take to introduce itself.
+/// How long a new connection may take to introduce itself, and a probe to propose something.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers that a client does not read, beyond which its connection is closed, bytes.
 const CLIENT_OUTBOX_BYTES_MAX: usize = 16 << 20;
+/// Between two lines of log about connections that were refused.
+const REFUSALS_PAUSE: Duration = Duration::from_secs(1);
 /// How long a client that closed its sending side may wait for its answers.
 const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(30);
-/// Connections to the server port at the same time.
-pub const SERVER_CONNECTIONS_MAX: usize = 4096;
 
 /// What a server is at present.
 #[derive(Clone)]
@@ -81,7 +84,8 @@ pub trait FormingDesk {
 pub struct Port {
     phase: RefCell<Phase>,
     introduce: Introduce,
-    connections: Cell<usize>,
+    places: Rc<Places<Rc<Outbox>>>,
+    refusals: Throttle,
 }
 
 /// Why a connection ended.
@@ -93,6 +97,11 @@ enum End {
     Wire(#[from] wire::WireError),
     #[error("{0}")]
     Refused(String),
+    /// A server that knows already of the cluster that this one is about to learn of.
+    #[error("{0}")]
+    Forming(String),
+    #[error("no introduction in time")]
+    Late,
 }
 
 impl Port {
@@ -101,7 +110,8 @@ impl Port {
         Rc::new(Self {
             phase: RefCell::new(phase),
             introduce,
-            connections: Cell::new(0),
+            places: Places::new(),
+            refusals: Throttle::new(REFUSALS_PAUSE),
         })
     }
 
@@ -116,18 +126,43 @@ impl Port {
 
     /// Serves one accepted connection until it ends.
     pub async fn serve(self: Rc<Self>, socket: Socket) {
-        if self.connections.get() >= SERVER_CONNECTIONS_MAX {
-            return;
-        }
-        self.connections.set(self.connections.get() + 1);
         let peer = socket.peer_addr().ok().and_then(|a| a.as_socket());
-        if let Err(end) = self.converse(socket).await
-            && !matches!(end, End::Io(_))
-        {
-            let peer = peer.map_or_else(|| "?".to_owned(), |p| p.to_string());
-            log::warn!(target: "agent.server.rpc", "connection refused: from={peer} error={end}");
+        let Err(end) = self.converse(socket).await else {
+            return;
+        };
+        let peer = peer.map_or_else(|| "?".to_owned(), |p| p.to_string());
+        match end {
+            // They come and go.
+            End::Io(_) => {}
+            End::Forming(_) => {
+                log::debug!(target: "agent.server.rpc", "connection refused: from={peer} error={end}");
+            }
+            End::Wire(_) | End::Refused(_) | End::Late => {
+                if let Some(others) = self.refusals.speak(Instant::now()) {
+                    log::warn!(
+                        target: "agent.server.rpc",
+                        "connection refused: from={peer} error={end}{}",
+                        left_out(others)
+                    );
+                }
+            }
         }
-        self.connections.set(self.connections.get() - 1);
+    }
+
+    /// A place among the strangers.
+    fn admit(&self, outbox: &Rc<Outbox>) -> Place<Rc<Outbox>> {
+        let (place, evicted) = self.places.arrive(Rc::clone(outbox));
+        if let Some(evicted) = evicted {
+            evicted.connection.close();
+            if evicted.first {
+                log::warn!(
+                    target: "agent.server.rpc",
+                    "more than {STRANGERS_MAX} connections that have not introduced themselves: \
+                     the oldest are closed"
+                );
+            }
+        }
+        place
     }
 
     async fn converse(&self, socket: Socket) -> Result<(), End> {
@@ -136,12 +171,8 @@ impl Port {
         let mut stream = Stream::new(socket)?;
         // A client may not send more than a client; a peer's link is told apart by its Hello.
         let mut decoder = FrameDecoder::new(limits::FRAME_BYTES_MAX);
-        let first = async { next(&mut stream, &mut decoder).await };
-        let late = async {
-            sleep(HELLO_TIMEOUT).await;
-            Err(End::Refused("no introduction in time".to_owned()))
-        };
-        let Some(first) = first.or(late).await? else {
+        let mut place = self.admit(&outbox);
+        let Some(first) = next_in_time(&mut stream, &mut decoder).await? else {
             return Ok(());
         };
         if first.kind != FrameKind::Hello {
@@ -163,12 +194,25 @@ impl Port {
             )));
         }
         let result = match hello.role {
-            Role::Probe => self.probe(&hello, &mut stream, &mut decoder, &outbox).await,
-            Role::Peer => {
-                self.peer(&hello, &answer, &mut stream, &mut decoder, &outbox)
+            Role::Probe => {
+                self.probe(&hello, &mut stream, &mut decoder, &outbox, &mut place)
                     .await
             }
-            Role::Client => self.client(&mut stream, &mut decoder, &outbox).await,
+            Role::Peer => {
+                self.peer(
+                    &hello,
+                    &answer,
+                    &mut stream,
+                    &mut decoder,
+                    &outbox,
+                    &mut place,
+                )
+                .await
+            }
+            Role::Client => {
+                self.client(&mut stream, &mut decoder, &outbox, &mut place)
+                    .await
+            }
         };
         outbox.close();
         result
@@ -180,13 +224,14 @@ impl Port {
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
+        place: &mut Place<Rc<Outbox>>,
     ) -> Result<(), End> {
         if let Phase::Forming(desk) = self.phase() {
             desk.seen(hello);
         }
         let mut promised = None;
         let result = self
-            .judge_proposals(stream, decoder, outbox, &mut promised)
+            .judge_proposals(stream, decoder, outbox, place, &mut promised)
             .await;
         if let Some((desk, proposal)) = promised {
             desk.released(&proposal);
@@ -200,9 +245,22 @@ impl Port {
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
+        place: &mut Place<Rc<Outbox>>,
         promised: &mut Option<(Rc<dyn FormingDesk>, Bootstrap)>,
     ) -> Result<(), End> {
-        while let Some(frame) = next(stream, decoder).await? {
+        loop {
+            // A proposer has as long as it takes to make its cluster durable; others have seen all
+            // that there is to see.
+            let frame = match promised {
+                Some(_) => next(stream, decoder).await?,
+                None => match next_in_time(stream, decoder).await {
+                    Err(End::Late) => return Ok(()),
+                    other => other?,
+                },
+            };
+            let Some(frame) = frame else {
+                return Ok(());
+            };
             let phase = self.phase();
             match (frame.kind, phase) {
                 (FrameKind::BootstrapPropose, Phase::Forming(desk)) => {
@@ -210,6 +268,7 @@ impl Port {
                     let answer = desk.propose(&proposal);
                     if answer.accepted {
                         *promised = Some((desk, proposal));
+                        place.trusted();
                     }
                     push(
                         outbox,
@@ -244,7 +303,6 @@ impl Port {
                 (other, _) => return Err(unexpected(other, "probe")),
             }
         }
-        Ok(())
     }
 
     async fn peer(
@@ -254,8 +312,15 @@ impl Port {
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
+        place: &mut Place<Rc<Outbox>>,
     ) -> Result<(), End> {
-        if own.cluster_id.is_nil() || hello.cluster_id != own.cluster_id {
+        if own.cluster_id.is_nil() {
+            let (name, cluster) = (&hello.name, hello.cluster_id);
+            let why =
+                format!("server {name} is of cluster {cluster} already, this one of none yet");
+            return Err(End::Forming(why));
+        }
+        if hello.cluster_id != own.cluster_id {
             return Err(End::Refused(format!(
                 "server {} at {} is of cluster {}, this one of {}",
                 hello.name, hello.address, hello.cluster_id, own.cluster_id
@@ -271,10 +336,21 @@ impl Port {
                 hello.name, hello.address, hello.raft_id
             )));
         }
+        if let Some(oldest) = place.peer(hello.raft_id) {
+            oldest.close();
+        }
+        let windows = Windows::new();
         while let Some(frame) = next(stream, decoder).await? {
+            if frame.kind == FrameKind::Credit {
+                let credit = Credit::decode(&frame.payload)?;
+                windows.credit(frame.request.0, credit.pieces as usize);
+                continue;
+            }
             let asks = matches!(frame.kind, FrameKind::Propose | FrameKind::Query);
             match self.phase() {
-                Phase::Serving(serving) if asks => request(&serving, frame, outbox)?,
+                Phase::Serving(serving) if asks => {
+                    request(&serving, frame, outbox, Some(&windows))?
+                }
                 phase @ Phase::Repairing(_) if asks => {
                     let why = failure(FailureKind::NotMember, not_serving(&phase));
                     refuse(outbox, &frame, why);
@@ -294,7 +370,17 @@ impl Port {
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
         outbox: &Rc<Outbox>,
+        place: &mut Place<Rc<Outbox>>,
     ) -> Result<(), End> {
+        if let Err(full) = place.client() {
+            if full.first {
+                log::warn!(
+                    target: "agent.server.rpc",
+                    "more than {CLIENTS_MAX} native clients are connected: further ones are refused"
+                );
+            }
+            return turn_away(stream, decoder, outbox).await;
+        }
         while let Some(frame) = next_limited(stream, decoder).await? {
             let phase = self.phase();
             let Phase::Serving(serving) = phase else {
@@ -303,7 +389,7 @@ impl Port {
                 outbox.flush();
                 continue;
             };
-            request(&serving, frame, outbox)?;
+            request(&serving, frame, outbox, None)?;
         }
         outbox.drained(HALF_CLOSED_PATIENCE).await;
         Ok(())
@@ -365,12 +451,17 @@ fn peer_frame(router: &Router, from: ServerId, frame: Frame) -> Result<(), End> 
     Ok(())
 }
 
-/// Takes a request of a native client or a forwarding server.
-fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), End> {
+/// Takes a request of a native client, or of a forwarding server, whose long answers have `windows`.
+fn request(
+    serving: &Serving,
+    frame: Frame,
+    outbox: &Rc<Outbox>,
+    windows: Option<&Windows<u64>>,
+) -> Result<(), End> {
     let permit = match serving.admission.enter(frame.payload.len()) {
         Ok(permit) => permit,
         Err(what) => {
-            refuse(outbox, &frame, over_bounds(what));
+            refuse(outbox, &frame, over_bounds(&format!("{what} in flight")));
             outbox.flush();
             return Ok(());
         }
@@ -402,6 +493,16 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
         outbox.flush();
         return Ok(());
     }
+    let window = match (&request, windows) {
+        (Request::Read(query), Some(windows))
+            if may_be_long(query) && frame.flags & FLAG_NO_FORWARD != 0 =>
+        {
+            let window = windows.open(asked.0);
+            let twice = || End::Refused(format!("request {asked} is under way already"));
+            Some(window.ok_or_else(twice)?)
+        }
+        _ => None,
+    };
     let here = serving.router.leads_here(shard);
     let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
     if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
@@ -409,35 +510,25 @@ fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), E
             outbox: Rc::clone(outbox),
             request: asked,
             shard,
+            window,
             _permit: permit,
         };
         serving.shell.ask(shard, request, Asker::Native(asker));
     } else {
-        let task = forward(
-            serving.router.clone(),
-            request,
-            frame,
-            Rc::clone(outbox),
-            permit,
-        );
+        let sink = OutboxSink {
+            outbox: Rc::clone(outbox),
+            shard,
+            request: asked,
+            window,
+        };
+        let task = forward(serving.router.clone(), request, sink, permit);
         glommio::spawn_local(task).detach();
     }
     Ok(())
 }
 
-async fn forward(
-    router: Router,
-    request: Request,
-    frame: Frame,
-    outbox: Rc<Outbox>,
-    permit: Permit,
-) {
-    let sink = OutboxSink {
-        outbox,
-        shard: frame.shard,
-        request: frame.request,
-    };
-    router.relay(frame.shard, request, &sink).await;
+async fn forward(router: Router, request: Request, sink: OutboxSink, permit: Permit) {
+    router.relay(sink.shard, request, &sink).await;
     drop(permit);
 }
 
@@ -484,6 +575,40 @@ async fn next(stream: &mut Stream, decoder: &mut FrameDecoder) -> Result<Option<
         }
         decoder.received(read);
     }
+}
+
+/// The next frame of a connection that may not be silent.
+async fn next_in_time(
+    stream: &mut Stream,
+    decoder: &mut FrameDecoder,
+) -> Result<Option<Frame>, End> {
+    let late = async {
+        sleep(HELLO_TIMEOUT).await;
+        Err(End::Late)
+    };
+    next(stream, decoder).or(late).await
+}
+
+/// Tells a client that there are too many of them, whatever it asks. It is still among the
+/// strangers, and does not stay.
+async fn turn_away(
+    stream: &mut Stream,
+    decoder: &mut FrameDecoder,
+    outbox: &Rc<Outbox>,
+) -> Result<(), End> {
+    let why = over_bounds("native clients");
+    let answer = async {
+        while let Some(frame) = next_limited(stream, decoder).await? {
+            refuse(outbox, &frame, why.clone());
+            outbox.flush();
+        }
+        Ok(())
+    };
+    let enough = async {
+        sleep(HELLO_TIMEOUT).await;
+        Ok(())
+    };
+    answer.or(enough).await
 }
 
 async fn next_limited(

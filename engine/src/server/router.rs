@@ -13,7 +13,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_lite::StreamExt;
 use glommio::timer::sleep;
 use wire::{
     ClusterStatus, Command, Failure, FailureKind, FrameKind, Index, KvCommand, KvRow as WireRow,
@@ -26,6 +25,7 @@ use super::{
     gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream, ServerInfo, Written},
     lanes::{Lanes, Parcel},
     shell::Shell,
+    window::{Pieces, Window, may_be_long},
 };
 use crate::{
     shard::{Event, ReadBody, Reply, Request, failure},
@@ -59,17 +59,24 @@ pub trait ReplySink {
 }
 
 /// Another executor that asked.
-pub struct LaneSink {
+struct LaneSink {
     /// This executor's way there.
-    pub lanes: Rc<Lanes>,
+    lanes: Rc<Lanes>,
     /// The asker.
-    pub to: u16,
+    to: u16,
     /// Its name for the question.
-    pub id: u64,
+    id: u64,
+    /// How far a long answer may be ahead.
+    window: Option<Window<(u16, u64)>>,
 }
 
 impl ReplySink for LaneSink {
     async fn reply(&self, reply: WireReply) -> bool {
+        if let Some(window) = &self.window
+            && !window.take().await
+        {
+            return false;
+        }
         self.lanes
             .send(self.to, Parcel::Reply { id: self.id, reply })
             .await
@@ -161,27 +168,43 @@ impl Router {
     /// Asks the executor that a shard lives on. It holds for a leader there.
     fn across(&self, kind: FrameKind, shard: ShardId, payload: Bytes) -> Result<Pieces, Failure> {
         let asked = self.0.lanes.ask(self.lane_of(shard), kind, shard, payload);
-        asked.ok_or_else(|| over_bounds("requests"))
+        asked.ok_or_else(|| over_bounds("requests in flight"))
     }
 
-    /// Answers a request that another executor asked.
-    pub async fn serve_call(
+    /// Answers question `id` of another executor. Its window is open when this returns, so that
+    /// the asker may go at any time.
+    pub fn serve_call(
         &self,
+        from: u16,
+        id: u64,
         kind: FrameKind,
         shard: ShardId,
         payload: Bytes,
-        sink: LaneSink,
-    ) {
+    ) -> impl Future<Output = ()> + use<> {
         let request = match kind {
             FrameKind::Propose => Ok(Request::Write(payload)),
             _ => Query::decode(&payload).map(Request::Read),
         };
-        match request {
-            Ok(request) => self.relay(shard, request, &sink).await,
-            Err(error) => {
-                let failure = failure(FailureKind::Invalid, error.to_string());
-                sink.reply(plain(Index(0), ReplyBody::Failed(failure)))
-                    .await;
+        let lanes = Rc::clone(&self.0.lanes);
+        let window = match &request {
+            Ok(Request::Read(query)) if may_be_long(query) => lanes.windows.open((from, id)),
+            _ => None,
+        };
+        let sink = LaneSink {
+            lanes,
+            to: from,
+            id,
+            window,
+        };
+        let router = self.clone();
+        async move {
+            match request {
+                Ok(request) => router.relay(shard, request, &sink).await,
+                Err(error) => {
+                    let failure = failure(FailureKind::Invalid, error.to_string());
+                    sink.reply(plain(Index(0), ReplyBody::Failed(failure)))
+                        .await;
+                }
             }
         }
     }
@@ -442,8 +465,6 @@ fn local_answer(read: crate::shard::ReadAnswer) -> Answer<Rows> {
         body,
     }
 }
-
-type Pieces = futures_channel::mpsc::UnboundedReceiver<WireReply>;
 
 async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<Rows>> {
     let (index, known_leader, last_contact_ms) =

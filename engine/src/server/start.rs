@@ -41,8 +41,26 @@ const PREEMPT_AFTER: Duration = Duration::from_millis(10);
 /// The signals that end a server, as a descriptor that becomes readable.
 pub type StopSignal = OwnedFd;
 
+/// Lets the process have as many descriptors as it may: shells start it with a lower bound, for the
+/// sake of programs that cannot take more.
+fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel fills the pointed-to local, and then reads it.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            // Refused, it goes on with what it has.
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 /// Runs a server until it is signalled. The error is one sentence for the operator.
-pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
+pub fn run_agent(mut config: AgentConfig, stop: StopSignal) -> Result<(), String> {
+    raise_descriptor_limit();
     let temporary = TemporaryDir::for_config(&config)?;
     let path = match (&config.data_dir, &temporary) {
         (WhereData::At(path), _) => path.clone(),
@@ -68,6 +86,11 @@ pub fn run_agent(config: AgentConfig, stop: StopSignal) -> Result<(), String> {
         .map(|address| bind_after_predecessor(address, "-client, -http-port"))
         .transpose()
         .map_err(|error| error.to_string())?;
+    if let Some(http) = &http {
+        // Of port 0, the one that was chosen: it is logged, and told to clients.
+        let chosen = http.local_addr().map_err(|error| error.to_string())?;
+        config.http_address = Some(chosen);
+    }
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let board = Board::default();
     let mut ends = mesh(config.executors)

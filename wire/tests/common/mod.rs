@@ -6,11 +6,11 @@
 use bytes::{Bytes, BytesMut};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
 use wire::{
-    Bootstrap, BootstrapAnswer, ClusterStatus, Command, EntriesChunk, EntriesFetch, Failure,
-    FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, KvCommand,
-    KvRow, KvVerb, Member, Query, QueryBody, RaftEnvelope, ReadMode, Reply, ReplyBody, RequestId,
-    Role, ServerId, ShardId, Term, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb, Uuid, WireEntry,
-    WireError, decode_raft_frame, encode_raft_frame,
+    Bootstrap, BootstrapAnswer, ClusterStatus, Command, Credit, EntriesChunk, EntriesFetch,
+    Failure, FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index,
+    KvCommand, KvRow, KvVerb, Member, Query, QueryBody, RaftEnvelope, ReadMode, Reply, ReplyBody,
+    RequestId, Role, ServerId, ShardId, Term, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb, Uuid,
+    WireEntry, WireError, decode_raft_frame, encode_raft_frame,
 };
 
 pub mod strategies;
@@ -32,6 +32,7 @@ pub fn read_content(frame: &Frame) -> Result<(), WireError> {
         FrameKind::ImageChunk => ImageChunk::decode(payload)?.check(&frame.blob),
         FrameKind::EntriesFetch => EntriesFetch::decode(payload).map(drop),
         FrameKind::EntriesChunk => EntriesChunk::decode(payload, &frame.blob).map(drop),
+        FrameKind::Credit => Credit::decode(payload).map(drop),
     }
 }
 
@@ -432,6 +433,10 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
         (
             "entries-refused",
             bare(FrameKind::EntriesChunk, 3, sample_refusal().encode().0),
+        ),
+        (
+            "credit",
+            bare(FrameKind::Credit, 7, Credit { pieces: 2 }.encode()),
         ),
     ]
 }

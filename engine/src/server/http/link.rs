@@ -48,6 +48,10 @@ pub(super) struct Link {
     write_blocked_since: Cell<Option<Tick>>,
     late_in: Cell<Option<Phase>>,
     ended: Cell<bool>,
+    /// An answer to a request that was understood is on its way to the socket.
+    answering: Cell<bool>,
+    /// Status with which hyper refused a request that it could not read.
+    unreadable: Cell<Option<u16>>,
 }
 
 impl Link {
@@ -62,11 +66,16 @@ impl Link {
             write_blocked_since: Cell::new(None),
             late_in: Cell::new(None),
             ended: Cell::new(false),
+            answering: Cell::new(false),
+            unreadable: Cell::new(None),
         }
     }
 
     /// Enters a phase now.
     pub(super) fn enter(&self, phase: Phase) {
+        if phase == Phase::Serving {
+            self.answering.set(true);
+        }
         self.phase.set(phase);
         self.since.set(self.clock.get());
     }
@@ -100,6 +109,38 @@ impl Link {
     /// Cuts off a client that does not take its answer.
     pub(super) fn cut(&self) {
         let _ = self.stream.borrow().socket().shutdown(Shutdown::Both);
+    }
+
+    /// Status with which a request was refused that could not be read. It is still to be answered:
+    /// hyper's own answer, which gives no reason, was held back.
+    pub(super) fn unreadable(&self) -> Option<u16> {
+        self.unreadable.get()
+    }
+
+    fn between_requests(&self) -> bool {
+        matches!(self.phase.get(), Phase::Idle | Phase::Header)
+    }
+
+    /// Takes an answer that nobody here gave, and notes its status: while no request is being
+    /// answered, hyper writes only to refuse one that it cannot read.
+    fn hold_back(&self, bufs: &[IoSlice<'_>]) -> Option<usize> {
+        if self.answering.get() || !self.between_requests() {
+            return None;
+        }
+        if self.unreadable.get().is_none() {
+            let head = bufs.iter().find(|buf| !buf.is_empty())?;
+            let status = head.get("HTTP/1.1 ".len()..)?.get(..3)?;
+            let status = std::str::from_utf8(status).ok()?.parse().ok()?;
+            self.unreadable.set(Some(status));
+        }
+        Some(bufs.iter().map(|buf| buf.len()).sum())
+    }
+
+    /// All that hyper had to write has been written.
+    fn flushed(&self) {
+        if self.between_requests() {
+            self.answering.set(false);
+        }
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -170,10 +211,11 @@ impl Write for HyperIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, &[IoSlice::new(buf)])
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -191,6 +233,9 @@ impl Write for HyperIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, bufs)
+        match self.0.hold_back(bufs) {
+            Some(held) => Poll::Ready(Ok(held)),
+            None => self.0.poll_write(cx, bufs),
+        }
     }
 }

@@ -90,10 +90,27 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Content-Length: 63\r\n\r\n\
     Too many connections to this server, try again or elsewhere now";
 
-const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+const LATE: &str = "HTTP/1.1 408 Request Timeout\r\n\
     Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\
     Content-Length: 40\r\n\r\n\
     Request header was not received in time.";
+
+/// The whole answer to a request that hyper could not read, for a reason in its words.
+fn unreadable(status: u16, why: &str) -> String {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let text = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => format!(
+            "Request header too large: at most {HEADER_BYTES_MAX} bytes, request line included, and \
+             {HEADERS_MAX} headers"
+        ),
+        _ => format!("Malformed request: {why}"),
+    };
+    let length = text.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{text}"
+    )
+}
 
 async fn connection<G: Gateway>(inner: Rc<Inner<G>>, stream: Stream) {
     let link = Rc::new(Link::new(stream, inner.links.clock()));
@@ -122,10 +139,19 @@ async fn connection<G: Gateway>(inner: Rc<Inner<G>>, stream: Stream) {
         .header_read_timeout(None)
         .serve_connection(HyperIo(link.clone()), service)
         .await;
+    let mut why = String::new();
     if let Err(error) = ended {
         log::debug!(target: "agent.http", "connection ended: error={error}");
+        why = error.to_string();
     }
-    if link.late_in() == Some(Phase::Header) && link.send(LATE).await.is_err() {
+    let answer = match (link.late_in(), link.unreadable()) {
+        (Some(Phase::Header), _) => Some(LATE.into()),
+        (_, Some(status)) => Some(unreadable(status, &why)),
+        _ => None,
+    };
+    if let Some(answer) = answer
+        && link.send(answer.as_bytes()).await.is_err()
+    {
         return;
     }
     link.close(LINGER_BYTES_MAX).await;
