@@ -52,11 +52,14 @@ pub enum FrameKind {
     EntriesFetch = 11,
     /// An [`crate::EntriesChunk`].
     EntriesChunk = 12,
+    /// Nobody waits any longer for the answer to the Query under the same request id: it may be
+    /// forgotten. No payload, and no answer; an answer may be under way already.
+    Cancel = 13,
 }
 
 impl FrameKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Hello,
         Self::Raft,
         Self::Propose,
@@ -69,6 +72,7 @@ impl FrameKind {
         Self::ImageChunk,
         Self::EntriesFetch,
         Self::EntriesChunk,
+        Self::Cancel,
     ];
 
     /// The kind with this number.

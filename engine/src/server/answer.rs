@@ -12,7 +12,8 @@ use wire::{
 };
 
 use super::{
-    admission::Permit, pipe::Outbox, reactor::let_others_run, router::ReplySink, shell::Outcome,
+    admission::Permit, cancels::Entered, pipe::Outbox, reactor::let_others_run, router::ReplySink,
+    shell::Outcome,
 };
 use crate::{
     shard::{ReadAnswer, ReadBody, Reply, failure},
@@ -32,6 +33,8 @@ pub struct NativeAsker {
     pub shard: ShardId,
     /// Its place among the requests in flight, given back when the answer is out.
     pub _permit: Permit,
+    /// Its place among the connection's blocking queries, if it is one.
+    pub _waiting: Option<Entered<RequestId>>,
 }
 
 impl NativeAsker {

@@ -19,6 +19,7 @@ use wire::{ClusterId, Hello, Member, ShardId, limits};
 use super::{
     admission::{Admission, AdmissionLimits},
     board::Board,
+    cancels::Cancels,
     config::{AgentConfig, BootstrapMode},
     forming::{Desk, find_cluster},
     gateway::ServerInfo,
@@ -44,6 +45,9 @@ use crate::{
 
 /// How long a stopping server waits for its log and its answers, at most.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a stopping executor waits until those who waited for a change have their answers.
+const WAITERS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Between two looks at whether the server is to stop.
 const STOP_LOOK: Duration = Duration::from_millis(20);
@@ -80,6 +84,8 @@ pub struct Executor {
     introduce: Introduce,
     /// The cluster, once there is one.
     cluster: Rc<RefCell<Option<Configuration>>>,
+    /// Blocking queries of other executors, by asker and its name for the question.
+    waiting: Cancels<(u16, u64)>,
     stopping: Rc<Cell<bool>>,
     /// Why another executor cannot go on.
     failed: Rc<RefCell<Option<String>>>,
@@ -131,6 +137,7 @@ impl Executor {
             service,
             introduce,
             cluster,
+            waiting: Cancels::default(),
             stopping: Rc::default(),
             failed: Rc::default(),
         };
@@ -198,6 +205,7 @@ impl Executor {
             sleep(STOP_LOOK).await;
         }
         self.service.stop();
+        self.waiters_answered().await;
         Ok(())
     }
 
@@ -263,7 +271,18 @@ impl Executor {
                 configuration.cluster_id, configuration.members.len(), configuration.quorum(), configuration.shards
             );
         }
-        shell::run(Rc::clone(&self.shell), core, devices, tick(&self.config)).await
+        shell::run(Rc::clone(&self.shell), core, devices, tick(&self.config)).await?;
+        self.waiters_answered().await;
+        Ok(())
+    }
+
+    /// Blocking queries were ended by the shards' last turn: lets their answers leave.
+    async fn waiters_answered(&self) {
+        let mut waited = Duration::ZERO;
+        while self.service.waiting() > 0 && waited < WAITERS_PATIENCE {
+            sleep(STOP_LOOK).await;
+            waited += STOP_LOOK;
+        }
     }
 
     /// Finds or forms a cluster and makes it durable. False when told to stop before there was one.
@@ -344,6 +363,7 @@ impl Executor {
                 kind,
                 shard,
                 payload,
+                waits,
             } => {
                 let (router, lanes) = (self.router.clone(), Rc::clone(&self.lanes));
                 let sink = LaneSink {
@@ -352,8 +372,13 @@ impl Executor {
                     id,
                 };
                 let answer = async move { router.serve_call(kind, shard, payload, sink).await };
-                glommio::spawn_local(answer).detach();
+                // An asker's names for its questions are different.
+                match waits.then(|| self.waiting.enter((from, id))).flatten() {
+                    Some(entered) => glommio::spawn_local(entered.or_cancelled(answer)).detach(),
+                    None => glommio::spawn_local(answer).detach(),
+                };
             }
+            Parcel::Cancel { from, id } => self.waiting.cancel(&(from, id)),
             Parcel::Reply { id, reply } => self.lanes.answered(id, reply),
             Parcel::Event(event) => self.shell.post(*event),
             Parcel::Serve(configuration) => {

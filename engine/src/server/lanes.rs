@@ -21,7 +21,7 @@ use glommio::channels::shared_channel::{
 };
 use wire::{FrameKind, Reply, ShardId};
 
-use super::reactor::Bell;
+use super::{pieces::Pieces, reactor::Bell};
 use crate::{consensus::Configuration, shard::Event};
 
 /// Messages under way from one executor to another, at most.
@@ -44,6 +44,15 @@ pub enum Parcel {
         shard: ShardId,
         /// Command or query, encoded and verified.
         payload: Bytes,
+        /// It is a blocking query.
+        waits: bool,
+    },
+    /// Nobody waits any longer for the answer to a blocking query.
+    Cancel {
+        /// Who asked.
+        from: u16,
+        /// Its name for the question.
+        id: u64,
     },
     /// An answer, in one or more pieces.
     Reply {
@@ -207,12 +216,13 @@ impl Lanes {
 
     /// Asks an executor; `None` when its channel is full.
     pub fn ask(
-        &self,
+        self: &Rc<Self>,
         to: u16,
         kind: FrameKind,
         shard: ShardId,
         payload: Bytes,
-    ) -> Option<mpsc::UnboundedReceiver<Reply>> {
+        waits: bool,
+    ) -> Option<Pieces> {
         let id = self.next.get() + 1;
         self.next.set(id);
         let (sender, receiver) = mpsc::unbounded();
@@ -223,12 +233,28 @@ impl Lanes {
             kind,
             shard,
             payload,
+            waits,
         };
         if self.try_send(to, call).is_err() {
             self.asked.borrow_mut().remove(&id);
             return None;
         }
-        Some(receiver)
+        let lanes = Rc::clone(self);
+        Some(match waits {
+            true => Pieces::cancelled_by(receiver, move || lanes.cancel(to, id)),
+            false => Pieces::new(receiver),
+        })
+    }
+
+    fn cancel(self: Rc<Self>, to: u16, id: u64) {
+        if self.asked.borrow_mut().remove(&id).is_none() {
+            return;
+        }
+        let from = self.index;
+        if let Err(parcel) = self.try_send(to, Parcel::Cancel { from, id }) {
+            // The channel is full: it must still arrive, or the query waits for nobody.
+            glommio::spawn_local(async move { self.send(to, parcel).await }).detach();
+        }
     }
 
     /// A piece of an answer arrived.
@@ -270,7 +296,7 @@ mod tests {
                 }
                 assert!(
                     lanes
-                        .ask(1, FrameKind::Query, ShardId(0), Bytes::new())
+                        .ask(1, FrameKind::Query, ShardId(0), Bytes::new(), false)
                         .is_none()
                 );
                 assert!(

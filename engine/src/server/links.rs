@@ -25,6 +25,7 @@ use wire::{
 
 use super::{
     dial::{dial, exchange_hello},
+    pieces::Pieces,
     pipe::Outbox,
     stream::Stream,
 };
@@ -36,6 +37,8 @@ const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_millis(1000);
 /// Forwarded requests in flight on one link.
 const FORWARDS_IN_FLIGHT_MAX: usize = 16_384;
+/// Forwarded blocking queries that wait at the other end of one link, beside these.
+const FORWARDS_WAITING_MAX: usize = 131_072;
 
 /// What every dialled connection introduces itself with.
 pub type Introduce = Rc<dyn Fn() -> Hello>;
@@ -53,13 +56,41 @@ pub enum LinkEvent {
 /// Whom to tell of a link event.
 type Notify = Rc<dyn Fn(LinkEvent)>;
 
-/// The shard that was asked, and where its answer goes.
-type Asked = (ShardId, mpsc::UnboundedSender<Reply>);
+/// A forwarded request.
+struct Asked {
+    /// The shard that was asked.
+    shard: ShardId,
+    /// Where its answer goes.
+    answer: mpsc::UnboundedSender<Reply>,
+    /// Its place among those that wait, if it is a blocking query.
+    _waiting: Option<Counted>,
+}
+
+/// One of a number; dropping it counts it off.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn among(count: &Rc<Cell<usize>>, max: usize) -> Option<Self> {
+        if count.get() >= max {
+            return None;
+        }
+        count.set(count.get() + 1);
+        Some(Self(Rc::clone(count)))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
 
 struct Link {
     address: RefCell<String>,
     outbox: RefCell<Option<Rc<Outbox>>>,
     asked: RefCell<AHashMap<u64, Asked>>,
+    /// How many of `asked` are blocking queries.
+    waiting: Rc<Cell<usize>>,
     next_request: Cell<u64>,
     retired: Cell<bool>,
 }
@@ -140,19 +171,25 @@ impl Links {
     }
 
     /// Forwards a request; the answer comes in one or more pieces. The channel closes without a
-    /// last piece when the connection breaks.
+    /// last piece when the connection breaks. `waits`: it is a blocking query, and the other
+    /// server is told when nobody waits for its answer any longer.
     pub fn forward(
         &self,
         to: ServerId,
         kind: FrameKind,
         shard: ShardId,
         payload: Bytes,
-    ) -> Result<mpsc::UnboundedReceiver<Reply>, NotSent> {
+        waits: bool,
+    ) -> Result<Pieces, NotSent> {
         let link = self.0.links.borrow().get(&to).cloned().ok_or(NotSent)?;
         let outbox = link.outbox.borrow().clone().ok_or(NotSent)?;
-        if link.asked.borrow().len() >= FORWARDS_IN_FLIGHT_MAX {
-            return Err(NotSent);
-        }
+        let waiting = match waits {
+            true => Some(Counted::among(&link.waiting, FORWARDS_WAITING_MAX).ok_or(NotSent)?),
+            false if link.asked.borrow().len() - link.waiting.get() >= FORWARDS_IN_FLIGHT_MAX => {
+                return Err(NotSent);
+            }
+            false => None,
+        };
         let request = link.next_request.get() + 1;
         link.next_request.set(request);
         let frame = Frame {
@@ -165,9 +202,18 @@ impl Links {
         };
         outbox.push(|out| frame.encode(out)).map_err(|_| NotSent)?;
         let (sender, receiver) = mpsc::unbounded();
-        link.asked.borrow_mut().insert(request, (shard, sender));
+        let asked = Asked {
+            shard,
+            answer: sender,
+            _waiting: waiting,
+        };
+        link.asked.borrow_mut().insert(request, asked);
         outbox.flush();
-        Ok(receiver)
+        let cancel = move || link.cancel(shard, request);
+        Ok(match waits {
+            true => Pieces::cancelled_by(receiver, cancel),
+            false => Pieces::new(receiver),
+        })
     }
 
     /// A shard's leader is no longer that server: what was forwarded to it is answered by nobody
@@ -177,7 +223,7 @@ impl Links {
             // Dropping the senders tells the waiting that no answer comes.
             link.asked
                 .borrow_mut()
-                .retain(|_, (asked_of, _)| *asked_of != shard);
+                .retain(|_, asked| asked.shard != shard);
         }
     }
 }
@@ -188,6 +234,7 @@ impl Link {
             address: RefCell::new(address),
             outbox: RefCell::default(),
             asked: RefCell::default(),
+            waiting: Rc::default(),
             next_request: Cell::new(0),
             retired: Cell::new(false),
         }
@@ -205,14 +252,34 @@ impl Link {
         let reply = Reply::decode(&frame.payload)?;
         let mut asked = self.asked.borrow_mut();
         if reply.more {
-            if let Some((_, sender)) = asked.get(&frame.request.0) {
+            if let Some(asked) = asked.get(&frame.request.0) {
                 // The asker may have gone; its pieces are dropped.
-                let _ = sender.unbounded_send(reply);
+                let _ = asked.answer.unbounded_send(reply);
             }
-        } else if let Some((_, sender)) = asked.remove(&frame.request.0) {
-            let _ = sender.unbounded_send(reply);
+        } else if let Some(asked) = asked.remove(&frame.request.0) {
+            let _ = asked.answer.unbounded_send(reply);
         }
         Ok(())
+    }
+
+    /// Nobody waits any longer for the answer to this query.
+    fn cancel(&self, shard: ShardId, request: u64) {
+        let asked = self.asked.borrow_mut().remove(&request);
+        let outbox = self.outbox.borrow().clone();
+        // Of another connection than it was sent on, the other end knows no such request.
+        if let (Some(_), Some(outbox)) = (asked, outbox) {
+            let frame = Frame {
+                kind: FrameKind::Cancel,
+                shard,
+                request: RequestId(request),
+                flags: 0,
+                payload: Bytes::new(),
+                blob: Bytes::new(),
+            };
+            // A clogged link loses it; then the query waits there until its time is over.
+            let _ = outbox.push(|out| frame.encode(out));
+            outbox.flush();
+        }
     }
 }
 

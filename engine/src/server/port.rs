@@ -14,14 +14,15 @@ use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::sleep;
 use socket2::Socket;
 use wire::{
-    Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD, FailureKind,
-    Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query, ReplyBody, Role,
-    ServerId, decode_raft_frame, limits,
+    Bootstrap, BootstrapAnswer, Command, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD, Failure,
+    FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query,
+    ReplyBody, RequestId, Role, ServerId, decode_raft_frame, limits,
 };
 
 use super::{
     admission::{Admission, Permit},
     answer::{NativeAsker, OutboxSink, over_bounds, plain},
+    cancels::{Cancels, Entered},
     dial::frame,
     links::Introduce,
     pipe::Outbox,
@@ -162,14 +163,19 @@ impl Port {
                 limits::PROTOCOL_VERSION
             )));
         }
+        let asks = Asks {
+            outbox: Rc::clone(&outbox),
+            waiting: Cancels::default(),
+        };
         let result = match hello.role {
             Role::Probe => self.probe(&hello, &mut stream, &mut decoder, &outbox).await,
             Role::Peer => {
-                self.peer(&hello, &answer, &mut stream, &mut decoder, &outbox)
+                self.peer(&hello, &answer, &mut stream, &mut decoder, &asks)
                     .await
             }
-            Role::Client => self.client(&mut stream, &mut decoder, &outbox).await,
+            Role::Client => self.client(&mut stream, &mut decoder, &asks).await,
         };
+        asks.waiting.cancel_all();
         outbox.close();
         result
     }
@@ -253,7 +259,7 @@ impl Port {
         own: &Hello,
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
-        outbox: &Rc<Outbox>,
+        asks: &Asks,
     ) -> Result<(), End> {
         if own.cluster_id.is_nil() || hello.cluster_id != own.cluster_id {
             return Err(End::Refused(format!(
@@ -272,13 +278,15 @@ impl Port {
             )));
         }
         while let Some(frame) = next(stream, decoder).await? {
-            let asks = matches!(frame.kind, FrameKind::Propose | FrameKind::Query);
+            if frame.kind == FrameKind::Cancel {
+                asks.waiting.cancel(&frame.request);
+                continue;
+            }
+            let is_request = matches!(frame.kind, FrameKind::Propose | FrameKind::Query);
             match self.phase() {
-                Phase::Serving(serving) if asks => request(&serving, frame, outbox)?,
-                phase @ Phase::Repairing(_) if asks => {
-                    let why = failure(FailureKind::NotMember, not_serving(&phase));
-                    refuse(outbox, &frame, why);
-                    outbox.flush();
+                Phase::Serving(serving) if is_request => request(&serving, frame, asks)?,
+                phase @ Phase::Repairing(_) if is_request => {
+                    asks.refuse(&frame, failure(FailureKind::NotMember, not_serving(&phase)));
                 }
                 Phase::Serving(Serving { router, .. }) | Phase::Repairing(router) => {
                     peer_frame(&router, hello.raft_id, frame)?;
@@ -293,19 +301,24 @@ impl Port {
         &self,
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
-        outbox: &Rc<Outbox>,
+        asks: &Asks,
     ) -> Result<(), End> {
         while let Some(frame) = next_limited(stream, decoder).await? {
+            if frame.kind == FrameKind::Cancel {
+                asks.waiting.cancel(&frame.request);
+                continue;
+            }
             let phase = self.phase();
             let Phase::Serving(serving) = phase else {
-                let why = failure(FailureKind::NotMember, not_serving(&phase));
-                refuse(outbox, &frame, why);
-                outbox.flush();
+                asks.refuse(&frame, failure(FailureKind::NotMember, not_serving(&phase)));
                 continue;
             };
-            request(&serving, frame, outbox)?;
+            request(&serving, frame, asks)?;
         }
-        outbox.drained(HALF_CLOSED_PATIENCE).await;
+        // A client that is gone looks the same as one that has only closed its sending side. It
+        // gets the answers that are under way, and waits for no change.
+        asks.waiting.cancel_all();
+        asks.outbox.drained(HALF_CLOSED_PATIENCE).await;
         Ok(())
     }
 }
@@ -365,79 +378,99 @@ fn peer_frame(router: &Router, from: ServerId, frame: Frame) -> Result<(), End> 
     Ok(())
 }
 
+/// Where a connection's requests are answered.
+struct Asks {
+    outbox: Rc<Outbox>,
+    /// Its blocking queries.
+    waiting: Cancels<RequestId>,
+}
+
+impl Asks {
+    fn refuse(&self, frame: &Frame, why: Failure) {
+        refuse(&self.outbox, frame, why);
+        self.outbox.flush();
+    }
+
+    /// A place for a blocking query; none for another request.
+    fn enter(
+        &self,
+        request: &Request,
+        id: RequestId,
+    ) -> Result<Option<Entered<RequestId>>, Failure> {
+        match request {
+            Request::Read(query) if query.waits() => match self.waiting.enter(id) {
+                Some(entered) => Ok(Some(entered)),
+                None => Err(failure(
+                    FailureKind::Invalid,
+                    format!("request {id} still waits; another needs an id of its own"),
+                )),
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
 /// Takes a request of a native client or a forwarding server.
-fn request(serving: &Serving, frame: Frame, outbox: &Rc<Outbox>) -> Result<(), End> {
-    let permit = match serving.admission.enter(frame.payload.len()) {
-        Ok(permit) => permit,
-        Err(what) => {
-            refuse(outbox, &frame, over_bounds(what));
-            outbox.flush();
-            return Ok(());
-        }
-    };
-    let request = match parse(&frame) {
-        Ok(request) => request,
-        Err(error) => {
-            refuse(
-                outbox,
-                &frame,
-                failure(FailureKind::Invalid, error.to_string()),
-            );
-            outbox.flush();
-            return Ok(());
-        }
-    };
-    let (shard, asked) = (frame.shard, frame.request);
-    if shard.0 >= serving.router.shards() {
-        refuse(
-            outbox,
-            &frame,
-            failure(FailureKind::Invalid, format!("there is no shard {shard}")),
-        );
-        outbox.flush();
-        return Ok(());
-    }
-    if let Err(why) = serving.router.check_placement(shard, &request) {
-        refuse(outbox, &frame, why);
-        outbox.flush();
-        return Ok(());
-    }
-    let here = serving.router.leads_here(shard);
-    let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
-    if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
-        let asker = NativeAsker {
-            outbox: Rc::clone(outbox),
-            request: asked,
-            shard,
-            _permit: permit,
-        };
-        serving.shell.ask(shard, request, Asker::Native(asker));
-    } else {
-        let task = forward(
-            serving.router.clone(),
-            request,
-            frame,
-            Rc::clone(outbox),
-            permit,
-        );
-        glommio::spawn_local(task).detach();
+fn request(serving: &Serving, frame: Frame, asks: &Asks) -> Result<(), End> {
+    if let Err(why) = admit(serving, &frame, asks) {
+        asks.refuse(&frame, why);
     }
     Ok(())
 }
 
-async fn forward(
-    router: Router,
-    request: Request,
-    frame: Frame,
-    outbox: Rc<Outbox>,
-    permit: Permit,
-) {
+fn admit(serving: &Serving, frame: &Frame, asks: &Asks) -> Result<(), Failure> {
+    let admission = &serving.admission;
+    let mut permit = admission.enter(frame.payload.len()).map_err(over_bounds)?;
+    let request = parse(frame).map_err(|error| failure(FailureKind::Invalid, error.to_string()))?;
+    let (shard, id) = (frame.shard, frame.request);
+    if shard.0 >= serving.router.shards() {
+        let why = format!("there is no shard {shard}");
+        return Err(failure(FailureKind::Invalid, why));
+    }
+    serving.router.check_placement(shard, &request)?;
+    let waiting = asks.enter(&request, id)?;
+    if waiting.is_some() {
+        permit = permit.waits().map_err(over_bounds)?;
+    }
+    let here = serving.router.leads_here(shard);
+    let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
+    if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
+        let waits = waiting.is_some();
+        let asker = NativeAsker {
+            outbox: Rc::clone(&asks.outbox),
+            request: id,
+            shard,
+            _permit: permit,
+            _waiting: waiting,
+        };
+        let ticket = serving.shell.ask(shard, request, Asker::Native(asker));
+        if waits {
+            let shell = Rc::clone(&serving.shell);
+            let cancel = move || shell.cancel(shard, vec![ticket]);
+            asks.waiting.on_cancel(&id, cancel);
+        }
+        return Ok(());
+    }
     let sink = OutboxSink {
-        outbox,
-        shard: frame.shard,
-        request: frame.request,
+        outbox: Rc::clone(&asks.outbox),
+        shard,
+        request: id,
     };
-    router.relay(frame.shard, request, &sink).await;
+    let forward = forward(serving.router.clone(), request, sink, permit);
+    match waiting {
+        Some(waiting) => glommio::spawn_local(waiting.or_cancelled(forward)).detach(),
+        None => glommio::spawn_local(forward).detach(),
+    };
+    Ok(())
+}
+
+async fn forward(router: Router, request: Request, sink: OutboxSink, permit: Permit) {
+    let request = match request {
+        // It may wait for minutes, and must not keep its frame alive that long.
+        Request::Read(query) if query.waits() => Request::Read(query.detached()),
+        request => request,
+    };
+    router.relay(sink.shard, request, &sink).await;
     drop(permit);
 }
 

@@ -716,6 +716,7 @@ fn reads_are_answered_by_their_mode() {
         let query = Query {
             mode,
             min_index: wire::Index(0),
+            wait: wire::Wait::default(),
             body: QueryBody::KvGet {
                 key: Bytes::from_static(b"k"),
             },
