@@ -277,12 +277,6 @@ impl Watches {
         self.woken.push_back(tickets.into_iter());
     }
 
-    /// Whether someone was woken who has not been taken out yet.
-    pub fn has_woken(&self) -> bool {
-        // A batch of the departed only is looked through once, for nothing.
-        !self.woken.is_empty()
-    }
-
     fn places(&mut self, interest: Interest) -> &mut Places {
         match interest {
             Interest::Row => &mut self.keys,
@@ -375,3 +369,6 @@ impl Place {
         self.rows.is_empty() && self.names.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;
