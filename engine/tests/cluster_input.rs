@@ -227,6 +227,7 @@ fn those_who_send_slowly_or_do_not_read_hold_up_nobody() {
     let list = wire::Query {
         mode: wire::ReadMode::Default,
         min_index: wire::Index(0),
+        wait: wire::Wait::default(),
         body: wire::QueryBody::KvList {
             prefix: bytes::Bytes::from_static(b"big/"),
             start_after: bytes::Bytes::new(),

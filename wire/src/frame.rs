@@ -54,11 +54,14 @@ pub enum FrameKind {
     EntriesChunk = 12,
     /// A [`crate::Credit`] for the forwarded request of this request id.
     Credit = 13,
+    /// Nobody waits any longer for the answer to the Query under the same request id: it may be
+    /// forgotten. No payload, and no answer; an answer may be under way already.
+    Cancel = 14,
 }
 
 impl FrameKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Hello,
         Self::Raft,
         Self::Propose,
@@ -72,6 +75,7 @@ impl FrameKind {
         Self::EntriesFetch,
         Self::EntriesChunk,
         Self::Credit,
+        Self::Cancel,
     ];
 
     /// The kind with this number.

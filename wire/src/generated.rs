@@ -2391,6 +2391,8 @@ impl<'a> Query<'a> {
   pub const VT_MIN_INDEX: ::flatbuffers::VOffsetT = 6;
   pub const VT_BODY_TYPE: ::flatbuffers::VOffsetT = 8;
   pub const VT_BODY: ::flatbuffers::VOffsetT = 10;
+  pub const VT_WAIT_INDEX: ::flatbuffers::VOffsetT = 12;
+  pub const VT_WAIT_MS: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2402,7 +2404,9 @@ impl<'a> Query<'a> {
     args: &'args QueryArgs
   ) -> ::flatbuffers::WIPOffset<Query<'bldr>> {
     let mut builder = QueryBuilder::new(_fbb);
+    builder.add_wait_index(args.wait_index);
     builder.add_min_index(args.min_index);
+    builder.add_wait_ms(args.wait_ms);
     if let Some(x) = args.body { builder.add_body(x); }
     builder.add_body_type(args.body_type);
     builder.add_mode(args.mode);
@@ -2437,6 +2441,20 @@ impl<'a> Query<'a> {
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Table<'a>>>(Query::VT_BODY, None)}
+  }
+  #[inline]
+  pub fn wait_index(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Query::VT_WAIT_INDEX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn wait_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Query::VT_WAIT_MS, Some(0)).unwrap()}
   }
   #[inline]
   #[allow(non_snake_case)]
@@ -2533,6 +2551,8 @@ impl ::flatbuffers::Verifiable for Query<'_> {
           _ => Ok(()),
         }
      })?
+     .visit_field::<u64>("wait_index", Self::VT_WAIT_INDEX, false)?
+     .visit_field::<u32>("wait_ms", Self::VT_WAIT_MS, false)?
      .finish();
     Ok(())
   }
@@ -2542,6 +2562,8 @@ pub struct QueryArgs {
     pub min_index: u64,
     pub body_type: QueryBody,
     pub body: Option<::flatbuffers::WIPOffset<::flatbuffers::UnionWIPOffset>>,
+    pub wait_index: u64,
+    pub wait_ms: u32,
 }
 impl<'a> Default for QueryArgs {
   #[inline]
@@ -2551,6 +2573,8 @@ impl<'a> Default for QueryArgs {
       min_index: 0,
       body_type: QueryBody::NONE,
       body: None,
+      wait_index: 0,
+      wait_ms: 0,
     }
   }
 }
@@ -2575,6 +2599,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> QueryBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_body(&mut self, body: ::flatbuffers::WIPOffset<::flatbuffers::UnionWIPOffset>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Query::VT_BODY, body);
+  }
+  #[inline]
+  pub fn add_wait_index(&mut self, wait_index: u64) {
+    self.fbb_.push_slot::<u64>(Query::VT_WAIT_INDEX, wait_index, 0);
+  }
+  #[inline]
+  pub fn add_wait_ms(&mut self, wait_ms: u32) {
+    self.fbb_.push_slot::<u32>(Query::VT_WAIT_MS, wait_ms, 0);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> QueryBuilder<'a, 'b, A> {
@@ -2638,6 +2670,8 @@ impl ::core::fmt::Debug for Query<'_> {
           ds.field("body", &x)
         },
       };
+      ds.field("wait_index", &self.wait_index());
+      ds.field("wait_ms", &self.wait_ms());
       ds.finish()
   }
 }

@@ -38,7 +38,7 @@ pub use ids::{
 };
 pub use members::{ClusterStatus, Member};
 pub use placement::{shard_of, spans_shards};
-pub use query::{Query, QueryBody, ReadMode};
+pub use query::{Query, QueryBody, ReadMode, Wait};
 pub use raft_batch::{RaftEnvelope, decode_raft_frame, encode_raft_frame};
 pub use reply::{
     Failure, FailureKind, KvRow, KvRowRef, Reply, ReplyBody, ReplyMeta, encode_rows_reply,

@@ -40,6 +40,14 @@ pub const ENTRIES_PER_MESSAGE_MAX: usize = 65_536;
 pub const RAFT_CONTEXT_BYTES_MAX: usize = 256;
 /// Longest description of an image in a snapshot message, bytes. The image itself travels in chunks.
 pub const IMAGE_DESCRIPTOR_BYTES_MAX: usize = 4096;
+/// How long a blocking query waits if it does not say, ms (Consul `DefaultQueryTime`).
+pub const WAIT_MS_DEFAULT: u32 = 300_000;
+/// Longest that a blocking query may ask to wait, ms (Consul `MaxQueryTime`); over HTTP, what is
+/// longer is taken for this.
+pub const WAIT_MS_MAX: u32 = 600_000;
+/// Up to so great a part of its wait is added to a blocking query's wait at random (Consul
+/// `jitterFraction`), so that those that began together do not end together.
+pub const WAIT_JITTER_DIVISOR: u32 = 16;
 /// Greatest index or term: leaves room for arithmetic that cannot overflow.
 pub const INDEX_MAX: u64 = 1 << 62;
 /// Most servers in a peer set.

@@ -1,7 +1,8 @@
 //! What may be read, and how fresh must the answer be?
 //!
 //! Byte fields of a decoded query are views of the frame it came in: a read waits for at most a
-//! quorum round, so it may keep its frame alive that long.
+//! quorum round, so it may keep its frame alive that long. One that waits for a change may wait
+//! for minutes, and is [detached](Query::detached) first.
 
 use bytes::Bytes;
 
@@ -36,9 +37,25 @@ pub struct Query {
     pub mode: ReadMode,
     /// Answer only once this index is applied; 0 for no such wish.
     pub min_index: Index,
+    /// Whether it waits for a change (Consul's blocking query).
+    pub wait: Wait,
     /// What.
     pub body: QueryBody,
 }
+
+/// How long to wait for an answer with which index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wait {
+    /// Answer once the answer's index is greater than this one; 0: answer at once.
+    pub index: Index,
+    /// Answer after so many milliseconds whatever the index is, from 0 to
+    /// [`limits::WAIT_MS_MAX`] plus a [`limits::WAIT_JITTER_DIVISOR`]th of it.
+    pub ms: u32,
+}
+
+/// The longest wait that a query may ask for, jitter included, ms.
+const WAIT_AND_JITTER_MS_MAX: u32 =
+    limits::WAIT_MS_MAX + limits::WAIT_MS_MAX / limits::WAIT_JITTER_DIVISOR;
 
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +98,7 @@ impl Query {
         Ok(Self {
             mode,
             min_index: codec::index(WHAT, query.min_index())?,
+            wait: Wait::read(&query)?,
             body: QueryBody::read(bytes, &query)?,
         })
     }
@@ -94,9 +112,54 @@ impl Query {
                 min_index: self.min_index.0,
                 body_type,
                 body: Some(body),
+                wait_index: self.wait.index.0,
+                wait_ms: self.wait.ms,
             };
             let query = fb::Query::create(builder, &args);
             builder.finish_minimal(query);
+        })
+    }
+
+    /// Whether it may have to wait for a change.
+    pub fn waits(&self) -> bool {
+        self.wait.index != Index(0) && self.wait.ms != 0
+    }
+
+    /// The same query with bytes of its own, so that it does not keep its frame alive.
+    pub fn detached(&self) -> Self {
+        let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        let body = match &self.body {
+            QueryBody::KvGet { key } => QueryBody::KvGet { key: own(key) },
+            QueryBody::KvList {
+                prefix,
+                start_after,
+                limit,
+            } => QueryBody::KvList {
+                prefix: own(prefix),
+                start_after: own(start_after),
+                limit: *limit,
+            },
+            QueryBody::KvKeys { prefix, separator } => QueryBody::KvKeys {
+                prefix: own(prefix),
+                separator: own(separator),
+            },
+            QueryBody::Status => QueryBody::Status,
+        };
+        Self { body, ..*self }
+    }
+}
+
+impl Wait {
+    fn read(query: &fb::Query<'_>) -> Result<Self, WireError> {
+        let ms = query.wait_ms();
+        codec::at_most(
+            "wait time (ms)",
+            ms as usize,
+            WAIT_AND_JITTER_MS_MAX as usize,
+        )?;
+        Ok(Self {
+            index: codec::index(WHAT, query.wait_index())?,
+            ms,
         })
     }
 }

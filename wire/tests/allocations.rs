@@ -150,7 +150,7 @@ proptest! {
     /// payload's size could honestly describe.
     #[test]
     fn content_allocates_within_bounds(which in any::<prop::sample::Index>(), flips in vec(any::<prop::sample::Index>(), 1..8)) {
-        let samples = common::samples();
+        let samples = common::samples_with_payload();
         let (name, bytes) = which.get(&samples);
         let mut frame = feed(&mut FrameDecoder::default(), bytes).0.pop().unwrap();
         let mut payload = frame.payload.to_vec();

@@ -194,6 +194,7 @@ fn queries() {
         let query = Query {
             mode: ReadMode::Stale,
             min_index: Index(0),
+            wait: Wait::default(),
             body: QueryBody::KvGet {
                 key: Bytes::from(vec![b'k'; n]),
             },
@@ -201,6 +202,27 @@ fn queries() {
         query.encode()
     };
     reached(limits::KEY_BYTES_MAX, query, decode);
+}
+
+#[test]
+fn waits() {
+    let decode = |bytes: &Bytes| Query::decode(bytes).map(drop);
+    let query = |index: u64, ms: u32| {
+        let query = Query {
+            mode: ReadMode::Default,
+            min_index: Index(0),
+            wait: Wait {
+                index: Index(index),
+                ms,
+            },
+            body: QueryBody::Status,
+        };
+        query.encode()
+    };
+    let longest = limits::WAIT_MS_MAX + limits::WAIT_MS_MAX / limits::WAIT_JITTER_DIVISOR;
+    reached(longest as usize, |ms| query(1, ms as u32), decode);
+    assert_eq!(decode(&query(limits::INDEX_MAX, 1)), Ok(()));
+    assert!(decode(&query(limits::INDEX_MAX + 1, 1)).is_err());
 }
 
 fn append(entries: usize, entry_bytes: usize) -> RaftEnvelope {

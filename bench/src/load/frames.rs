@@ -91,6 +91,7 @@ impl Session for FrameSession {
                 Consistency::Stale => ReadMode::Stale,
             },
             min_index: Index(0),
+            wait: wire::Wait::default(),
             body: QueryBody::KvGet {
                 key: Bytes::copy_from_slice(key),
             },

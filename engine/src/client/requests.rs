@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use wire::{
     ClusterStatus, Failure, FailureKind, Frame, FrameKind, Index, KvCommand, KvRow, KvVerb, Query,
-    QueryBody, ReadMode, Reply, ReplyBody, RequestId, ShardId, encode_propose_frame, limits,
+    QueryBody, ReadMode, Reply, ReplyBody, RequestId, ShardId, Wait, encode_propose_frame, limits,
     shard_of, spans_shards,
 };
 
@@ -242,6 +242,7 @@ fn query(mode: ReadMode, body: QueryBody) -> Query {
     Query {
         mode,
         min_index: Index(0),
+        wait: Wait::default(),
         body,
     }
 }

@@ -26,7 +26,7 @@ use digests::DigestHistory;
 pub use digests::INTERVAL as DIGEST_INTERVAL;
 pub use txn::{TxnOutcome, read_only};
 
-use crate::state::{Store, TableViews, Txn};
+use crate::state::{Store, TableViews, Txn, schema::Change};
 
 /// Level of features that the state of a new cluster has, and the highest that this build knows.
 /// A later build raises it by a command, once every server knows the level.
@@ -45,6 +45,9 @@ pub enum Outcome {
     /// What a transaction came to.
     Txn(Box<TxnOutcome>),
 }
+
+/// Who is told what a run has changed.
+pub type Watch<'w> = &'w mut dyn FnMut(&[Change]);
 
 /// The server must stop: it cannot go on without lying.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,6 +139,17 @@ impl Fsm {
         entries: &[(Index, Term, B)],
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), FsmError> {
+        self.apply_run_watched(entries, outcomes, None)
+    }
+
+    /// [`Self::apply_run`], and tells `watch` what the run has changed, oldest first, before it is
+    /// committed. What a command did not change (the same value again) is not there.
+    pub fn apply_run_watched<B: AsRef<[u8]>>(
+        &mut self,
+        entries: &[(Index, Term, B)],
+        outcomes: &mut Vec<Outcome>,
+        watch: Option<Watch<'_>>,
+    ) -> Result<(), FsmError> {
         let commands = entries.iter().map(|(index, term, bytes)| {
             let command = match bytes.as_ref() {
                 [] => Ok(None),
@@ -143,7 +157,7 @@ impl Fsm {
             };
             (*index, *term, command)
         });
-        self.apply_commands(commands, outcomes)
+        self.apply_commands(commands, outcomes, watch)
     }
 
     /// [`Self::apply_run`] below the decoding; `None` is an entry without a command.
@@ -151,6 +165,7 @@ impl Fsm {
         &mut self,
         commands: impl Iterator<Item = (Index, Term, Result<Option<Command<'a>>, WireError>)>,
         outcomes: &mut Vec<Outcome>,
+        watch: Option<Watch<'_>>,
     ) -> Result<(), FsmError> {
         let Self {
             store,
@@ -183,6 +198,9 @@ impl Fsm {
                 txn.settle();
                 digests.note(index, txn.tables().digest());
             }
+        }
+        if let Some(watch) = watch {
+            watch(txn.changes());
         }
         txn.commit();
         result

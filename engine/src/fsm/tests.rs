@@ -304,7 +304,7 @@ fn keys_and_sessions_over_their_limits_are_refused_not_panicked_on() {
         .iter()
         .zip(1..)
         .map(|(kv, index)| (Index(index), Term(1), Ok(Some(Command::Kv(*kv)))));
-    fsm.apply_commands(commands, &mut outcomes)
+    fsm.apply_commands(commands, &mut outcomes, None)
         .expect("known commands");
     assert_eq!(outcomes[0], YES);
     assert!(

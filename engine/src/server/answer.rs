@@ -13,8 +13,8 @@ use wire::{
 };
 
 use super::{
-    admission::Permit, pipe::Outbox, reactor::let_others_run, router::ReplySink, shell::Outcome,
-    window::Window,
+    admission::Permit, cancels::Entered, pipe::Outbox, reactor::let_others_run, router::ReplySink,
+    shell::Outcome, window::Window,
 };
 use crate::{
     shard::{ReadAnswer, ReadBody, Reply, failure},
@@ -33,9 +33,11 @@ pub struct NativeAsker {
     /// Its shard.
     pub shard: ShardId,
     /// How far a long answer to another server may be ahead.
-    pub window: Option<Window<u64>>,
+    pub window: Option<Window<RequestId>>,
     /// Its place among the requests in flight, given back when the answer is out.
     pub _permit: Permit,
+    /// Its place among the connection's blocking queries, if it is one.
+    pub _waiting: Option<Entered<RequestId>>,
 }
 
 impl NativeAsker {
@@ -141,7 +143,7 @@ impl NativeAsker {
 
 /// Waits until the next piece may be sent: until whoever takes the answer has given credit for it,
 /// if it does, and the connection has taken most of what was sent. False when either is gone.
-async fn may_send(window: Option<&Window<u64>>, outbox: &Outbox) -> bool {
+async fn may_send(window: Option<&Window<RequestId>>, outbox: &Outbox) -> bool {
     if let Some(window) = window
         && !window.take().await
     {
@@ -162,7 +164,7 @@ pub struct OutboxSink {
     /// Its name for the request.
     pub request: RequestId,
     /// How far a long answer to another server may be ahead.
-    pub window: Option<Window<u64>>,
+    pub window: Option<Window<RequestId>>,
 }
 
 impl ReplySink for OutboxSink {

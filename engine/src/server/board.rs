@@ -52,9 +52,12 @@ impl Board {
         let shared = &mut *shared;
         let metrics = shared.metrics.entry(self.executor).or_default();
         let mut elections = 0;
+        let (mut waiters, mut woken) = (0, 0);
         for (shard, member) in core.members() {
             let replica = member.replica();
             elections += replica.elections();
+            waiters += member.watches().len();
+            woken += member.watches().woken_total();
             shared.status.insert(*shard, status(replica));
             if shard.0 == 0 {
                 let last_contact_ns = match replica.is_leader() {
@@ -87,6 +90,8 @@ impl Board {
         let log = core.log_stats();
         let counters = [
             ("curia.raft.elections", elections as f64),
+            ("curia.waiters", waiters as f64),
+            ("curia.waiters_woken", woken as f64),
             ("curia.log.batches", log.batches as f64),
             ("curia.log.empty_batches", log.empty_batches as f64),
             ("curia.log.entries", log.entries as f64),

@@ -19,6 +19,7 @@ use wire::{ClusterId, Hello, Member, ShardId, limits};
 use super::{
     admission::{Admission, AdmissionLimits},
     board::Board,
+    cancels::Cancels,
     config::{AgentConfig, BootstrapMode},
     forming::{Desk, find_cluster},
     gateway::ServerInfo,
@@ -51,6 +52,9 @@ const ACCEPT_COMPLAINTS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Between two looks at whether there is a cluster.
 const CLUSTER_LOOK: Duration = Duration::from_millis(5);
+
+/// How long a stopping executor waits until those who waited for a change have their answers.
+const WAITERS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Between two looks at whether the server is to stop.
 const STOP_LOOK: Duration = Duration::from_millis(20);
@@ -87,6 +91,8 @@ pub struct Executor {
     introduce: Introduce,
     /// The cluster, once there is one.
     cluster: Rc<RefCell<Option<Configuration>>>,
+    /// Blocking queries of other executors, by asker and its name for the question.
+    waiting: Cancels<(u16, u64)>,
     stopping: Rc<Cell<bool>>,
     /// Why another executor cannot go on.
     failed: Rc<RefCell<Option<String>>>,
@@ -138,6 +144,7 @@ impl Executor {
             service,
             introduce,
             cluster,
+            waiting: Cancels::default(),
             stopping: Rc::default(),
             failed: Rc::default(),
         };
@@ -209,6 +216,7 @@ impl Executor {
             sleep(STOP_LOOK).await;
         }
         self.service.stop();
+        self.waiters_answered().await;
         Ok(())
     }
 
@@ -274,7 +282,18 @@ impl Executor {
                 configuration.cluster_id, configuration.members.len(), configuration.quorum(), configuration.shards
             );
         }
-        shell::run(Rc::clone(&self.shell), core, devices, tick(&self.config)).await
+        shell::run(Rc::clone(&self.shell), core, devices, tick(&self.config)).await?;
+        self.waiters_answered().await;
+        Ok(())
+    }
+
+    /// Blocking queries were ended by the shards' last turn: lets their answers leave.
+    async fn waiters_answered(&self) {
+        let mut waited = Duration::ZERO;
+        while self.service.waiting() > 0 && waited < WAITERS_PATIENCE {
+            sleep(STOP_LOOK).await;
+            waited += STOP_LOOK;
+        }
     }
 
     /// Finds or forms a cluster and makes it durable. False when told to stop before there was one.
@@ -361,12 +380,22 @@ impl Executor {
                 kind,
                 shard,
                 payload,
+                waits,
             } => {
-                let call = self.router.serve_call(from, id, kind, shard, payload);
-                glommio::spawn_local(call).detach();
+                let answer = self.router.serve_call(from, id, kind, shard, payload);
+                // An asker's names for its questions are different.
+                match waits.then(|| self.waiting.enter((from, id))).flatten() {
+                    Some(entered) => glommio::spawn_local(entered.or_cancelled(answer)).detach(),
+                    None => glommio::spawn_local(answer).detach(),
+                };
             }
             Parcel::Reply { id, reply } => self.lanes.answered(id, reply),
-            Parcel::Credit { from, id, pieces } => self.lanes.windows.credit((from, id), pieces),
+            Parcel::Credit { from, id, pieces } => {
+                self.lanes.windows.credit((from, id), pieces);
+                if pieces == 0 {
+                    self.waiting.cancel(&(from, id));
+                }
+            }
             Parcel::Event(event) => self.shell.post(*event),
             Parcel::Serve(configuration) => {
                 self.router.set_shards(configuration.shards);

@@ -114,7 +114,9 @@ pub trait Gateway: Clone + 'static {
     /// changed nothing.
     fn txn(&self, command: Bytes) -> impl Future<Output = Result<(Index, TxnResult), Failure>>;
 
-    /// Answers a query in its mode. `SpansShards` for what more than one shard would have to answer.
+    /// Answers a query in its mode; a blocking query when its index is greater than the one it
+    /// waits with, or its time is over. One whose future is dropped is forgotten. `SpansShards` for
+    /// what more than one shard would have to answer.
     fn read(&self, query: Query) -> impl Future<Output = Result<Answer<Self::Rows>, Failure>>;
 
     /// Which shard a key belongs to.

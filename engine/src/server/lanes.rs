@@ -49,6 +49,8 @@ pub enum Parcel {
         shard: ShardId,
         /// Command or query, encoded and verified.
         payload: Bytes,
+        /// It is a blocking query.
+        waits: bool,
     },
     /// An answer, in one or more pieces.
     Reply {
@@ -230,6 +232,7 @@ impl Lanes {
         kind: FrameKind,
         shard: ShardId,
         payload: Bytes,
+        waits: bool,
     ) -> Option<Pieces> {
         let id = self.next.get() + 1;
         self.next.set(id);
@@ -239,6 +242,7 @@ impl Lanes {
             kind,
             shard,
             payload,
+            waits,
         };
         self.try_send(to, call).ok()?;
         let (arrivals, pieces) = Pieces::expect(Rc::<Self>::clone(self), id);
@@ -326,7 +330,7 @@ mod tests {
                 }
                 assert!(
                     lanes
-                        .ask(1, FrameKind::Query, ShardId(0), Bytes::new())
+                        .ask(1, FrameKind::Query, ShardId(0), Bytes::new(), false)
                         .is_none()
                 );
                 assert!(

@@ -36,6 +36,8 @@ const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_millis(1000);
 /// Forwarded requests in flight on one link.
 const FORWARDS_IN_FLIGHT_MAX: usize = 16_384;
+/// Forwarded blocking queries that wait at the other end of one link, beside these.
+const FORWARDS_WAITING_MAX: usize = 131_072;
 
 /// What every dialled connection introduces itself with.
 pub type Introduce = Rc<dyn Fn() -> Hello>;
@@ -53,13 +55,43 @@ pub enum LinkEvent {
 /// Whom to tell of a link event.
 type Notify = Rc<dyn Fn(LinkEvent)>;
 
-/// The shard that was asked, what it was asked, and where its answer goes.
-type Asked = (ShardId, FrameKind, Arrivals);
+/// A forwarded request.
+struct Asked {
+    /// The shard that was asked.
+    shard: ShardId,
+    /// What it was asked.
+    kind: FrameKind,
+    /// Where its answer goes.
+    arrivals: Arrivals,
+    /// Its place among those that wait, if it is a blocking query.
+    _waiting: Option<Counted>,
+}
+
+/// One of a number; dropping it counts it off.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn among(count: &Rc<Cell<usize>>, max: usize) -> Option<Self> {
+        if count.get() >= max {
+            return None;
+        }
+        count.set(count.get() + 1);
+        Some(Self(Rc::clone(count)))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
 
 struct Link {
     address: RefCell<String>,
     outbox: RefCell<Option<Rc<Outbox>>>,
     asked: RefCell<AHashMap<u64, Asked>>,
+    /// How many of `asked` are blocking queries.
+    waiting: Rc<Cell<usize>>,
     next_request: Cell<u64>,
     retired: Cell<bool>,
 }
@@ -140,19 +172,24 @@ impl Links {
     }
 
     /// Forwards a request; the answer comes in one or more pieces, and breaks off without a last
-    /// one when the connection does.
+    /// one when the connection does. `waits`: it is a blocking query, of which there is a bound.
     pub fn forward(
         &self,
         to: ServerId,
         kind: FrameKind,
         shard: ShardId,
         payload: Bytes,
+        waits: bool,
     ) -> Result<Pieces, NotSent> {
         let link = self.0.links.borrow().get(&to).cloned().ok_or(NotSent)?;
         let outbox = link.outbox.borrow().clone().ok_or(NotSent)?;
-        if link.asked.borrow().len() >= FORWARDS_IN_FLIGHT_MAX {
-            return Err(NotSent);
-        }
+        let waiting = match waits {
+            true => Some(Counted::among(&link.waiting, FORWARDS_WAITING_MAX).ok_or(NotSent)?),
+            false if link.asked.borrow().len() - link.waiting.get() >= FORWARDS_IN_FLIGHT_MAX => {
+                return Err(NotSent);
+            }
+            false => None,
+        };
         let request = link.next_request.get() + 1;
         link.next_request.set(request);
         let frame = Frame {
@@ -165,9 +202,13 @@ impl Links {
         };
         outbox.push(|out| frame.encode(out)).map_err(|_| NotSent)?;
         let (arrivals, pieces) = Pieces::expect(Rc::<Link>::clone(&link), request);
-        link.asked
-            .borrow_mut()
-            .insert(request, (shard, kind, arrivals));
+        let asked = Asked {
+            shard,
+            kind,
+            arrivals,
+            _waiting: waiting,
+        };
+        link.asked.borrow_mut().insert(request, asked);
         outbox.flush();
         Ok(pieces)
     }
@@ -179,7 +220,7 @@ impl Links {
             return;
         };
         let asked = link.asked.borrow();
-        let of_shard = asked.iter().filter(|(_, (of, ..))| *of == shard);
+        let of_shard = asked.iter().filter(|(_, asked)| asked.shard == shard);
         let abandoned: Vec<u64> = of_shard.map(|(request, _)| *request).collect();
         drop(asked);
         for request in abandoned {
@@ -195,6 +236,7 @@ impl Link {
             address: RefCell::new(address),
             outbox: RefCell::default(),
             asked: RefCell::default(),
+            waiting: Rc::default(),
             next_request: Cell::new(0),
             retired: Cell::new(false),
         }
@@ -213,8 +255,11 @@ impl Link {
         let more = reply.more;
         let mut asked = self.asked.borrow_mut();
         // The asker may have gone; its pieces are dropped.
-        if let Some((.., arrivals)) = asked.get_mut(&frame.request.0) {
-            let beyond = arrivals.try_send(reply).is_err_and(|error| error.is_full());
+        if let Some(of) = asked.get_mut(&frame.request.0) {
+            let beyond = of
+                .arrivals
+                .try_send(reply)
+                .is_err_and(|error| error.is_full());
             if beyond {
                 return Err(wire::WireError::TooLarge {
                     what: "pieces of an answer",
@@ -233,7 +278,7 @@ impl Link {
 impl Maker for Link {
     fn credit(self: Rc<Self>, question: u64, pieces: usize) {
         let mut asked = self.asked.borrow_mut();
-        let Some((shard, kind, _)) = asked.get(&question) else {
+        let Some(Asked { shard, kind, .. }) = asked.get(&question) else {
             return;
         };
         let (shard, kind) = (*shard, *kind);

@@ -7,6 +7,7 @@ pub mod admission;
 mod answer;
 mod awake;
 mod board;
+mod cancels;
 pub mod config;
 mod devices;
 mod dial;

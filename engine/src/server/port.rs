@@ -15,13 +15,14 @@ use glommio::timer::sleep;
 use socket2::Socket;
 use wire::{
     Bootstrap, BootstrapAnswer, Command, Credit, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD,
-    FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query,
-    ReplyBody, Role, ServerId, decode_raft_frame, limits,
+    Failure, FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index,
+    Query, ReplyBody, RequestId, Role, ServerId, decode_raft_frame, limits,
 };
 
 use super::{
     admission::{Admission, Permit},
     answer::{NativeAsker, OutboxSink, over_bounds, plain},
+    cancels::{Cancels, Entered},
     dial::frame,
     links::Introduce,
     pipe::Outbox,
@@ -30,7 +31,7 @@ use super::{
     shell::{Asker, Shell},
     stream::Stream,
     throttle::{Throttle, left_out},
-    window::{Windows, may_be_long},
+    window::{Window, Windows, may_be_long},
 };
 use crate::shard::{Event, Request, failure};
 
@@ -193,6 +194,11 @@ impl Port {
                 limits::PROTOCOL_VERSION
             )));
         }
+        let asks = Asks {
+            outbox: Rc::clone(&outbox),
+            waiting: Cancels::default(),
+            windows: (hello.role == Role::Peer).then(Windows::new),
+        };
         let result = match hello.role {
             Role::Probe => {
                 self.probe(&hello, &mut stream, &mut decoder, &outbox, &mut place)
@@ -204,16 +210,17 @@ impl Port {
                     &answer,
                     &mut stream,
                     &mut decoder,
-                    &outbox,
+                    &asks,
                     &mut place,
                 )
                 .await
             }
             Role::Client => {
-                self.client(&mut stream, &mut decoder, &outbox, &mut place)
+                self.client(&mut stream, &mut decoder, &asks, &mut place)
                     .await
             }
         };
+        asks.waiting.cancel_all();
         outbox.close();
         result
     }
@@ -311,7 +318,7 @@ impl Port {
         own: &Hello,
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
-        outbox: &Rc<Outbox>,
+        asks: &Asks,
         place: &mut Place<Rc<Outbox>>,
     ) -> Result<(), End> {
         if own.cluster_id.is_nil() {
@@ -339,22 +346,17 @@ impl Port {
         if let Some(oldest) = place.peer(hello.raft_id) {
             oldest.close();
         }
-        let windows = Windows::new();
         while let Some(frame) = next(stream, decoder).await? {
             if frame.kind == FrameKind::Credit {
                 let credit = Credit::decode(&frame.payload)?;
-                windows.credit(frame.request.0, credit.pieces as usize);
+                asks.credit(frame.request, credit.pieces as usize);
                 continue;
             }
-            let asks = matches!(frame.kind, FrameKind::Propose | FrameKind::Query);
+            let is_request = matches!(frame.kind, FrameKind::Propose | FrameKind::Query);
             match self.phase() {
-                Phase::Serving(serving) if asks => {
-                    request(&serving, frame, outbox, Some(&windows))?
-                }
-                phase @ Phase::Repairing(_) if asks => {
-                    let why = failure(FailureKind::NotMember, not_serving(&phase));
-                    refuse(outbox, &frame, why);
-                    outbox.flush();
+                Phase::Serving(serving) if is_request => request(&serving, frame, asks)?,
+                phase @ Phase::Repairing(_) if is_request => {
+                    asks.refuse(&frame, failure(FailureKind::NotMember, not_serving(&phase)));
                 }
                 Phase::Serving(Serving { router, .. }) | Phase::Repairing(router) => {
                     peer_frame(&router, hello.raft_id, frame)?;
@@ -369,7 +371,7 @@ impl Port {
         &self,
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
-        outbox: &Rc<Outbox>,
+        asks: &Asks,
         place: &mut Place<Rc<Outbox>>,
     ) -> Result<(), End> {
         if let Err(full) = place.client() {
@@ -379,19 +381,24 @@ impl Port {
                     "more than {CLIENTS_MAX} native clients are connected: further ones are refused"
                 );
             }
-            return turn_away(stream, decoder, outbox).await;
+            return turn_away(stream, decoder, &asks.outbox).await;
         }
         while let Some(frame) = next_limited(stream, decoder).await? {
+            if frame.kind == FrameKind::Cancel {
+                asks.waiting.cancel(&frame.request);
+                continue;
+            }
             let phase = self.phase();
             let Phase::Serving(serving) = phase else {
-                let why = failure(FailureKind::NotMember, not_serving(&phase));
-                refuse(outbox, &frame, why);
-                outbox.flush();
+                asks.refuse(&frame, failure(FailureKind::NotMember, not_serving(&phase)));
                 continue;
             };
-            request(&serving, frame, outbox, None)?;
+            request(&serving, frame, asks)?;
         }
-        outbox.drained(HALF_CLOSED_PATIENCE).await;
+        // A client that is gone looks the same as one that has only closed its sending side. It
+        // gets the answers that are under way, and waits for no change.
+        asks.waiting.cancel_all();
+        asks.outbox.drained(HALF_CLOSED_PATIENCE).await;
         Ok(())
     }
 }
@@ -451,83 +458,132 @@ fn peer_frame(router: &Router, from: ServerId, frame: Frame) -> Result<(), End> 
     Ok(())
 }
 
-/// Takes a request of a native client, or of a forwarding server, whose long answers have `windows`.
-fn request(
-    serving: &Serving,
-    frame: Frame,
-    outbox: &Rc<Outbox>,
-    windows: Option<&Windows<u64>>,
-) -> Result<(), End> {
-    let permit = match serving.admission.enter(frame.payload.len()) {
-        Ok(permit) => permit,
-        Err(what) => {
-            refuse(outbox, &frame, over_bounds(&format!("{what} in flight")));
-            outbox.flush();
-            return Ok(());
+/// Where a connection's requests are answered.
+struct Asks {
+    outbox: Rc<Outbox>,
+    /// Its blocking queries.
+    waiting: Cancels<RequestId>,
+    /// Of another server's connection: how far long answers may be ahead.
+    windows: Option<Windows<RequestId>>,
+}
+
+impl Asks {
+    /// The asker took pieces of an answer, or with 0 wants no more of it.
+    fn credit(&self, id: RequestId, pieces: usize) {
+        if let Some(windows) = &self.windows {
+            windows.credit(id, pieces);
         }
-    };
-    let request = match parse(&frame) {
-        Ok(request) => request,
-        Err(error) => {
-            refuse(
-                outbox,
-                &frame,
-                failure(FailureKind::Invalid, error.to_string()),
-            );
-            outbox.flush();
-            return Ok(());
+        if pieces == 0 {
+            self.waiting.cancel(&id);
         }
-    };
-    let (shard, asked) = (frame.shard, frame.request);
-    if shard.0 >= serving.router.shards() {
-        refuse(
-            outbox,
-            &frame,
-            failure(FailureKind::Invalid, format!("there is no shard {shard}")),
-        );
-        outbox.flush();
-        return Ok(());
     }
-    if let Err(why) = serving.router.check_placement(shard, &request) {
-        refuse(outbox, &frame, why);
-        outbox.flush();
-        return Ok(());
-    }
-    let window = match (&request, windows) {
-        (Request::Read(query), Some(windows))
-            if may_be_long(query) && frame.flags & FLAG_NO_FORWARD != 0 =>
-        {
-            let window = windows.open(asked.0);
-            let twice = || End::Refused(format!("request {asked} is under way already"));
-            Some(window.ok_or_else(twice)?)
+
+    /// The window of a forwarded request, if its answer may be long.
+    fn window(&self, request: &Request, frame: &Frame) -> Result<Option<Window<RequestId>>, Failure> {
+        match (request, &self.windows) {
+            (Request::Read(query), Some(windows))
+                if may_be_long(query) && frame.flags & FLAG_NO_FORWARD != 0 =>
+            {
+                let id = frame.request;
+                let twice = || {
+                    let why = format!("request {id} is under way already");
+                    failure(FailureKind::Invalid, why)
+                };
+                windows.open(id).map(Some).ok_or_else(twice)
+            }
+            _ => Ok(None),
         }
-        _ => None,
-    };
-    let here = serving.router.leads_here(shard);
-    let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
-    if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
-        let asker = NativeAsker {
-            outbox: Rc::clone(outbox),
-            request: asked,
-            shard,
-            window,
-            _permit: permit,
-        };
-        serving.shell.ask(shard, request, Asker::Native(asker));
-    } else {
-        let sink = OutboxSink {
-            outbox: Rc::clone(outbox),
-            shard,
-            request: asked,
-            window,
-        };
-        let task = forward(serving.router.clone(), request, sink, permit);
-        glommio::spawn_local(task).detach();
+    }
+
+    fn refuse(&self, frame: &Frame, why: Failure) {
+        refuse(&self.outbox, frame, why);
+        self.outbox.flush();
+    }
+
+    /// A place for a blocking query; none for another request.
+    fn enter(
+        &self,
+        request: &Request,
+        id: RequestId,
+    ) -> Result<Option<Entered<RequestId>>, Failure> {
+        match request {
+            Request::Read(query) if query.waits() => match self.waiting.enter(id) {
+                Some(entered) => Ok(Some(entered)),
+                None => Err(failure(
+                    FailureKind::Invalid,
+                    format!("request {id} still waits; another needs an id of its own"),
+                )),
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Takes a request of a native client or a forwarding server.
+fn request(serving: &Serving, frame: Frame, asks: &Asks) -> Result<(), End> {
+    if let Err(why) = admit(serving, &frame, asks) {
+        asks.refuse(&frame, why);
     }
     Ok(())
 }
 
+fn admit(serving: &Serving, frame: &Frame, asks: &Asks) -> Result<(), Failure> {
+    let admission = &serving.admission;
+    let mut permit = admission
+        .enter(frame.payload.len())
+        .map_err(|what| over_bounds(&format!("{what} in flight")))?;
+    let request = parse(frame).map_err(|error| failure(FailureKind::Invalid, error.to_string()))?;
+    let (shard, id) = (frame.shard, frame.request);
+    if shard.0 >= serving.router.shards() {
+        let why = format!("there is no shard {shard}");
+        return Err(failure(FailureKind::Invalid, why));
+    }
+    serving.router.check_placement(shard, &request)?;
+    let window = asks.window(&request, frame)?;
+    let waiting = asks.enter(&request, id)?;
+    if waiting.is_some() {
+        permit = permit.waits().map_err(over_bounds)?;
+    }
+    let here = serving.router.leads_here(shard);
+    let stale = matches!(&request, Request::Read(query) if query.mode == wire::ReadMode::Stale);
+    if serving.router.is_here(shard) && (here || stale || frame.flags & FLAG_NO_FORWARD != 0) {
+        let waits = waiting.is_some();
+        let asker = NativeAsker {
+            outbox: Rc::clone(&asks.outbox),
+            request: id,
+            shard,
+            window,
+            _permit: permit,
+            _waiting: waiting,
+        };
+        let ticket = serving.shell.ask(shard, request, Asker::Native(asker));
+        if waits {
+            let shell = Rc::clone(&serving.shell);
+            let cancel = move || shell.cancel(shard, vec![ticket]);
+            asks.waiting.on_cancel(&id, cancel);
+        }
+        return Ok(());
+    }
+    let sink = OutboxSink {
+        outbox: Rc::clone(&asks.outbox),
+        shard,
+        request: id,
+        window,
+    };
+    let forward = forward(serving.router.clone(), request, sink, permit);
+    match waiting {
+        Some(waiting) => glommio::spawn_local(waiting.or_cancelled(forward)).detach(),
+        None => glommio::spawn_local(forward).detach(),
+    };
+    Ok(())
+}
+
 async fn forward(router: Router, request: Request, sink: OutboxSink, permit: Permit) {
+    let request = match request {
+        // It may wait for minutes, and must not keep its frame alive that long.
+        Request::Read(query) if query.waits() => Request::Read(query.detached()),
+        request => request,
+    };
     router.relay(sink.shard, request, &sink).await;
     drop(permit);
 }

@@ -166,8 +166,15 @@ impl Router {
     }
 
     /// Asks the executor that a shard lives on. It holds for a leader there.
-    fn across(&self, kind: FrameKind, shard: ShardId, payload: Bytes) -> Result<Pieces, Failure> {
-        let asked = self.0.lanes.ask(self.lane_of(shard), kind, shard, payload);
+    fn across(
+        &self,
+        kind: FrameKind,
+        shard: ShardId,
+        payload: Bytes,
+        waits: bool,
+    ) -> Result<Pieces, Failure> {
+        let to = self.lane_of(shard);
+        let asked = self.0.lanes.ask(to, kind, shard, payload, waits);
         asked.ok_or_else(|| over_bounds("requests in flight"))
     }
 
@@ -210,11 +217,47 @@ impl Router {
     }
 
     /// Tries until it is settled or the hold time is over.
-    async fn hold<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Failure>
+    async fn hold<T, F>(&self, attempt: impl FnMut() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Attempt<T>>,
     {
-        let deadline = Instant::now() + self.0.hold;
+        let deadline = Cell::new(Instant::now() + self.0.hold);
+        self.hold_until(&deadline, attempt).await
+    }
+
+    /// [`Self::hold`] for a read. One that waits for a change may lose its leader at any time: it
+    /// is asked again, of the next one, for what is left of its wait, and has the hold time anew.
+    async fn hold_read(&self, shard: ShardId, query: Query) -> Result<Answer<Rows>, Failure> {
+        if !query.waits() {
+            return self.hold(|| self.try_read(shard, &query)).await;
+        }
+        let hold = self.0.hold;
+        let begun = Instant::now();
+        let until = begun + Duration::from_millis(u64::from(query.wait.ms));
+        let deadline = Cell::new(begun + hold);
+        let (deadline, query) = (&deadline, &query);
+        self.hold_until(deadline, || async move {
+            let asked = Instant::now();
+            let left = until.saturating_duration_since(asked);
+            let mut query = query.clone();
+            query.wait.ms = left.as_millis() as u32;
+            let attempt = self.try_read(shard, &query).await;
+            if query.waits() && asked.elapsed() > HOLD_PAUSE_MAX {
+                deadline.set(Instant::now() + hold);
+            }
+            attempt
+        })
+        .await
+    }
+
+    async fn hold_until<T, F>(
+        &self,
+        deadline: &Cell<Instant>,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
         let mut pause = HOLD_PAUSE_MIN;
         loop {
             if let Some(why) = self.0.shell.refusal() {
@@ -223,7 +266,7 @@ impl Router {
             if let Attempt::Settled(result) = attempt().await {
                 return result;
             }
-            if Instant::now() + pause > deadline {
+            if Instant::now() + pause > deadline.get() {
                 return Err(failure(FailureKind::NoLeader, "No cluster leader"));
             }
             sleep(pause).await;
@@ -234,7 +277,7 @@ impl Router {
     async fn try_write(&self, shard: ShardId, command: Bytes) -> Attempt<Carried> {
         let shell = &self.0.shell;
         if !self.is_here(shard) {
-            return match self.across(FrameKind::Propose, shard, command) {
+            return match self.across(FrameKind::Propose, shard, command, false) {
                 Ok(pieces) => written(pieces).await,
                 Err(failure) => Attempt::Settled(Err(failure)),
             };
@@ -257,7 +300,7 @@ impl Router {
         };
         match shell
             .links
-            .forward(server, FrameKind::Propose, shard, command)
+            .forward(server, FrameKind::Propose, shard, command, false)
         {
             Ok(pieces) => written(pieces).await,
             Err(_) => Attempt::Again,
@@ -267,8 +310,10 @@ impl Router {
     async fn try_read(&self, shard: ShardId, query: &Query) -> Attempt<Answer<Rows>> {
         let shell = &self.0.shell;
         if !self.is_here(shard) {
-            return match self.across(FrameKind::Query, shard, query.encode()) {
-                Ok(pieces) => rows_read(pieces).await,
+            let waits = query.waits();
+            return match self.across(FrameKind::Query, shard, query.encode(), waits) {
+                // This process is stopping, whichever of its executors says so.
+                Ok(pieces) => rows_read(pieces, waits).await,
                 Err(failure) => Attempt::Settled(Err(failure)),
             };
         }
@@ -278,6 +323,9 @@ impl Router {
                 Ok(Reply::Read(read)) => return Attempt::Settled(Ok(local_answer(read))),
                 Ok(Reply::Written { .. } | Reply::Txn { .. }) => {
                     unreachable!("a read is answered as a read")
+                }
+                Err(failure) if ends_wait(&failure, query.waits()) => {
+                    return Attempt::Settled(Err(failure));
                 }
                 Err(failure) => match settle(failure) {
                     // A server that never heard from a leader has nothing to answer from.
@@ -289,11 +337,14 @@ impl Router {
         let Some(server) = leader.server.filter(|_| !leader.here) else {
             return Attempt::Again;
         };
-        match shell
-            .links
-            .forward(server, FrameKind::Query, shard, query.encode())
-        {
-            Ok(pieces) => rows_read(pieces).await,
+        match shell.links.forward(
+            server,
+            FrameKind::Query,
+            shard,
+            query.encode(),
+            query.waits(),
+        ) {
+            Ok(pieces) => rows_read(pieces, false).await,
             Err(_) => Attempt::Again,
         }
     }
@@ -323,7 +374,7 @@ impl Router {
                 })
                 .await;
             }
-            Request::Read(query) => match self.hold(|| self.try_read(shard, &query)).await {
+            Request::Read(query) => match self.hold_read(shard, query).await {
                 Ok(answer) => relay_answer(answer, sink).await,
                 Err(failure) => {
                     sink.reply(plain(Index(0), ReplyBody::Failed(failure)))
@@ -439,6 +490,11 @@ fn settle<T>(failure: Failure) -> Attempt<T> {
     }
 }
 
+/// Whether this very server ended a blocking query because it stops. Others are asked again.
+fn ends_wait(failure: &Failure, waits_here: bool) -> bool {
+    waits_here && failure.kind == FailureKind::ShuttingDown
+}
+
 fn garbled() -> Failure {
     failure(
         FailureKind::Internal,
@@ -527,10 +583,13 @@ async fn written(mut pieces: Pieces) -> Attempt<Carried> {
 }
 
 /// The answer to a read that was sent elsewhere.
-async fn rows_read(mut pieces: Pieces) -> Attempt<Answer<Rows>> {
+async fn rows_read(mut pieces: Pieces, waits_here: bool) -> Attempt<Answer<Rows>> {
     match pieces.next().await {
         None => Attempt::Again,
         Some(first) => match first.body {
+            ReplyBody::Failed(failure) if ends_wait(&failure, waits_here) => {
+                Attempt::Settled(Err(failure))
+            }
             ReplyBody::Failed(failure) => settle(failure),
             _ => remote_answer(first, pieces).await,
         },
@@ -613,7 +672,7 @@ impl Gateway for Router {
     async fn read(&self, query: Query) -> Result<Answer<Rows>, Failure> {
         self.placed().await?;
         let shard = self.shard_of_query(&query)?;
-        self.hold(|| self.try_read(shard, &query)).await
+        self.hold_read(shard, query).await
     }
 
     fn shard_of(&self, key: &[u8]) -> ShardId {

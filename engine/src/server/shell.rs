@@ -98,23 +98,43 @@ impl Shell {
         }
     }
 
-    /// Something is asked; `asker` is answered exactly once.
-    pub fn ask(&self, shard: ShardId, request: Request, asker: Asker) {
+    /// Something is asked; `asker` is answered exactly once, unless it is [cancelled](Self::cancel).
+    pub fn ask(&self, shard: ShardId, request: Request, asker: Asker) -> Ticket {
         let ticket = self.next_ticket.get() + 1;
         self.next_ticket.set(ticket);
         self.askers.borrow_mut().insert(ticket, asker);
+        let ticket = Ticket(ticket);
         self.post(Event::Request {
-            ticket: Ticket(ticket),
+            ticket,
             shard,
             request,
         });
+        ticket
     }
 
-    /// Asks and waits.
+    /// Nobody waits any longer for the answers to these reads.
+    pub fn cancel(&self, shard: ShardId, tickets: Vec<Ticket>) {
+        for ticket in &tickets {
+            // What an asker holds may ask this shell again when it is dropped.
+            let asker = self.askers.borrow_mut().remove(&ticket.0);
+            drop(asker);
+        }
+        self.post(Event::Cancel { shard, tickets });
+    }
+
+    /// Asks and waits. A blocking query whose future is dropped gives up its place.
     pub async fn call(&self, shard: ShardId, request: Request) -> Outcome {
         let (sender, receiver) = oneshot::channel();
-        self.ask(shard, request, Asker::Task(sender));
-        receiver.await.unwrap_or_else(|_| {
+        let waits = matches!(&request, Request::Read(query) if query.waits());
+        let ticket = self.ask(shard, request, Asker::Task(sender));
+        let mut called = Called {
+            shell: self,
+            shard,
+            ticket: waits.then_some(ticket),
+        };
+        let answer = receiver.await;
+        called.ticket = None;
+        answer.unwrap_or_else(|_| {
             Err(failure(
                 FailureKind::ShuttingDown,
                 "this server is shutting down",
@@ -154,6 +174,21 @@ impl Shell {
             Poll::Ready(())
         })
         .await;
+    }
+}
+
+/// A blocking query under way; dropped before its answer, it is cancelled.
+struct Called<'s> {
+    shell: &'s Shell,
+    shard: ShardId,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for Called<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.shell.cancel(self.shard, vec![ticket]);
+        }
     }
 }
 

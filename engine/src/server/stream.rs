@@ -75,6 +75,31 @@ impl Stream {
         }
     }
 
+    /// Ready when the peer has closed its sending side or is gone. Never while something that it
+    /// sent before is unread.
+    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let peeked = self.socket.recv_with_flags(
+                &mut [MaybeUninit::uninit()],
+                libc::MSG_PEEK | libc::MSG_DONTWAIT,
+            );
+            match peeked {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ready!(self.readable.poll(self.fd(), cx));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(1..) => {
+                    self.drained = false;
+                    return Poll::Pending;
+                }
+                Ok(0) | Err(_) => {
+                    self.drained = false;
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
     /// Writes what the kernel takes at once, in one call.
     pub fn poll_write(
         &mut self,

@@ -102,6 +102,11 @@ impl Core {
                     member.request(now_ns, ticket, request, full, effects);
                 }
             }
+            Event::Cancel { shard, tickets } => {
+                if let Some(member) = self.members.get_mut(&shard) {
+                    member.cancel(&tickets);
+                }
+            }
             Event::Peer {
                 from,
                 shard,

@@ -38,6 +38,13 @@ pub enum Event {
         /// For what.
         request: Request,
     },
+    /// Nobody waits any longer for the answers to these reads: their places are free.
+    Cancel {
+        /// Which shard they were asked of.
+        shard: ShardId,
+        /// Their names; answered ones among them are passed over.
+        tickets: Vec<Ticket>,
+    },
     /// Raft messages arrived.
     Peer {
         /// From whom.

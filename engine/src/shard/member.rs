@@ -2,20 +2,24 @@
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, MessageType};
-use wire::{Command, EntriesFetch, FailureKind, Index, RaftEnvelope, ServerId, ShardId, Term};
+use wire::{
+    Command, EntriesFetch, FailureKind, Index, RaftEnvelope, ServerId, ShardId, Term, Wait,
+};
 
 use super::{
     event::{Effects, Notice, Request, Ticket, failure},
     images::{ImageEvent, Images, Loaded},
-    reads::{Reads, not_leader},
+    reads::{Asked, Reads, Sight, not_leader},
     repair::Repairs,
     tickets::{Applied, Tickets},
+    watch::Watches,
 };
 use crate::{
     consensus::{Configuration, Output, ProposeError, Replica, RoleChange, WantedEntries},
-    fsm::{Fsm, Outcome},
+    fsm::{Fsm, Outcome, Watch},
     io::FileDone,
     log::{Checkpoint, Log, LogError},
+    state::schema::Change,
 };
 
 /// One shard of this server.
@@ -25,6 +29,8 @@ pub struct Member {
     fsm: Fsm,
     tickets: Tickets,
     reads: Reads,
+    watches: Watches,
+    stopping: bool,
     images: Images,
     repairs: Repairs,
     commands: Vec<Bytes>,
@@ -48,6 +54,8 @@ impl Member {
             fsm,
             tickets: Tickets::default(),
             reads: Reads::default(),
+            watches: Watches::default(),
+            stopping: false,
             images,
             repairs: Repairs::default(),
             commands: Vec::new(),
@@ -74,6 +82,11 @@ impl Member {
         self.tickets.len() + self.reads.len() + self.askers.len()
     }
 
+    /// Blocking queries that wait here for a change.
+    pub fn watches(&self) -> &Watches {
+        &self.watches
+    }
+
     /// Feeds ticks; before the turn's messages (see [`Replica::tick`]).
     pub fn tick(&mut self, ticks: u64, disk_stalled: bool) {
         for _ in 0..ticks {
@@ -96,15 +109,13 @@ impl Member {
         effects: &mut Effects,
     ) {
         match request {
+            Request::Read(query) if self.stopping && query.waits() => {
+                effects.fail(ticket, stopping());
+            }
             Request::Read(query) => {
-                self.reads.take(
-                    now_ns,
-                    ticket,
-                    query,
-                    &self.replica,
-                    self.fsm.store(),
-                    effects,
-                );
+                let sight = Sight::new(now_ns, &self.replica, self.fsm.store());
+                let asked = Asked::new(now_ns, ticket, query);
+                self.reads.take(asked, sight, &mut self.watches, effects);
             }
             Request::Write(_) if !self.replica.is_leader() => {
                 effects.fail(ticket, not_leader(&self.replica));
@@ -120,6 +131,14 @@ impl Member {
                 self.askers.push(Some(ticket));
             }
         }
+    }
+
+    /// Nobody waits any longer for these.
+    pub fn cancel(&mut self, tickets: &[Ticket]) {
+        for ticket in tickets {
+            self.watches.take(*ticket);
+        }
+        self.reads.cancel(tickets);
     }
 
     /// Takes raft messages. `log_full`: appends are left unread, which a leader reads as loss.
@@ -202,10 +221,34 @@ impl Member {
                 break;
             }
         }
-        self.reads
-            .after_apply(now_ns, &self.replica, self.fsm.store(), effects);
+        self.answer_reads(now_ns, effects);
         self.fetch_entries(log, effects);
         self.fsm.release_some(RELEASE_ROWS_PER_TURN);
+    }
+
+    /// Answers the reads that may be answered, then asks the woken and the late again, a bounded
+    /// number at a time.
+    fn answer_reads(&mut self, now_ns: u64, effects: &mut Effects) {
+        let sight = Sight::new(now_ns, &self.replica, self.fsm.store());
+        self.reads.after_apply(sight, &mut self.watches, effects);
+        if self.watches.is_empty() {
+            return;
+        }
+        let waiting = self.reads.len();
+        let mut answered = 0;
+        while answered < WOKEN_PER_TURN_MAX {
+            if let Some(waiter) = self.watches.next_woken() {
+                self.reads.resume(waiter, sight, &mut self.watches, effects);
+            } else if let Some(mut late) = self.watches.next_late(now_ns) {
+                late.query.wait = Wait::default();
+                self.reads.take(late, sight, &mut self.watches, effects);
+            } else {
+                break;
+            }
+            answered += 1;
+        }
+        // More are woken, or some need a heartbeat round, which a turn begins at its start.
+        effects.again |= answered == WOKEN_PER_TURN_MAX || self.reads.len() > waiting;
     }
 
     fn perform(&mut self, now_ns: u64, output: &mut Output, log: &mut Log, effects: &mut Effects) {
@@ -213,6 +256,9 @@ impl Member {
             let leads = matches!(role, RoleChange::Elected(_));
             if !leads {
                 self.tickets.deposed(effects);
+                for ticket in self.watches.take_unless_stale() {
+                    effects.fail(ticket, not_leader(&self.replica));
+                }
             }
             effects.notices.push(Notice::Leader {
                 shard: self.shard,
@@ -250,7 +296,15 @@ impl Member {
             return;
         }
         self.outcomes.clear();
-        if let Err(error) = self.fsm.apply_run(&run, &mut self.outcomes) {
+        let watches = &mut self.watches;
+        let nobody_waits = watches.is_empty();
+        let mut changed = |changes: &[Change]| watches.changed(changes);
+        let watch: Option<Watch<'_>> = match nobody_waits {
+            true => None,
+            false => Some(&mut changed),
+        };
+        let applied = self.fsm.apply_run_watched(&run, &mut self.outcomes, watch);
+        if let Err(error) = applied {
             effects.fatal = Some(error.to_string());
             return;
         }
@@ -299,6 +353,7 @@ impl Member {
         );
         self.replica.also_requires(log.open_lsn());
         self.fsm.replace(fsm);
+        self.watches.wake_all();
         self.replica.set_configuration(configuration.clone());
         self.replica.applied(name.index);
         self.images.keep(name, bytes, effects);
@@ -444,14 +499,21 @@ impl Member {
 
     /// Answers everything that waits: the server is stopping.
     pub fn shut_down(&mut self, effects: &mut Effects) {
-        let stopping = failure(FailureKind::ShuttingDown, "this server is shutting down");
+        self.stopping = true;
         self.tickets.deposed(effects);
-        self.reads.refuse_all(&stopping, effects);
+        self.reads.refuse_all(&stopping(), effects);
+        for ticket in self.watches.take_all() {
+            effects.fail(ticket, stopping());
+        }
         for asker in self.askers.drain(..).flatten() {
-            effects.fail(asker, stopping.clone());
+            effects.fail(asker, stopping());
         }
         self.commands.clear();
     }
+}
+
+fn stopping() -> wire::Failure {
+    failure(FailureKind::ShuttingDown, "this server is shutting down")
 }
 
 fn unreadable(shard: ShardId, wanted: &WantedEntries, error: &LogError) -> Notice {
@@ -461,6 +523,8 @@ fn unreadable(shard: ShardId, wanted: &WantedEntries, error: &LogError) -> Notic
     ))
 }
 
+/// Woken or late blocking queries answered in one turn: bounds the time it takes.
+pub const WOKEN_PER_TURN_MAX: usize = 1024;
 /// Rows of dropped views and replaced states freed in each turn: bounds the time it takes.
 const RELEASE_ROWS_PER_TURN: usize = 256;
 /// What an entry costs in the log beside its payload, bytes.

@@ -19,6 +19,7 @@ mod repair;
 #[cfg(test)]
 mod tests;
 pub mod tickets;
+pub mod watch;
 
 pub use self::core::{Core, CoreConfig};
 pub use event::{

@@ -9,18 +9,57 @@
 //! Reads that wait share heartbeat rounds: one is under way at a time, and whatever arrives
 //! meanwhile shares the next. No read is answered before an entry of the leader's own term is
 //! applied (Consul #2644).
+//!
+//! A blocking query is a read that may be answered, but whose index the asker has already seen: it
+//! is parked with the [`Watches`], and comes back here, under the same rules, when it was woken.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use wire::{Command, FailureKind, Index, Query, QueryBody, ReadMode};
 
-use super::event::{Effects, ReadAnswer, ReadBody, Ticket, failure};
+use super::{
+    event::{Effects, ReadAnswer, ReadBody, Ticket, failure},
+    watch::{Waiter, Watches},
+};
 use crate::{consensus::Replica, fsm::read_only, state::Store};
+
+/// A read that arrived; one that waits for a change has a deadline.
+pub type Asked = Waiter;
+
+impl Asked {
+    /// A read that arrived at `now_ns`.
+    pub fn new(now_ns: u64, ticket: Ticket, query: Query) -> Self {
+        let deadline_ns = now_ns + u64::from(query.wait.ms) * 1_000_000;
+        Self {
+            ticket,
+            query,
+            deadline_ns,
+        }
+    }
+}
+
+/// What reads are judged by and answered from.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    now_ns: u64,
+    replica: &'a Replica,
+    store: &'a Store,
+}
+
+impl<'a> Sight<'a> {
+    /// The state of a shard at this moment.
+    pub fn new(now_ns: u64, replica: &'a Replica, store: &'a Store) -> Self {
+        Self {
+            now_ns,
+            replica,
+            store,
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Waiting {
-    ticket: Ticket,
-    query: Query,
+    asked: Asked,
     arrived_ns: u64,
     /// Commit index at arrival; `None` until this leader may say one.
     read_index: Option<Index>,
@@ -39,47 +78,64 @@ const ROUND_RETRY_NS: u64 = 50_000_000;
 
 impl Reads {
     /// Takes a read: answers it now if it may be, refuses it if this server does not lead and the
-    /// mode needs that, or keeps it.
+    /// mode needs that, keeps it until it may be answered, or parks it until there is news.
     pub fn take(
         &mut self,
-        now_ns: u64,
-        ticket: Ticket,
-        query: Query,
-        replica: &Replica,
-        store: &Store,
+        asked: Asked,
+        sight: Sight<'_>,
+        watches: &mut Watches,
         effects: &mut Effects,
     ) {
-        let fresh_enough = replica.applied_index() >= query.min_index;
-        match query.mode {
+        let replica = sight.replica;
+        let fresh_enough = replica.applied_index() >= asked.query.min_index;
+        match asked.query.mode {
             ReadMode::Stale if replica.is_leader() || replica.last_contact_ns() != 0 => {
                 if fresh_enough {
-                    effects.read(ticket, evaluate(now_ns, &query, replica, store), None);
+                    settle(asked, sight, None, watches, effects);
                 } else {
-                    self.park(now_ns, ticket, query);
+                    self.keep(sight.now_ns, asked);
                 }
             }
-            _ if !replica.is_leader() => effects.fail(ticket, not_leader(replica)),
-            ReadMode::Default if fresh_enough => match replica.lease_until_ns(now_ns) {
-                Some(until) => {
-                    effects.read(
-                        ticket,
-                        evaluate(now_ns, &query, replica, store),
-                        Some(until),
-                    );
-                }
-                None => self.park(now_ns, ticket, query),
+            _ if !replica.is_leader() => effects.fail(asked.ticket, not_leader(replica)),
+            ReadMode::Default if fresh_enough => match replica.lease_until_ns(sight.now_ns) {
+                Some(until) => settle(asked, sight, Some(until), watches, effects),
+                None => self.keep(sight.now_ns, asked),
             },
-            _ => self.park(now_ns, ticket, query),
+            _ => self.keep(sight.now_ns, asked),
         }
     }
 
-    fn park(&mut self, arrived_ns: u64, ticket: Ticket, query: Query) {
+    /// Takes a blocking query that a change has woken. With an index from the future it may still
+    /// have to wait, as in Consul.
+    pub fn resume(
+        &mut self,
+        waiter: Waiter,
+        sight: Sight<'_>,
+        watches: &mut Watches,
+        effects: &mut Effects,
+    ) {
+        if has_news(&waiter, sight) {
+            self.take(waiter, sight, watches, effects);
+        } else if let Err(waiter) = watches.park(waiter) {
+            self.take(waiter, sight, watches, effects);
+        }
+    }
+
+    fn keep(&mut self, arrived_ns: u64, asked: Asked) {
         self.waiting.push_back(Waiting {
-            ticket,
-            query,
+            asked,
             arrived_ns,
             read_index: None,
         });
+    }
+
+    /// Nobody waits for these any longer.
+    pub fn cancel(&mut self, tickets: &[Ticket]) {
+        if !self.waiting.is_empty() {
+            let gone: BTreeSet<Ticket> = tickets.iter().copied().collect();
+            self.waiting
+                .retain(|waiting| !gone.contains(&waiting.asked.ticket));
+        }
     }
 
     /// Once a turn, after messages were taken: starts a round if one is needed.
@@ -90,7 +146,7 @@ impl Reads {
         let commit = replica.commit();
         let mut needed = false;
         for waiting in &mut self.waiting {
-            if waiting.query.mode != ReadMode::Stale {
+            if waiting.asked.query.mode != ReadMode::Stale {
                 waiting.read_index.get_or_insert(commit);
                 needed = true;
             }
@@ -113,44 +169,37 @@ impl Reads {
     }
 
     /// Once a turn, after the apply step: answers what may be answered.
-    pub fn after_apply(
-        &mut self,
-        now_ns: u64,
-        replica: &Replica,
-        store: &Store,
-        effects: &mut Effects,
-    ) {
-        let applied = replica.applied_index();
+    pub fn after_apply(&mut self, sight: Sight<'_>, watches: &mut Watches, effects: &mut Effects) {
         if self.waiting.is_empty() {
             return;
         }
-        let stamp = replica.quorum_stamp_ns(now_ns);
+        let replica = sight.replica;
+        let applied = replica.applied_index();
+        let stamp = replica.quorum_stamp_ns(sight.now_ns);
         let leads = replica.is_leader();
-        self.waiting.retain(|waiting| {
-            let stale = waiting.query.mode == ReadMode::Stale;
+        for _ in 0..self.waiting.len() {
+            let waiting = self.waiting.pop_front().expect("it was counted");
+            let query = &waiting.asked.query;
+            let stale = query.mode == ReadMode::Stale;
             if !stale && !leads {
-                effects.fail(waiting.ticket, not_leader(replica));
-                return false;
+                effects.fail(waiting.asked.ticket, not_leader(replica));
+                continue;
             }
             let confirmed = stale
                 || stamp.is_some_and(|stamp| stamp >= waiting.arrived_ns)
                     && waiting.read_index.is_some_and(|index| applied >= index);
-            if !confirmed || applied < waiting.query.min_index {
-                return true;
+            if !confirmed || applied < query.min_index {
+                self.waiting.push_back(waiting);
+                continue;
             }
-            effects.read(
-                waiting.ticket,
-                evaluate(now_ns, &waiting.query, replica, store),
-                None,
-            );
-            false
-        });
+            settle(waiting.asked, sight, None, watches, effects);
+        }
     }
 
     /// Refuses everything that waits.
     pub fn refuse_all(&mut self, failure: &wire::Failure, effects: &mut Effects) {
         for waiting in self.waiting.drain(..) {
-            effects.fail(waiting.ticket, failure.clone());
+            effects.fail(waiting.asked.ticket, failure.clone());
         }
     }
 
@@ -172,7 +221,47 @@ pub fn not_leader(replica: &Replica) -> wire::Failure {
     failure
 }
 
-fn evaluate(now_ns: u64, query: &Query, replica: &Replica, store: &Store) -> ReadAnswer {
+/// Whether a read has no reason to wait for a change, or none any longer.
+fn has_news(asked: &Asked, sight: Sight<'_>) -> bool {
+    !asked.query.waits()
+        || asked.deadline_ns <= sight.now_ns
+        || index_of(&asked.query.body, sight) > asked.query.wait.index
+}
+
+/// Answers a read that may be answered, or parks it if it waits for a change.
+fn settle(
+    mut asked: Asked,
+    sight: Sight<'_>,
+    lease_until_ns: Option<u64>,
+    watches: &mut Watches,
+    effects: &mut Effects,
+) {
+    if !has_news(&asked, sight) {
+        match watches.park(asked) {
+            Ok(()) => return,
+            Err(back) => asked = back,
+        }
+    }
+    effects.read(asked.ticket, evaluate(&asked.query, sight), lease_until_ns);
+}
+
+/// `X-Consul-Index` of what a query would be answered now.
+fn index_of(body: &QueryBody, sight: Sight<'_>) -> Index {
+    match body {
+        QueryBody::KvGet { key } => sight.store.kv_get(key).0,
+        QueryBody::KvList { prefix, .. } | QueryBody::KvKeys { prefix, .. } => {
+            sight.store.kv_prefix_index(prefix)
+        }
+        QueryBody::Status => sight.replica.commit(),
+    }
+}
+
+fn evaluate(query: &Query, sight: Sight<'_>) -> ReadAnswer {
+    let Sight {
+        now_ns,
+        replica,
+        store,
+    } = sight;
     let (index, body) = match &query.body {
         QueryBody::KvGet { key } => {
             let (index, row) = store.kv_get(key);

@@ -6,6 +6,8 @@
 //! happened" on none, and all states are equal. A failure prints its seed; `SEED=n cargo test -p
 //! engine --lib shard::tests` replays it, and `SEEDS=n` tries the first `n`.
 
+mod blocking;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -79,6 +81,10 @@ struct World {
     configuration: Configuration,
     wire: Vec<(u64, usize, usize, Parcel)>,
     asked: BTreeMap<(usize, u64), String>,
+    /// Blocking queries under way: the index they wait with, and until when.
+    waiting: BTreeMap<(usize, u64), (Query, u64)>,
+    /// Answers to them.
+    answers: Vec<(Ticket, Result<Reply, wire::Failure>)>,
     next_ticket: u64,
     next_key: u64,
     acknowledged: BTreeSet<String>,
@@ -123,6 +129,8 @@ impl World {
             configuration,
             wire: Vec::new(),
             asked: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            answers: Vec::new(),
             next_ticket: 0,
             next_key: 0,
             acknowledged: BTreeSet::new(),
@@ -208,6 +216,7 @@ impl World {
         self.wire
             .retain(|(_, from, to, _)| *from != at && *to != at);
         self.asked.retain(|(node, _), _| *node != at);
+        self.waiting.retain(|(node, _), _| *node != at);
     }
 
     /// One millisecond.
@@ -367,7 +376,7 @@ impl World {
 
     fn answered(&mut self, at: usize, ticket: Ticket, result: Result<Reply, wire::Failure>) {
         let Some(key) = self.asked.remove(&(at, ticket.0)) else {
-            return;
+            return self.returned(at, ticket, result);
         };
         match result {
             Ok(Reply::Written { ok, .. }) => {
@@ -565,6 +574,7 @@ fn torment(seed: u64, servers: usize, image_threshold: u64, acknowledged: &mut u
         world.step();
         if world.draw.chance(write_percent) {
             world.write();
+            world.wait_somewhere();
         }
         if world.draw.below(1000) < crash_per_mille {
             let at = world.draw.below(servers as u64) as usize;
@@ -576,6 +586,7 @@ fn torment(seed: u64, servers: usize, image_threshold: u64, acknowledged: &mut u
     }
     world.settle();
     world.judge();
+    world.outwait();
     *acknowledged += world.acknowledged.len();
     world.nodes.iter().map(|node| node.installs).sum()
 }
@@ -718,6 +729,7 @@ fn reads_are_answered_by_their_mode() {
         let query = Query {
             mode,
             min_index: wire::Index(0),
+            wait: wire::Wait::default(),
             body: QueryBody::KvGet {
                 key: Bytes::from_static(b"k"),
             },

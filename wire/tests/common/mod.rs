@@ -10,7 +10,7 @@ use wire::{
     Failure, FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index,
     KvCommand, KvRow, KvVerb, Member, Query, QueryBody, RaftEnvelope, ReadMode, Reply, ReplyBody,
     RequestId, Role, ServerId, ShardId, Term, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb, Uuid,
-    WireEntry, WireError, decode_raft_frame, encode_raft_frame,
+    Wait, WireEntry, WireError, decode_raft_frame, encode_raft_frame,
 };
 
 pub mod strategies;
@@ -33,6 +33,7 @@ pub fn read_content(frame: &Frame) -> Result<(), WireError> {
         FrameKind::EntriesFetch => EntriesFetch::decode(payload).map(drop),
         FrameKind::EntriesChunk => EntriesChunk::decode(payload, &frame.blob).map(drop),
         FrameKind::Credit => Credit::decode(payload).map(drop),
+        FrameKind::Cancel => Ok(()),
     }
 }
 
@@ -268,6 +269,13 @@ fn sample_refusal() -> EntriesChunk {
     }
 }
 
+/// Those of [`samples`] whose content can be damaged.
+pub fn samples_with_payload() -> Vec<(&'static str, Vec<u8>)> {
+    let mut samples = samples();
+    samples.retain(|(name, _)| *name != "cancel");
+    samples
+}
+
 /// A whole encoded frame for every kind, and for every form of the ones with several.
 pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let bare = |kind, request, payload| frame(kind, request, payload, Bytes::new());
@@ -283,7 +291,19 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let query = |body| Query {
         mode: ReadMode::Consistent,
         min_index: Index(3),
+        wait: Wait::default(),
         body,
+    };
+    let waiting = Query {
+        mode: ReadMode::Stale,
+        min_index: Index(0),
+        wait: Wait {
+            index: Index(42),
+            ms: 300_000,
+        },
+        body: QueryBody::KvGet {
+            key: Bytes::from_static(b"service/"),
+        },
     };
     let key = Bytes::from_static(b"service/");
     let list = query(QueryBody::KvList {
@@ -390,6 +410,8 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
             ),
         ),
         ("query-list", bare(FrameKind::Query, 8, list.encode())),
+        ("query-wait", bare(FrameKind::Query, 11, waiting.encode())),
+        ("cancel", bare(FrameKind::Cancel, 11, Bytes::new())),
         ("query-keys", bare(FrameKind::Query, 9, keys.encode())),
         (
             "query-status",

@@ -95,10 +95,14 @@ pub fn query() -> impl Strategy<Value = Query> {
             QueryBody::Txn(Command::Txn(TxnOps::new(&ops)).encode())
         }),
     ];
-    (select(&ReadMode::ALL[..]), index(), body).prop_map(|(mode, min_index, body)| Query {
-        mode,
-        min_index,
-        body,
+    let wait = (index(), 0..=600_000u32).prop_map(|(index, ms)| Wait { index, ms });
+    (select(&ReadMode::ALL[..]), index(), wait, body).prop_map(|(mode, min_index, wait, body)| {
+        Query {
+            mode,
+            min_index,
+            wait,
+            body,
+        }
     })
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Load {
     pub(super) connections: Cell<usize>,
     pub(super) connections_refused: Cell<u64>,
     pub(super) requests: Cell<usize>,
+    /// Blocking queries, which are not among `requests`.
+    pub(super) waiters: Cell<usize>,
     pub(super) requests_total: Cell<u64>,
     pub(super) requests_refused: Cell<u64>,
     pub(super) body_bytes: Cell<usize>,
@@ -25,6 +27,7 @@ pub(super) struct Load {
 pub(super) struct Admitted {
     load: Rc<Load>,
     body_bytes: usize,
+    waits: bool,
 }
 
 impl Admitted {
@@ -57,13 +60,35 @@ impl Admitted {
         Ok(Self {
             load: load.clone(),
             body_bytes,
+            waits: false,
+        })
+    }
+
+    /// Admits a blocking query.
+    pub(super) fn waiting(load: &Rc<Load>, limits: &HttpLimits) -> Result<Self, Refusal> {
+        load.requests_total.set(load.requests_total.get() + 1);
+        if load.waiters.get() >= limits.waiters_max {
+            load.requests_refused.set(load.requests_refused.get() + 1);
+            return Err(Refusal::busy(
+                "Too many blocking queries on this server, try again later or against a different server",
+            ));
+        }
+        load.waiters.set(load.waiters.get() + 1);
+        Ok(Self {
+            load: load.clone(),
+            body_bytes: 0,
+            waits: true,
         })
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.load.requests.set(self.load.requests.get() - 1);
+        let count = match self.waits {
+            true => &self.load.waiters,
+            false => &self.load.requests,
+        };
+        count.set(count.get() - 1);
         self.load
             .body_bytes
             .set(self.load.body_bytes.get() - self.body_bytes);
@@ -99,5 +124,25 @@ mod tests {
             (load.requests_total.get(), load.requests_refused.get()),
             (4, 2)
         );
+    }
+
+    #[test]
+    fn waiters_max_is_reached_beside_requests_max() {
+        let load = Rc::new(Load::default());
+        let limits = HttpLimits {
+            requests_max: 1,
+            waiters_max: 2,
+            ..HttpLimits::default()
+        };
+        let waiters = [(); 2].map(|()| Admitted::waiting(&load, &limits).unwrap());
+        let refused = Admitted::waiting(&load, &limits).unwrap_err();
+        assert!(
+            refused.text.contains("blocking queries"),
+            "{}",
+            refused.text
+        );
+        let other = Admitted::new(&load, &limits, 0).unwrap();
+        drop((waiters, other));
+        assert_eq!((load.waiters.get(), load.requests.get()), (0, 0));
     }
 }

@@ -16,7 +16,9 @@ use super::{
     failure::Refusal,
     go_text::{parse_uint, quote},
     json,
+    link::Link,
     params::Params,
+    reads::{self, Asked},
     reply::{Content, Meta, Reply},
     rows::{Listing, RowsBody},
     serve::Inner,
@@ -48,8 +50,10 @@ fn owned(key: Cow<'_, [u8]>) -> Bytes {
 
 pub(super) async fn get<G: Gateway>(
     inner: &Inner<G>,
+    link: &Link,
     key: Cow<'_, [u8]>,
     params: &Params<'_>,
+    asked: Asked,
 ) -> Outcome<G> {
     let many = params.keys || params.recurse;
     check_key(&key, many)?;
@@ -71,7 +75,7 @@ pub(super) async fn get<G: Gateway>(
     } else {
         QueryBody::KvGet { key }
     };
-    let answer = inner.read(params.freshness()?, body).await?;
+    let answer = reads::read(&inner.gateway, link, asked, body).await?;
     let meta = Meta::of(&answer);
     let reply = match answer.body {
         AnswerBody::Keys(keys) => names(inner, params, &keys, prefix_is_root),

@@ -9,6 +9,9 @@ use std::time::Duration;
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Requests in flight on one executor; further ones are answered `429`.
 pub const REQUESTS_MAX: usize = 8_192;
+/// Blocking queries on one executor; further ones are answered `429`. They are not among
+/// [`REQUESTS_MAX`]: however many wait, others are served.
+pub const WAITERS_MAX: usize = CONNECTIONS_MAX;
 /// Bytes of request bodies in flight on one executor; what would pass it is answered `429`.
 pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
 /// Longest body of a transaction, bytes (Consul `limits.txn_max_req_len`).
@@ -33,6 +36,8 @@ pub struct HttpLimits {
     pub connections_max: usize,
     /// Requests in flight, from the end of their header to the end of their answer.
     pub requests_max: usize,
+    /// Blocking queries, likewise; they are not among the requests in flight.
+    pub waiters_max: usize,
     /// Bytes of request bodies in flight.
     pub body_bytes_in_flight_max: usize,
     /// Longest value of a key, bytes (Consul `limits.kv_max_value_size`).
@@ -54,6 +59,7 @@ impl Default for HttpLimits {
         Self {
             connections_max: CONNECTIONS_MAX,
             requests_max: REQUESTS_MAX,
+            waiters_max: WAITERS_MAX,
             body_bytes_in_flight_max: BODY_BYTES_IN_FLIGHT_MAX,
             value_bytes_max: wire::limits::VALUE_BYTES_MAX,
             header_timeout: Duration::from_secs(10),

@@ -163,6 +163,11 @@ impl Link {
         sent
     }
 
+    /// Waits until the client has closed its sending side or is gone.
+    pub(super) async fn ended(&self) {
+        poll_fn(|cx| self.stream.borrow_mut().poll_ended(cx)).await;
+    }
+
     /// Sends all of `bytes`.
     pub(super) async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {

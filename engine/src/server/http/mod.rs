@@ -30,6 +30,7 @@ mod link;
 mod listen;
 mod params;
 mod path;
+mod reads;
 mod reply;
 mod rows;
 mod serve;

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use wire::ReadMode;
+use wire::{Index, ReadMode, Wait, limits};
 
 use super::{
     failure::Refusal,
@@ -140,7 +140,32 @@ impl<'q> Params<'q> {
         Ok(())
     }
 
-    /// The mode of a read; checks `index` and `wait` as well, since they come with every read.
+    /// How long a read waits for a change. Bad values are refused; too long ones are cut, and an
+    /// index of 0 waits for nothing.
+    pub(super) fn wait(&self) -> Result<Wait, Refusal> {
+        let mut ms = limits::WAIT_MS_DEFAULT;
+        if let Some(text) = self.wait.as_deref().filter(|text| !text.is_empty()) {
+            let nanos = parse_duration(text).ok_or_else(|| Refusal::bad("Invalid wait time"))?;
+            if nanos > 0 {
+                let longest = u64::from(limits::WAIT_MS_MAX);
+                ms = (nanos as u64 / 1_000_000).clamp(1, longest) as u32;
+            }
+        }
+        let mut index = 0;
+        if let Some(text) = self.index.as_deref().filter(|text| !text.is_empty()) {
+            index = parse_uint(text).map_err(|_| Refusal::bad("Invalid index"))?;
+        }
+        Ok(match index {
+            0 => Wait::default(),
+            // None is ever greater: it waits its whole time in either case.
+            _ => Wait {
+                index: Index(index.min(limits::INDEX_MAX)),
+                ms,
+            },
+        })
+    }
+
+    /// The mode of a read.
     pub(super) fn freshness(&self) -> Result<Freshness, Refusal> {
         let mut stale = self.stale;
         let mut max_stale_ms = None;
@@ -166,12 +191,6 @@ impl<'q> Params<'q> {
             return Err(Refusal::bad(
                 "Cannot specify ?cached with ?consistent, conflicting semantics.",
             ));
-        }
-        if let Some(text) = self.wait.as_deref().filter(|text| !text.is_empty()) {
-            parse_duration(text).ok_or_else(|| Refusal::bad("Invalid wait time"))?;
-        }
-        if let Some(text) = self.index.as_deref().filter(|text| !text.is_empty()) {
-            parse_uint(text).map_err(|_| Refusal::bad("Invalid index"))?;
         }
         let mode = match (stale, self.consistent) {
             (true, _) => ReadMode::Stale,
@@ -257,7 +276,7 @@ mod tests {
     fn refusal(query: &str) -> String {
         match Params::parse(Some(query), "dc1") {
             Err(refusal) => refusal.text.into_owned(),
-            Ok(params) => match params.freshness() {
+            Ok(params) => match params.freshness().and_then(|_| params.wait()) {
                 Err(refusal) => refusal.text.into_owned(),
                 Ok(_) => String::new(),
             },
@@ -317,5 +336,27 @@ mod tests {
                 max_stale_ms: Some(1)
             }
         );
+    }
+
+    #[test]
+    fn a_wait_has_consuls_default_and_is_cut_at_consuls_maximum() {
+        let wait = |query: &str| {
+            let params = Params::parse(Some(query), "dc1").unwrap();
+            let wait = params.wait().unwrap();
+            (wait.index.0, wait.ms)
+        };
+        assert_eq!(wait("index=7"), (7, limits::WAIT_MS_DEFAULT));
+        assert_eq!(wait("index=7&wait=10m"), (7, limits::WAIT_MS_MAX));
+        assert_eq!(wait("index=7&wait=10m1ms"), (7, limits::WAIT_MS_MAX));
+        assert_eq!(wait("index=7&wait=1500us"), (7, 1));
+        assert_eq!(wait("index=7&wait=1ns"), (7, 1));
+        // As in Consul: what is not positive is no wish.
+        assert_eq!(wait("index=7&wait=0s"), (7, limits::WAIT_MS_DEFAULT));
+        assert_eq!(wait("index=7&wait=-5s"), (7, limits::WAIT_MS_DEFAULT));
+        for at_once in ["", "index=0", "index=0&wait=5s", "wait=5s", "index="] {
+            assert_eq!(wait(at_once), (0, 0), "{at_once}");
+        }
+        let future = format!("index={}", u64::MAX);
+        assert_eq!(wait(&future).0, limits::INDEX_MAX);
     }
 }

@@ -24,11 +24,12 @@ use super::{
     link::{HyperIo, Link, Phase},
     params::{Freshness, Params},
     path::{self, Endpoint, Route},
+    reads::{self, Asked},
     reply::{Content, Reply, ReplyBody},
     sweep::Links,
     txn,
 };
-use crate::server::gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo};
+use crate::server::gateway::{AnswerBody, Gateway, RowStream, ServerInfo};
 
 /// One executor's HTTP service. Cheap to clone.
 pub struct HttpService<G: Gateway>(Rc<Inner<G>>);
@@ -66,6 +67,11 @@ impl<G: Gateway> HttpService<G> {
     /// Serves one connection to its end: spawn it as a task of its own.
     pub fn serve_connection(&self, stream: Stream) -> impl Future<Output = ()> + 'static {
         connection(self.0.clone(), stream)
+    }
+
+    /// Number of blocking queries that wait or are being answered.
+    pub fn waiting(&self) -> usize {
+        self.0.load.waiters.get()
     }
 
     /// Number of open connections.
@@ -216,8 +222,12 @@ async fn answer<G: Gateway>(
                     kv::delete(inner, &key, &params).await
                 }
                 _ => {
-                    *admitted = Some(Admitted::new(&inner.load, &inner.limits, 0)?);
-                    kv::get(inner, key, &params).await
+                    let asked = Asked::parse(&params)?;
+                    *admitted = Some(match asked.waits() {
+                        true => Admitted::waiting(&inner.load, &inner.limits)?,
+                        false => Admitted::new(&inner.load, &inner.limits, 0)?,
+                    });
+                    kv::get(inner, link, key, &params, asked).await
                 }
             }
         }
@@ -255,6 +265,7 @@ async fn fixed<G: Gateway>(
         Endpoint::StatusLeader => agent::leader(&inner.gateway.status(), style),
         Endpoint::StatusPeers => agent::peers(&inner.gateway.status(), style),
         Endpoint::RaftConfiguration => {
+            params.wait()?;
             let status = inner.status(params.freshness()?).await?;
             agent::raft_configuration(&status, style)
         }
@@ -329,35 +340,9 @@ impl<G: Gateway> Inner<G> {
         }
     }
 
-    /// Reads, and once more from the leader when a stale answer is older than the client bears.
-    pub(super) async fn read(
-        &self,
-        freshness: Freshness,
-        body: QueryBody,
-    ) -> Result<Answer<G::Rows>, Refusal> {
-        let query = |mode, body| wire::Query {
-            mode,
-            min_index: wire::Index(0),
-            body,
-        };
-        let Some(max_stale_ms) = freshness.max_stale_ms else {
-            return Ok(self.gateway.read(query(freshness.mode, body)).await?);
-        };
-        let answer = self
-            .gateway
-            .read(query(freshness.mode, body.clone()))
-            .await?;
-        if answer.last_contact_ms <= max_stale_ms {
-            return Ok(answer);
-        }
-        Ok(self
-            .gateway
-            .read(query(wire::ReadMode::Default, body))
-            .await?)
-    }
-
     async fn status(&self, freshness: Freshness) -> Result<wire::ClusterStatus, Refusal> {
-        match self.read(freshness, QueryBody::Status).await?.body {
+        let answer = reads::fresh(&self.gateway, freshness, QueryBody::Status).await?;
+        match answer.body {
             AnswerBody::Status(status) => Ok(status),
             _ => Err(Refusal::internal("internal error: rows for a status")),
         }
@@ -390,6 +375,7 @@ impl<G: Gateway> Inner<G> {
             ),
             ("curia.http.requests", load.requests_total.get() as f64),
             ("curia.http.requests_in_flight", load.requests.get() as f64),
+            ("curia.http.requests_waiting", load.waiters.get() as f64),
             (
                 "curia.http.requests_refused",
                 load.requests_refused.get() as f64,
