@@ -144,6 +144,7 @@ impl Query {
                 separator: own(separator),
             },
             QueryBody::Status => QueryBody::Status,
+            QueryBody::Txn(command) => QueryBody::Txn(own(command)),
         };
         Self { body, ..*self }
     }
