@@ -384,7 +384,7 @@ mod tests {
                 })
                 .detach();
                 let mut pieces = lanes
-                    .ask(1, FrameKind::Query, ShardId(0), Bytes::new())
+                    .ask(1, FrameKind::Query, ShardId(0), Bytes::new(), false)
                     .unwrap();
                 settle(&counted, limits::REPLY_WINDOW_PIECES).await;
                 for _ in 0..10 {

@@ -379,3 +379,22 @@ async fn read_replies(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_waiting_max_is_reached_and_given_back() {
+        let count = Rc::default();
+        let one = || Counted::among(&count, FORWARDS_WAITING_MAX);
+        let mut all: Vec<Counted> = (0..FORWARDS_WAITING_MAX).filter_map(|_| one()).collect();
+        assert_eq!(all.len(), FORWARDS_WAITING_MAX);
+        assert!(one().is_none());
+        all.pop();
+        let last = one();
+        assert!(last.is_some() && one().is_none());
+        drop((all, last));
+        assert_eq!(count.get(), 0);
+    }
+}

@@ -354,7 +354,7 @@ impl Port {
             }
             let is_request = matches!(frame.kind, FrameKind::Propose | FrameKind::Query);
             match self.phase() {
-                Phase::Serving(serving) if is_request => request(&serving, frame, asks)?,
+                Phase::Serving(serving) if is_request => request(&serving, &frame, asks),
                 phase @ Phase::Repairing(_) if is_request => {
                     asks.refuse(&frame, failure(FailureKind::NotMember, not_serving(&phase)));
                 }
@@ -393,7 +393,7 @@ impl Port {
                 asks.refuse(&frame, failure(FailureKind::NotMember, not_serving(&phase)));
                 continue;
             };
-            request(&serving, frame, asks)?;
+            request(&serving, &frame, asks);
         }
         // A client that is gone looks the same as one that has only closed its sending side. It
         // gets the answers that are under way, and waits for no change.
@@ -479,7 +479,11 @@ impl Asks {
     }
 
     /// The window of a forwarded request, if its answer may be long.
-    fn window(&self, request: &Request, frame: &Frame) -> Result<Option<Window<RequestId>>, Failure> {
+    fn window(
+        &self,
+        request: &Request,
+        frame: &Frame,
+    ) -> Result<Option<Window<RequestId>>, Failure> {
         match (request, &self.windows) {
             (Request::Read(query), Some(windows))
                 if may_be_long(query) && frame.flags & FLAG_NO_FORWARD != 0 =>
@@ -520,11 +524,10 @@ impl Asks {
 }
 
 /// Takes a request of a native client or a forwarding server.
-fn request(serving: &Serving, frame: Frame, asks: &Asks) -> Result<(), End> {
-    if let Err(why) = admit(serving, &frame, asks) {
-        asks.refuse(&frame, why);
+fn request(serving: &Serving, frame: &Frame, asks: &Asks) {
+    if let Err(why) = admit(serving, frame, asks) {
+        asks.refuse(frame, why);
     }
-    Ok(())
 }
 
 fn admit(serving: &Serving, frame: &Frame, asks: &Asks) -> Result<(), Failure> {

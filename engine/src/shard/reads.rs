@@ -253,6 +253,8 @@ fn index_of(body: &QueryBody, sight: Sight<'_>) -> Index {
             sight.store.kv_prefix_index(prefix)
         }
         QueryBody::Status => sight.replica.commit(),
+        // A transaction never waits.
+        QueryBody::Txn(_) => sight.replica.applied_index(),
     }
 }
 

@@ -64,7 +64,7 @@ fn interest(body: &QueryBody) -> Option<(Interest, &Bytes)> {
         QueryBody::KvGet { key } => Some((Interest::Row, key)),
         QueryBody::KvList { prefix, .. } => Some((Interest::Rows, prefix)),
         QueryBody::KvKeys { prefix, .. } => Some((Interest::Names, prefix)),
-        QueryBody::Status => None,
+        QueryBody::Status | QueryBody::Txn(_) => None,
     }
 }
 
@@ -120,6 +120,7 @@ impl Watches {
     }
 
     /// Lets a query wait for the next change of its result. What cannot be watched is given back.
+    #[allow(clippy::result_large_err, reason = "the waiter itself is given back")]
     pub fn park(&mut self, waiter: Waiter) -> Result<(), Waiter> {
         let Waiter {
             ticket,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use engine::server::gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo, Written};
 use wire::{
     ClusterStatus, Command, Failure, FailureKind, Index, KvCommand, KvRow, KvVerb, Member, Query,
-    QueryBody, ReadMode, ServerId, ShardId, Term, TxnResult, Uuid,
+    QueryBody, ReadMode, ServerId, ShardId, Term, TxnResult, Uuid, Wait,
 };
 
 /// What the test sees and decides.
@@ -26,6 +26,10 @@ pub struct State {
     pub failure_after: Option<Failure>,
     /// The reads so far.
     pub reads: Vec<(ReadMode, QueryBody)>,
+    /// What each of them waited for.
+    pub waits: Vec<Wait>,
+    /// Blocking queries that wait now.
+    pub waiting: usize,
     /// The writes so far.
     pub writes: usize,
     /// What every transaction comes to.
@@ -71,6 +75,8 @@ impl Default for State {
             failure: None,
             failure_after: None,
             reads: Vec::new(),
+            waits: Vec::new(),
+            waiting: 0,
             writes: 0,
             txn: TxnResult::default(),
             txns: Vec::new(),
@@ -240,6 +246,30 @@ impl State {
     }
 }
 
+/// A blocking query that waits; whoever drops it waits no longer.
+struct Waiting<'a>(&'a Fake);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().waiting -= 1;
+    }
+}
+
+impl Fake {
+    /// Looks again every millisecond whether there is news or the time is over.
+    async fn wait(&self, query: &Query) {
+        let begun = std::time::Instant::now();
+        self.0.lock().unwrap().waiting += 1;
+        let _waiting = Waiting(self);
+        let wait = query.wait;
+        while self.0.lock().unwrap().query(&query.body).0 <= wait.index.0
+            && begun.elapsed() < Duration::from_millis(wait.ms.into())
+        {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
 enum Found {
     Rows(Vec<KvRow>),
     Keys(Vec<Bytes>),
@@ -312,8 +342,15 @@ impl Gateway for Fake {
     }
 
     async fn read(&self, query: Query) -> Result<Answer<FakeRows>, Failure> {
-        let mut state = self.0.lock().unwrap();
-        state.reads.push((query.mode, query.body.clone()));
+        {
+            let mut state = self.0.lock().unwrap();
+            state.reads.push((query.mode, query.body.clone()));
+            state.waits.push(query.wait);
+        }
+        if query.waits() {
+            self.wait(&query).await;
+        }
+        let state = self.0.lock().unwrap();
         if let Some(failure) = state
             .failure
             .clone()

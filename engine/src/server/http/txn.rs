@@ -19,6 +19,7 @@ use super::{
     failure::Refusal,
     json::{self, Style},
     params::Params,
+    reads,
     reply::{Content, Meta, Reply},
     serve::Inner,
 };
@@ -122,7 +123,7 @@ async fn read<G: Gateway>(
         wire::ReadMode::Consistent => "consistent",
         wire::ReadMode::Stale => "stale",
     };
-    let answer = inner.read(freshness, QueryBody::Txn(command)).await?;
+    let answer = reads::fresh(&inner.gateway, freshness, QueryBody::Txn(command)).await?;
     let meta = Meta::of(&answer);
     let AnswerBody::Txn(result) = answer.body else {
         return Err(Refusal::internal("internal error: rows for a transaction"));
