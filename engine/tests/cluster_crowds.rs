@@ -62,6 +62,7 @@ fn a_server_that_is_started_again_gets_in_through_idle_connections() {
     let query = Query {
         mode: ReadMode::Stale,
         min_index: Index(0),
+        wait: wire::Wait::default(),
         body: QueryBody::Status,
     };
     for raw in &mut refused {

@@ -139,6 +139,7 @@ fn listing(request: u64) -> Frame {
     let query = Query {
         mode: ReadMode::Default,
         min_index: Index(0),
+        wait: wire::Wait::default(),
         body: QueryBody::KvList {
             prefix: Bytes::from_static(b"list/"),
             start_after: Bytes::new(),
@@ -155,6 +156,7 @@ fn status(request: u64) -> Frame {
     let query = Query {
         mode: ReadMode::Default,
         min_index: Index(0),
+        wait: wire::Wait::default(),
         body: QueryBody::Status,
     };
     Frame {
