@@ -86,6 +86,11 @@ impl<K: Copy + Eq + Hash> Windows<K> {
         }
     }
 
+    /// Whether there is a window of this name.
+    pub fn is_open(&self, name: K) -> bool {
+        self.0.borrow().contains_key(&name)
+    }
+
     /// Credit arrived: `pieces` were taken, or with 0 no more are wanted. What it is for may be over.
     pub fn credit(&self, name: K, pieces: usize) {
         if let Some(account) = self.0.borrow().get(&name) {
