@@ -354,7 +354,7 @@ impl Port {
             }
             let is_request = matches!(frame.kind, FrameKind::Propose | FrameKind::Query);
             match self.phase() {
-                Phase::Serving(serving) if is_request => request(&serving, &frame, asks),
+                Phase::Serving(serving) if is_request => request(&serving, &frame, asks)?,
                 phase @ Phase::Repairing(_) if is_request => {
                     asks.refuse(&frame, failure(FailureKind::NotMember, not_serving(&phase)));
                 }
@@ -393,7 +393,7 @@ impl Port {
                 asks.refuse(&frame, failure(FailureKind::NotMember, not_serving(&phase)));
                 continue;
             };
-            request(&serving, &frame, asks);
+            request(&serving, &frame, asks)?;
         }
         // A client that is gone looks the same as one that has only closed its sending side. It
         // gets the answers that are under way, and waits for no change.
@@ -479,23 +479,14 @@ impl Asks {
     }
 
     /// The window of a forwarded request, if its answer may be long.
-    fn window(
-        &self,
-        request: &Request,
-        frame: &Frame,
-    ) -> Result<Option<Window<RequestId>>, Failure> {
+    fn window(&self, request: &Request, frame: &Frame) -> Option<Window<RequestId>> {
         match (request, &self.windows) {
             (Request::Read(query), Some(windows))
                 if may_be_long(query) && frame.flags & FLAG_NO_FORWARD != 0 =>
             {
-                let id = frame.request;
-                let twice = || {
-                    let why = format!("request {id} is under way already");
-                    failure(FailureKind::Invalid, why)
-                };
-                windows.open(id).map(Some).ok_or_else(twice)
+                windows.open(frame.request)
             }
-            _ => Ok(None),
+            _ => None,
         }
     }
 
@@ -524,10 +515,17 @@ impl Asks {
 }
 
 /// Takes a request of a native client or a forwarding server.
-fn request(serving: &Serving, frame: &Frame, asks: &Asks) {
+fn request(serving: &Serving, frame: &Frame, asks: &Asks) -> Result<(), End> {
+    if let Some(windows) = &asks.windows
+        && windows.is_open(frame.request)
+    {
+        let twice = format!("request {} is under way already", frame.request);
+        return Err(End::Refused(twice));
+    }
     if let Err(why) = admit(serving, frame, asks) {
         asks.refuse(frame, why);
     }
+    Ok(())
 }
 
 fn admit(serving: &Serving, frame: &Frame, asks: &Asks) -> Result<(), Failure> {
@@ -542,7 +540,7 @@ fn admit(serving: &Serving, frame: &Frame, asks: &Asks) -> Result<(), Failure> {
         return Err(failure(FailureKind::Invalid, why));
     }
     serving.router.check_placement(shard, &request)?;
-    let window = asks.window(&request, frame)?;
+    let window = asks.window(&request, frame);
     let waiting = asks.enter(&request, id)?;
     if waiting.is_some() {
         permit = permit.waits().map_err(over_bounds)?;
