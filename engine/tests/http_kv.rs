@@ -457,7 +457,7 @@ fn modes_reach_the_gateway() {
         "/v1/kv/k?consistent",
         "/v1/kv/k?stale",
         "/v1/kv/k?max_stale=5s",
-        "/v1/kv/k?index=5&wait=10s",
+        "/v1/kv/k?index=5&wait=10ms",
     ] {
         assert_eq!(server.get(target).status, 404, "{target}");
     }

@@ -196,14 +196,14 @@ impl Watches {
     /// The next who was woken by a change.
     pub fn next_woken(&mut self) -> Option<Waiter> {
         while let Some(batch) = self.woken.front_mut() {
-            for ticket in batch {
-                if let Some(parked) = self.waiters.remove(&ticket) {
-                    self.deadlines.remove(&(parked.deadline_ns, ticket));
-                    self.woken_total += 1;
-                    return Some(parked.waiter(ticket));
-                }
+            let Some(ticket) = batch.next() else {
+                self.woken.pop_front();
+                continue;
+            };
+            if let Some(parked) = self.forget(ticket) {
+                self.woken_total += 1;
+                return Some(parked.waiter(ticket));
             }
-            self.woken.pop_front();
         }
         None
     }
@@ -219,8 +219,7 @@ impl Watches {
 
     /// Takes a waiter out, wherever it is.
     pub fn take(&mut self, ticket: Ticket) -> Option<Waiter> {
-        let parked = self.waiters.remove(&ticket)?;
-        self.deadlines.remove(&(parked.deadline_ns, ticket));
+        let parked = self.forget(ticket)?;
         let (interest, key) = interest(&parked.query.body).expect("it was parked");
         let places = self.places(interest);
         if let Some(place) = places.by_key.get_mut(&key[..]) {
@@ -278,6 +277,14 @@ impl Watches {
         self.woken.push_back(tickets.into_iter());
     }
 
+    /// A waiter goes, but for its place.
+    fn forget(&mut self, ticket: Ticket) -> Option<Parked> {
+        let parked = self.waiters.remove(&ticket)?;
+        self.deadlines.remove(&(parked.deadline_ns, ticket));
+        give_back(&mut self.waiters);
+        Some(parked)
+    }
+
     fn places(&mut self, interest: Interest) -> &mut Places {
         match interest {
             Interest::Row => &mut self.keys,
@@ -285,6 +292,16 @@ impl Watches {
         }
     }
 }
+
+/// A table that many have left, and that is empty now, gives back its room.
+fn give_back<K, V>(table: &mut AHashMap<K, V>) {
+    if table.is_empty() && table.capacity() > EMPTY_TABLE_KEPT_MAX {
+        *table = AHashMap::new();
+    }
+}
+
+/// An empty table of more places than this is not kept.
+const EMPTY_TABLE_KEPT_MAX: usize = 1024;
 
 impl Parked {
     fn waiter(self, ticket: Ticket) -> Waiter {
@@ -309,6 +326,7 @@ impl Places {
     /// Nobody is left in this place.
     fn leave(&mut self, key: &[u8]) {
         self.by_key.remove(key);
+        give_back(&mut self.by_key);
         self.order.remove(key);
         let count = self.lengths.get_mut(&key.len()).expect("it was counted");
         *count -= 1;
