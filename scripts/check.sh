@@ -16,8 +16,7 @@ command -v cc >/dev/null || { echo "a C compiler (cc) is needed: apt-get install
 stage format cargo fmt --all -- --check
 stage lints cargo clippy --workspace --all-targets -- -D warnings
 stage build cargo build --release
-# One test at a time: several of them run up to five servers, on two cores and one disk.
-RUST_TEST_THREADS=1 stage tests cargo test --workspace
+stage tests cargo test --workspace
 stage smoke target/release/curia-bench smoke
 echo
 echo "all stages passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
