@@ -21,6 +21,7 @@ mod placement;
 mod query;
 mod raft_batch;
 mod raft_checks;
+mod record;
 mod reply;
 #[cfg(test)]
 mod schema;
@@ -44,4 +45,5 @@ pub use reply::{
     Failure, FailureKind, KvRow, KvRowRef, Reply, ReplyBody, ReplyMeta, encode_rows_reply,
 };
 pub use transfer::{EntriesChunk, EntriesFetch, ImageChunk, ImageFetch, WireEntry};
+pub use record::{RecordCommand, RecordKind};
 pub use txn::{TxnError, TxnOp, TxnOps, TxnResult, TxnVerb};

@@ -13,6 +13,9 @@
 
 mod digests;
 mod kv;
+pub mod records;
+pub mod sessions;
+pub mod tombstones;
 
 #[cfg(test)]
 mod model;
@@ -23,6 +26,7 @@ mod txn;
 use wire::{Command, Index, Term, WireError};
 
 use digests::DigestHistory;
+use records::RecordOp;
 pub use digests::INTERVAL as DIGEST_INTERVAL;
 pub use txn::{TxnOutcome, read_only};
 
@@ -279,6 +283,11 @@ fn apply(
         Some(Command::Txn(ops)) => {
             let outcome = txn::apply(txn, index, &ops, scratch);
             Ok(Outcome::Txn(Box::new(outcome)))
+        }
+        Some(Command::Record(record)) => {
+            let op = RecordOp::decode(&record)
+                .map_err(|source| FsmError::UnknownCommand { index, source })?;
+            Ok(records::apply(txn, index, &op))
         }
         Some(Command::DigestCheck {
             index,

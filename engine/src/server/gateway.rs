@@ -42,6 +42,8 @@ pub enum AnswerBody<S> {
     Status(ClusterStatus),
     /// A transaction that only reads.
     Txn(TxnResult),
+    /// The JSON answer to a question about records.
+    Document(Bytes),
 }
 
 /// Rows at one point in time, in pieces of bounded work.

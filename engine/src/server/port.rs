@@ -593,7 +593,7 @@ fn parse(frame: &Frame) -> Result<Request, wire::WireError> {
     match frame.kind {
         FrameKind::Propose => {
             // Verified once, here; what follows trusts the bytes.
-            Command::decode(&frame.payload)?;
+            records::check(&frame.payload)?;
             Ok(Request::Write(frame.payload.clone()))
         }
         FrameKind::Query => Ok(Request::Read(Query::decode(&frame.payload)?)),
