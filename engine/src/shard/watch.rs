@@ -162,8 +162,9 @@ impl Watches {
                 Change::Kvs(RowChange::PrefixRemoved { prefix, before }) => {
                     self.rows_removed(prefix, before);
                 }
-                // They follow from changes of other tables, and nobody reads them as such.
-                Change::Tombstones(_) | Change::Indexes(_) => {}
+                // Tombstones and indexes follow from changes of other tables, and nobody reads them
+                // as such; records are not watched yet.
+                _ => {}
             }
         }
     }
