@@ -125,10 +125,7 @@ impl<'a> Command<'a> {
                 let txn = ops.build(builder);
                 (fb::CommandBody::TxnCommand, Some(txn.as_union_value()))
             }
-            Self::Record(record) => (
-                fb::CommandBody::RecordCommand,
-                Some(record.build(builder)),
-            ),
+            Self::Record(record) => (fb::CommandBody::RecordCommand, Some(record.build(builder))),
             Self::Ignorable => (fb::CommandBody::NONE, None),
         };
         let args = fb::CommandArgs {

@@ -41,9 +41,9 @@ pub use members::{ClusterStatus, Member};
 pub use placement::{shard_of, spans_shards};
 pub use query::{Query, QueryBody, ReadMode, Wait};
 pub use raft_batch::{RaftEnvelope, decode_raft_frame, encode_raft_frame};
+pub use record::{RecordCommand, RecordKind};
 pub use reply::{
     Failure, FailureKind, KvRow, KvRowRef, Reply, ReplyBody, ReplyMeta, encode_rows_reply,
 };
 pub use transfer::{EntriesChunk, EntriesFetch, ImageChunk, ImageFetch, WireEntry};
-pub use record::{RecordCommand, RecordKind};
 pub use txn::{TxnError, TxnOp, TxnOps, TxnResult, TxnVerb};

@@ -66,5 +66,25 @@ impl Question {
 
 /// JSON as Go's encoder writes it, compact.
 pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("strings and numbers into memory")
+    let plain = serde_json::to_vec(value).expect("strings and numbers into memory");
+    if !plain
+        .iter()
+        .any(|byte| matches!(byte, b'<' | b'>' | b'&' | 0xe2))
+    {
+        return plain;
+    }
+    // These stand in strings only, and Go escapes them there.
+    let text = String::from_utf8(plain).expect("JSON is UTF-8");
+    let mut out = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            c => out.push(c),
+        }
+    }
+    out.into_bytes()
 }

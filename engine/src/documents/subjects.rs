@@ -56,7 +56,10 @@ pub fn touched(change: &Change, each: &mut dyn FnMut(Subject)) {
 /// Calls `each` with the row before a change and the row since.
 fn rows_of<T: Record>(change: &RowChange<RecordRow<T>>, mut each: impl FnMut(&T)) {
     match change {
-        RowChange::Put { old: Some(old), new } if old.modify_index() == new.modify_index() => {}
+        RowChange::Put {
+            old: Some(old),
+            new,
+        } if old.modify_index() == new.modify_index() => {}
         RowChange::Put { old, new } => {
             old.iter().for_each(|old| each(old));
             each(new);

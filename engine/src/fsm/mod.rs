@@ -26,8 +26,8 @@ mod txn;
 use wire::{Command, Index, Term, WireError};
 
 use digests::DigestHistory;
-use records::RecordOp;
 pub use digests::INTERVAL as DIGEST_INTERVAL;
+use records::RecordOp;
 pub use txn::{TxnOutcome, read_only};
 
 use crate::state::{Store, TableViews, Txn, schema::Change};

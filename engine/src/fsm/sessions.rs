@@ -21,13 +21,13 @@ use wire::{Index, KvRowRef};
 use super::kv;
 use crate::state::{
     KvRow, Tables, Txn,
+    index::Arg,
     records::{LockDelay, RecordRow, Session, SessionCheck, SystemMetadata},
     schema::{
         CHECKS_ID, KVS_SESSION, Kvs, LOCK_DELAYS_UNTIL, LockDelays, PREPARED_QUERIES_SESSION,
         PreparedQueries, SESSION_CHECKS_NODE_CHECK, SESSION_CHECKS_SESSION, SESSIONS_DEADLINE,
         SESSIONS_NODE, SESSIONS_TTL, SessionChecks, Sessions, SystemMetadatas,
     },
-    index::Arg,
     tree::Keyed,
 };
 
@@ -153,7 +153,10 @@ fn create(txn: &mut Txn<'_>, index: Index, mut session: Session) -> Result<(), S
     }
     (session.create_index, session.modify_index) = (index.0, index.0);
     session.renewed_at_ms = lease_clock_ms(tables);
-    for id in bound_checks(&session).map(str::to_owned).collect::<Vec<_>>() {
+    for id in bound_checks(&session)
+        .map(str::to_owned)
+        .collect::<Vec<_>>()
+    {
         let bound = SessionCheck {
             node: session.node.clone(),
             check_id: id,
@@ -170,7 +173,11 @@ fn create(txn: &mut Txn<'_>, index: Index, mut session: Session) -> Result<(), S
 /// Ids of the checks that a session dies with.
 fn bound_checks(session: &Session) -> impl Iterator<Item = &str> {
     let of_services = session.service_checks.iter().map(|check| &*check.id);
-    session.node_checks.iter().map(|id| &**id).chain(of_services)
+    session
+        .node_checks
+        .iter()
+        .map(|id| &**id)
+        .chain(of_services)
 }
 
 /// Begins the TTL anew. No index moves: nobody who watches a session wants to hear of it.
@@ -196,7 +203,9 @@ fn end(txn: &mut Txn<'_>, index: Index, session: &Session) {
     for bound in found(|each| {
         let query: &[Arg<'_>] = &[Arg::Text(&session.id)];
         let tables = txn.tables();
-        let _ = tables.session_checks.find(&SESSION_CHECKS_SESSION, query, each);
+        let _ = tables
+            .session_checks
+            .find(&SESSION_CHECKS_SESSION, query, each);
     }) {
         txn.remove::<SessionChecks>(bound.key());
         txn.touch::<SessionChecks>(index);
@@ -211,7 +220,9 @@ fn end(txn: &mut Txn<'_>, index: Index, session: &Session) {
     for query in found(|each| {
         let query: &[Arg<'_>] = &[Arg::Text(&session.id)];
         let tables = txn.tables();
-        let _ = tables.prepared_queries.find(&PREPARED_QUERIES_SESSION, query, each);
+        let _ = tables
+            .prepared_queries
+            .find(&PREPARED_QUERIES_SESSION, query, each);
     }) {
         txn.remove::<PreparedQueries>(query.key());
         txn.touch::<PreparedQueries>(index);
@@ -231,7 +242,10 @@ fn let_go(txn: &mut Txn<'_>, index: Index, session: &Session, row: &KvRow) {
             .expect("no index of kvs can refuse a row");
         txn.touch::<Kvs>(index);
     }
-    let delay_ms = session.lock_delay.min(LOCK_DELAY_NS_MAX).div_ceil(1_000_000);
+    let delay_ms = session
+        .lock_delay
+        .min(LOCK_DELAY_NS_MAX)
+        .div_ceil(1_000_000);
     if delay_ms > 0 {
         let until_ms = lease_clock_ms(txn.tables()) + delay_ms;
         let delay = LockDelay {
@@ -253,7 +267,9 @@ pub(super) fn invalidate_for_check(txn: &mut Txn<'_>, index: Index, node: &str, 
     let bound = found(|each| {
         let query: &[Arg<'_>] = &[Arg::Text(node), Arg::Text(check)];
         let tables = txn.tables();
-        let _ = tables.session_checks.find(&SESSION_CHECKS_NODE_CHECK, query, each);
+        let _ = tables
+            .session_checks
+            .find(&SESSION_CHECKS_NODE_CHECK, query, each);
     });
     for bound in bound {
         if let Some(session) = get(txn.tables(), &bound.session).cloned() {

@@ -112,6 +112,10 @@ pub trait Gateway: Clone + 'static {
         command: Bytes,
     ) -> impl Future<Output = Result<Written, Failure>>;
 
+    /// As [`write`](Self::write), for an encoded command about records, which live in the system
+    /// shard. `SpansShards` for what works in a cluster of one shard only.
+    fn record(&self, command: Bytes) -> impl Future<Output = Result<Written, Failure>>;
+
     /// As [`write`](Self::write), for an encoded transaction; one that failed was applied too, and
     /// changed nothing.
     fn txn(&self, command: Bytes) -> impl Future<Output = Result<(Index, TxnResult), Failure>>;

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use glommio::timer::sleep;
 use wire::{
     ClusterStatus, Command, Failure, FailureKind, FrameKind, Index, KvCommand, KvRow as WireRow,
-    KvRowRef, KvVerb, Query, QueryBody, ReadMode, Reply as WireReply, ReplyBody, ShardId, TxnOps,
-    TxnResult, TxnVerb, limits, shard_of,
+    KvRowRef, KvVerb, Query, QueryBody, ReadMode, RecordKind, Reply as WireReply, ReplyBody,
+    ShardId, TxnOps, TxnResult, TxnVerb, limits, shard_of,
 };
 
 use super::{
@@ -420,6 +420,15 @@ impl Router {
                 None => Ok(shard_of(kv.key, self.shards())),
             },
             Ok(Command::Txn(ops)) => self.shard_of_txn(&ops),
+            Ok(Command::Record(record))
+                if record.kind == RecordKind::Session && self.shards() > 1 =>
+            {
+                let why = format!(
+                    "sessions span shards, which a cluster of {} shards does not support",
+                    self.shards()
+                );
+                Err(failure(FailureKind::SpansShards, why))
+            }
             Ok(_) => Ok(ShardId(0)),
             Err(error) => Err(failure(FailureKind::Internal, error.to_string())),
         }
@@ -699,6 +708,12 @@ impl Gateway for Router {
             Carried::Written(written) => Ok(written),
             Carried::Txn(..) => Err(garbled()),
         }
+    }
+
+    async fn record(&self, command: Bytes) -> Result<Written, Failure> {
+        self.placed().await?;
+        let shard = self.shard_of_command(&command)?;
+        self.write(shard, command).await
     }
 
     async fn txn(&self, command: Bytes) -> Result<(Index, TxnResult), Failure> {

@@ -94,7 +94,11 @@ impl LeaseClock {
         let most_ns = TICK_INTERVALS_MAX * self.interval_ns;
         let elapsed_ms = elapsed_ns.min(most_ns) / 1_000_000;
         // A part of a millisecond counts next time.
-        let rest_ns = if elapsed_ns < most_ns { elapsed_ns % 1_000_000 } else { 0 };
+        let rest_ns = if elapsed_ns < most_ns {
+            elapsed_ns % 1_000_000
+        } else {
+            0
+        };
         self.proposed_ns = Some(now_ns - rest_ns);
         Some(Tick { elapsed_ms })
     }

@@ -8,10 +8,10 @@ use wire::{
 };
 
 use super::{
+    duties::Duties,
     event::{Effects, Notice, Request, Ticket, failure},
     images::{ImageEvent, Images, Loaded},
     reads::{Asked, Reads, Sight, not_leader},
-    duties::Duties,
     repair::Repairs,
     tickets::{Applied, Tickets},
     watch::Watches,

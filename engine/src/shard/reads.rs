@@ -298,7 +298,10 @@ fn evaluate(query: &Query, sight: Sight<'_>) -> ReadAnswer {
         QueryBody::Record(question) => {
             let question = asked_of(question);
             let document = question.answer(store.tables());
-            (question.index(store.tables()), ReadBody::Document(document.into()))
+            (
+                question.index(store.tables()),
+                ReadBody::Document(document.into()),
+            )
         }
     };
     let last_contact_ms = if replica.is_leader() {
