@@ -63,31 +63,38 @@ pub fn parse_duration(text: &str) -> Option<i64> {
     (nanos.abs() < i64::MAX as f64).then_some(nanos as i64)
 }
 
-/// `time.Duration.String()`: `1m30s`, `1.5s`, `300ms`, `0s`.
-pub fn format_duration(nanos: i64) -> String {
+/// `time.Duration.String()`: `1m30s`, `1.5s`, `24h0m0s`, `150ms`.
+pub fn print_duration(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
-    let all = nanos.unsigned_abs();
-    // A whole part, and a fraction without the zeros at its end.
-    let decimal = |number: u64, scale: u64| {
-        let digits = scale.ilog10() as usize;
-        let text = format!("{}.{:0digits$}", number / scale, number % scale);
+    let nanos = nanos.unsigned_abs();
+    let fraction = |unit: u64| {
+        let text = format!(
+            "{}.{:0width$}",
+            nanos / unit,
+            nanos % unit,
+            width = unit.ilog10() as usize
+        );
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     };
-    match all {
+    let text = match nanos {
         0 => "0s".to_owned(),
-        1..1_000 => format!("{sign}{all}ns"),
-        1_000..1_000_000 => format!("{sign}{}\u{b5}s", decimal(all, 1_000)),
-        1_000_000..1_000_000_000 => format!("{sign}{}ms", decimal(all, 1_000_000)),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => fraction(1_000) + "\u{b5}s",
+        1_000_000..1_000_000_000 => fraction(1_000_000) + "ms",
         _ => {
-            let (hours, minutes) = (all / 3_600_000_000_000, all / 60_000_000_000 % 60);
-            let seconds = decimal(all % 60_000_000_000, 1_000_000_000);
+            let seconds = nanos / 1_000_000_000;
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            let rest = nanos - (hours * 3600 + minutes * 60) * 1_000_000_000;
+            let rest = format!("{}.{:09}", rest / 1_000_000_000, rest % 1_000_000_000);
+            let rest = rest.trim_end_matches('0').trim_end_matches('.');
             match (hours, minutes) {
-                (0, 0) => format!("{sign}{seconds}s"),
-                (0, _) => format!("{sign}{minutes}m{seconds}s"),
-                _ => format!("{sign}{hours}h{minutes}m{seconds}s"),
+                (0, 0) => format!("{rest}s"),
+                (0, _) => format!("{minutes}m{rest}s"),
+                _ => format!("{hours}h{minutes}m{rest}s"),
             }
         }
-    }
+    };
+    format!("{sign}{text}")
 }
 
 /// Go's `%q`: double quotes, with Go's escapes.
@@ -135,6 +142,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn durations_are_printed_as_go_does() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5\u{b5}s"),
+            (150_000_000, "150ms"),
+            (1_500_000_000, "1.5s"),
+            (10_000_000_000, "10s"),
+            (90_000_000_000, "1m30s"),
+            (60_000_000_000, "1m0s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (86_400_000_000_000, "24h0m0s"),
+            (-5_000_000_000, "-5s"),
+        ] {
+            assert_eq!(print_duration(nanos), text);
+            assert_eq!(parse_duration(text), Some(nanos));
+        }
+    }
+
+    #[test]
     fn numbers_are_refused_in_gos_words() {
         assert_eq!(parse_uint("18446744073709551615"), Ok(u64::MAX));
         for (text, error) in [
@@ -177,28 +204,6 @@ mod tests {
             ("9999999999h", None),
         ] {
             assert_eq!(parse_duration(text), nanos, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn durations_are_written_as_go_does() {
-        for (nanos, text) in [
-            (0, "0s"),
-            (1, "1ns"),
-            (999, "999ns"),
-            (1_500, "1.5\u{b5}s"),
-            (300_000_000, "300ms"),
-            (1_000_001, "1.000001ms"),
-            (10_000_000_000, "10s"),
-            (1_500_000_000, "1.5s"),
-            (60_000_000_000, "1m0s"),
-            (90_250_000_000, "1m30.25s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (86_401_000_000_000, "24h0m1s"),
-            (-2_000, "-2\u{b5}s"),
-            (-3_600_500_000_000, "-1h0m0.5s"),
-        ] {
-            assert_eq!(format_duration(nanos), text);
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Check, Local, NODE_MAINTENANCE, SERVICE_MAINTENANCE, Service, Status, content_hash};
-use crate::server::http::go_text::format_duration;
+use crate::server::http::go_text::print_duration;
 
 /// Address and port.
 #[derive(Debug, Serialize)]
@@ -127,7 +127,7 @@ pub struct CheckRow<'a> {
 pub(in super::super) fn go_duration(nanos: u64) -> String {
     match nanos {
         0 => String::new(),
-        nanos => format_duration(nanos as i64),
+        nanos => print_duration(nanos as i64),
     }
 }
 
