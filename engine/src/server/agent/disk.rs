@@ -45,7 +45,9 @@ pub(super) fn write(data: &Path, files: Vec<Stored>) -> Failed {
         };
         match (done, path.parent()) {
             (Err(error), _) => {
-                failed.why.get_or_insert(format!("{}: {error}", path.display()));
+                failed
+                    .why
+                    .get_or_insert(format!("{}: {error}", path.display()));
                 failed.places.push(file.place);
             }
             (Ok(()), Some(folder)) if file.kept == Kept::Durably => {
@@ -58,7 +60,9 @@ pub(super) fn write(data: &Path, files: Vec<Stored>) -> Failed {
     }
     for folder in folders {
         if let Err(error) = File::open(&folder).and_then(|folder| folder.sync_all()) {
-            failed.why.get_or_insert(format!("{}: {error}", folder.display()));
+            failed
+                .why
+                .get_or_insert(format!("{}: {error}", folder.display()));
         }
     }
     failed
@@ -147,7 +151,9 @@ mod tests {
         let mut local = Local::new("n1");
         let service = br#"{"Name": "web", "Check": {"TTL": "1m"}}"#;
         let service = ServiceDefinition::from_json(service).unwrap();
-        local.register_service(0, service, Origin::Client, false).unwrap();
+        local
+            .register_service(0, service, Origin::Client, false)
+            .unwrap();
         local
     }
 
@@ -199,6 +205,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), registered().take_dirty(0, 1000));
         let path = dir.path().join(Place::Service("web".into()).path());
-        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -167,17 +167,13 @@ pub fn answer(
             replace,
         } => local.register_service(now_ms, *definition, Origin::Client, replace),
         Ask::DeregisterService { id } => local.deregister_service(&id),
-        Ask::MaintainService { id, on, reason } => {
-            local.maintain_service(now_ms, &id, on, &reason)
-        }
+        Ask::MaintainService { id, on, reason } => local.maintain_service(now_ms, &id, on, &reason),
         Ask::MaintainNode { on, reason } => local.maintain_node(now_ms, on, &reason),
         Ask::RegisterCheck { definition } => {
             local.register_check(now_ms, *definition, Origin::Client)
         }
         Ask::DeregisterCheck { id } => local.deregister_check(&id),
-        Ask::UpdateCheck { id, status, output } => {
-            local.update_ttl(now_ms, &id, status, &output)
-        }
+        Ask::UpdateCheck { id, status, output } => local.update_ttl(now_ms, &id, status, &output),
     };
     match done {
         Ok(()) => AgentReply::Done,

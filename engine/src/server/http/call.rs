@@ -11,7 +11,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
     admission::Admitted,
-    body,
+    agent_calls, body,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -36,6 +36,8 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 /// A family of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
+    /// `/v1/agent/`.
+    Agent,
     /// `/v1/session/`.
     Session,
 }
@@ -46,6 +48,7 @@ impl Family {
         let slash = path.iter().position(|byte| *byte == b'/')?;
         let (name, rest) = (&path[..slash], &path[slash + 1..]);
         let family = match name {
+            b"agent" => Self::Agent,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -61,7 +64,7 @@ pub(super) struct Call<'c, G: Gateway> {
     pub(super) inner: &'c Inner<G>,
     pub(super) parts: &'c Parts,
     pub(super) params: Params<'c>,
-    link: &'c Link,
+    pub(super) link: &'c Link,
     body: Option<Incoming>,
     admitted: &'c mut Option<Admitted>,
 }
@@ -86,6 +89,7 @@ pub(super) async fn answer<G: Gateway>(
     };
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     match family {
+        Family::Agent => agent_calls::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     }
 }
@@ -178,7 +182,7 @@ impl<G: Gateway> Call<'_, G> {
         json::styled(compact, self.inner.style(self.params.pretty))
     }
 
-    fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
         let (load, limits) = (&self.inner.load, &self.inner.limits);
         if waits {
             *self.admitted = Some(Admitted::waiting(load, limits)?);
