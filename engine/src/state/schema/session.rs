@@ -8,7 +8,7 @@ use crate::state::{
 
 record_table! {
     /// Sessions. Consul: `sessions`.
-    Sessions: Session = 8 "sessions", by SESSIONS_ID, and [SESSIONS_NODE, SESSIONS_DEADLINE]
+    Sessions: Session = 8 "sessions", by SESSIONS_ID, and [SESSIONS_NODE, SESSIONS_DEADLINE, SESSIONS_TTL]
 }
 
 /// `sessions.id`: the id.
@@ -36,6 +36,20 @@ pub const SESSIONS_DEADLINE: FunctionalIndex<RecordRow<Session>, u64> = Function
     write: Write::One(|session, key| {
         let deadline = session.deadline_ms();
         deadline.is_some_and(|ms| !key.unsigned(ms).as_bytes().is_empty())
+    }),
+    prefix: Some(|_, _| ()),
+};
+
+/// `sessions.ttl`: its TTL, if it has one. Any query by prefix goes through all of them, the
+/// shortest in front.
+pub const SESSIONS_TTL: FunctionalIndex<RecordRow<Session>, u64> = FunctionalIndex {
+    name: "ttl",
+    attributes: BY_TIME,
+    read: |ms, key| {
+        key.unsigned(*ms);
+    },
+    write: Write::One(|session, key| {
+        session.ttl_ms > 0 && !key.unsigned(session.ttl_ms).as_bytes().is_empty()
     }),
     prefix: Some(|_, _| ()),
 };
