@@ -5,16 +5,12 @@
 
 use wire::Index;
 
-use super::{CatalogVerb, cas_holds, delete_cas_holds, nodes, same_name, services, touched, validate};
+use super::{
+    CatalogVerb, cas_holds, delete_cas_holds, nodes, same_name, services, touched, validate,
+};
 use crate::{
     fsm::sessions,
-    state::{
-        RecordRow, Tables, Txn,
-        index::Key,
-        records::Check,
-        schema::Checks,
-        tree::Keyed,
-    },
+    state::{RecordRow, Tables, Txn, index::Key, records::Check, schema::Checks, tree::Keyed},
 };
 
 /// A check by node and id.
@@ -118,9 +114,9 @@ pub fn check_op(
             ensure(txn, index, check)?;
             Ok(get(txn.tables(), node, &id).cloned())
         }
-        CatalogVerb::DeleteCas if !delete_cas_holds(check.modify_index, held_index) => Err(format!(
-            "failed to delete check {id:?} on node {node:?}, index is stale"
-        )),
+        CatalogVerb::DeleteCas if !delete_cas_holds(check.modify_index, held_index) => Err(
+            format!("failed to delete check {id:?} on node {node:?}, index is stale"),
+        ),
         CatalogVerb::Delete | CatalogVerb::DeleteCas => {
             delete(txn, index, node, id);
             Ok(None)

@@ -101,11 +101,7 @@ pub enum CatalogVerb {
 
 /// Carries out a registration at `index`. On an error, which is Consul's text, the caller undoes
 /// what was done.
-pub fn register(
-    txn: &mut Txn<'_>,
-    index: Index,
-    request: &RegisterRequest,
-) -> Result<(), String> {
+pub fn register(txn: &mut Txn<'_>, index: Index, request: &RegisterRequest) -> Result<(), String> {
     let request = validate::registration(request)?;
     let node = Node {
         id: request.id.clone(),

@@ -6,7 +6,9 @@
 
 use wire::Index;
 
-use super::{CatalogVerb, cas_holds, checks, delete_cas_holds, same_name, services, touched, validate};
+use super::{
+    CatalogVerb, cas_holds, checks, delete_cas_holds, same_name, services, touched, validate,
+};
 use crate::{
     fsm::{sessions, usage},
     state::{

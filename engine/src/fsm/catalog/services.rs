@@ -2,7 +2,9 @@
 
 use wire::Index;
 
-use super::{CatalogVerb, cas_holds, checks, delete_cas_holds, nodes, same_name, touched, validate};
+use super::{
+    CatalogVerb, cas_holds, checks, delete_cas_holds, nodes, same_name, touched, validate,
+};
 use crate::state::{
     RecordRow, Tables, Txn,
     index::{Arg, Key},
@@ -109,11 +111,9 @@ pub fn service_op(
             ensure(txn, index, service)?;
             Ok(get(txn.tables(), node, &id).cloned())
         }
-        CatalogVerb::DeleteCas if !delete_cas_holds(service.modify_index, held_index) => {
-            Err(format!(
-                "failed to delete service {id:?} on node {node:?}, index is stale"
-            ))
-        }
+        CatalogVerb::DeleteCas if !delete_cas_holds(service.modify_index, held_index) => Err(
+            format!("failed to delete service {id:?} on node {node:?}, index is stale"),
+        ),
         CatalogVerb::Delete | CatalogVerb::DeleteCas => {
             delete(txn, index, node, id);
             Ok(None)

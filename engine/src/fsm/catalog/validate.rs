@@ -135,9 +135,8 @@ fn meta(of: &str, pairs: &BTreeMap<String, String>) -> Result<(), String> {
         ));
     }
     for (key, value) in pairs {
-        pair(key, value).map_err(|why| {
-            format!("Couldn't load metadata pair ('{key}', '{value}'): {why}")
-        })?;
+        pair(key, value)
+            .map_err(|why| format!("Couldn't load metadata pair ('{key}', '{value}'): {why}"))?;
     }
     Ok(())
 }
@@ -149,9 +148,13 @@ fn pair(key: &str, value: &str) -> Result<(), String> {
     } else if !key.bytes().all(allowed) {
         Err("Key contains invalid characters".to_owned())
     } else if key.len() > META_KEY_BYTES_MAX {
-        Err(format!("Key is too long (limit: {META_KEY_BYTES_MAX} characters)"))
+        Err(format!(
+            "Key is too long (limit: {META_KEY_BYTES_MAX} characters)"
+        ))
     } else if value.len() > META_VALUE_BYTES_MAX {
-        Err(format!("Value is too long (limit: {META_VALUE_BYTES_MAX} characters)"))
+        Err(format!(
+            "Value is too long (limit: {META_VALUE_BYTES_MAX} characters)"
+        ))
     } else {
         Ok(())
     }

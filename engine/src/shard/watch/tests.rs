@@ -60,7 +60,9 @@ fn result(fsm: &Fsm, body: &QueryBody) -> Vec<(Vec<u8>, Vec<u8>, u64)> {
             .iter()
             .map(|row| (row.key().to_vec(), Vec::new(), 0))
             .collect(),
-        QueryBody::Status | QueryBody::Txn(_) => unreachable!("it is not watched"),
+        QueryBody::Status | QueryBody::Txn(_) | QueryBody::Record(_) => {
+            unreachable!("it is not watched")
+        }
     }
 }
 
