@@ -15,6 +15,7 @@ use wire::{Command, Index, RecordCommand, RecordKind, WireError};
 
 use super::{
     Outcome,
+    config::{self, ConfigRequest},
     sessions::{self, SessionRequest, Tick},
     tombstones::{self, Reap},
 };
@@ -27,6 +28,8 @@ pub enum RecordOp {
     Session(SessionRequest),
     /// Forgets old tombstones.
     Tombstone(Reap),
+    /// Writes or deletes a config entry.
+    ConfigEntry(ConfigRequest),
     /// Lets the lease clock go on.
     LeaseClock(Tick),
 }
@@ -37,6 +40,7 @@ impl RecordOp {
         match self {
             Self::Session(_) => RecordKind::Session,
             Self::Tombstone(_) => RecordKind::Tombstone,
+            Self::ConfigEntry(_) => RecordKind::ConfigEntry,
             Self::LeaseClock(_) => RecordKind::LeaseClock,
         }
     }
@@ -46,6 +50,7 @@ impl RecordOp {
         match command.kind {
             RecordKind::Session => body(command).map(Self::Session),
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
+            RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
             RecordKind::LeaseClock => body(command).map(Self::LeaseClock),
             kind => Err(malformed(format!("{kind:?} is not known to this build"))),
         }
@@ -56,6 +61,7 @@ impl RecordOp {
         let body = match self {
             Self::Session(request) => packed(request),
             Self::Tombstone(reap) => packed(reap),
+            Self::ConfigEntry(request) => packed(request),
             Self::LeaseClock(tick) => packed(tick),
         };
         let kind = self.kind();
@@ -86,7 +92,7 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
     match Command::decode(bytes)? {
         Command::Kv(_) | Command::Txn(_) | Command::Ignorable => Ok(()),
         Command::Record(record) => match RecordOp::decode(&record)? {
-            RecordOp::Session(_) => Ok(()),
+            RecordOp::Session(_) | RecordOp::ConfigEntry(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
             RecordOp::LeaseClock(_) => Err(leaders_own("LeaseClock")),
         },
@@ -104,6 +110,7 @@ pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
     let done = match op {
         RecordOp::Session(request) => sessions::apply(txn, index, request),
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
+        RecordOp::ConfigEntry(request) => config::apply(txn, index, request),
         RecordOp::LeaseClock(tick) => Ok(sessions::tick(txn, index, *tick)),
     };
     match done {
