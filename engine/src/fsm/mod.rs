@@ -12,6 +12,7 @@
 //! without it would be to hold another state than the others.
 
 pub mod catalog;
+pub mod config;
 mod digests;
 mod kv;
 pub mod records;

@@ -16,6 +16,7 @@ use wire::{Command, Index, RecordCommand, RecordKind, WireError};
 use super::{
     Outcome,
     catalog::{self, DeregisterRequest, RegisterRequest},
+    config::{self, ConfigRequest},
     sessions::{self, SessionRequest, Tick},
     tombstones::{self, Reap},
 };
@@ -32,6 +33,8 @@ pub enum RecordOp {
     Session(SessionRequest),
     /// Forgets old tombstones.
     Tombstone(Reap),
+    /// Writes or deletes a config entry.
+    ConfigEntry(ConfigRequest),
     /// Lets the lease clock go on.
     LeaseClock(Tick),
 }
@@ -44,6 +47,7 @@ impl RecordOp {
             Self::Deregister(_) => RecordKind::Deregister,
             Self::Session(_) => RecordKind::Session,
             Self::Tombstone(_) => RecordKind::Tombstone,
+            Self::ConfigEntry(_) => RecordKind::ConfigEntry,
             Self::LeaseClock(_) => RecordKind::LeaseClock,
         }
     }
@@ -55,6 +59,7 @@ impl RecordOp {
             RecordKind::Deregister => body(command).map(Self::Deregister),
             RecordKind::Session => body(command).map(Self::Session),
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
+            RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
             RecordKind::LeaseClock => body(command).map(Self::LeaseClock),
             kind => Err(malformed(format!("{kind:?} is not known to this build"))),
         }
@@ -67,6 +72,7 @@ impl RecordOp {
             Self::Deregister(request) => packed(request),
             Self::Session(request) => packed(request),
             Self::Tombstone(reap) => packed(reap),
+            Self::ConfigEntry(request) => packed(request),
             Self::LeaseClock(tick) => packed(tick),
         };
         let kind = self.kind();
@@ -97,7 +103,10 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
     match Command::decode(bytes)? {
         Command::Kv(_) | Command::Txn(_) | Command::Ignorable => Ok(()),
         Command::Record(record) => match RecordOp::decode(&record)? {
-            RecordOp::Register(_) | RecordOp::Deregister(_) | RecordOp::Session(_) => Ok(()),
+            RecordOp::Register(_)
+            | RecordOp::Deregister(_)
+            | RecordOp::Session(_)
+            | RecordOp::ConfigEntry(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
             RecordOp::LeaseClock(_) => Err(leaders_own("LeaseClock")),
         },
@@ -117,6 +126,7 @@ pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
         RecordOp::Deregister(request) => catalog::deregister(txn, index, request).map(|()| true),
         RecordOp::Session(request) => sessions::apply(txn, index, request),
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
+        RecordOp::ConfigEntry(request) => config::apply(txn, index, request),
         RecordOp::LeaseClock(tick) => Ok(sessions::tick(txn, index, *tick)),
     };
     match done {

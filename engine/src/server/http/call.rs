@@ -11,7 +11,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
     admission::Admitted,
-    body,
+    body, config,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -36,6 +36,8 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 /// A family of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
+    /// `/v1/config/`.
+    Config,
     /// `/v1/session/`.
     Session,
 }
@@ -43,9 +45,13 @@ pub(super) enum Family {
 impl Family {
     /// The family of a path below `/v1/`, and what follows its name.
     pub(super) fn of(path: &[u8]) -> Option<(Self, &[u8])> {
-        let slash = path.iter().position(|byte| *byte == b'/')?;
-        let (name, rest) = (&path[..slash], &path[slash + 1..]);
+        let slash = path.iter().position(|byte| *byte == b'/');
+        let (name, rest) = match slash {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (path, &b""[..]),
+        };
         let family = match name {
+            b"config" => Self::Config,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -86,6 +92,7 @@ pub(super) async fn answer<G: Gateway>(
     };
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     match family {
+        Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     }
 }
