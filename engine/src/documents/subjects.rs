@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::sessions;
+use super::{config, sessions};
 use crate::state::{
     records::{Record, RecordRow},
     schema::{Change, RowChange},
@@ -47,6 +47,7 @@ impl Subject {
 /// it had, shows nothing new.
 pub fn touched(change: &Change, each: &mut dyn FnMut(Subject)) {
     match change {
+        Change::ConfigEntries(change) => rows_of(change, |row| config::touched(row, each)),
         Change::Sessions(change) => rows_of(change, |row| sessions::touched(row, each)),
         // Keys have watches of their own; the others are shown by no question.
         _ => {}

@@ -15,6 +15,8 @@ use wire::{Command, Index, RecordCommand, RecordKind, WireError};
 
 use super::{
     Outcome,
+    catalog::{self, DeregisterRequest, RegisterRequest},
+    config::{self, ConfigRequest},
     sessions::{self, SessionRequest, Tick},
     tombstones::{self, Reap},
 };
@@ -23,10 +25,16 @@ use crate::state::Txn;
 /// A command about records, read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RecordOp {
+    /// Puts a node, with what is on it, into the catalog.
+    Register(RegisterRequest),
+    /// Takes a node, service or check out of the catalog.
+    Deregister(DeregisterRequest),
     /// Creates, destroys or renews a session.
     Session(SessionRequest),
     /// Forgets old tombstones.
     Tombstone(Reap),
+    /// Writes or deletes a config entry.
+    ConfigEntry(ConfigRequest),
     /// Lets the lease clock go on.
     LeaseClock(Tick),
 }
@@ -35,8 +43,11 @@ impl RecordOp {
     /// What the command is about.
     pub fn kind(&self) -> RecordKind {
         match self {
+            Self::Register(_) => RecordKind::Register,
+            Self::Deregister(_) => RecordKind::Deregister,
             Self::Session(_) => RecordKind::Session,
             Self::Tombstone(_) => RecordKind::Tombstone,
+            Self::ConfigEntry(_) => RecordKind::ConfigEntry,
             Self::LeaseClock(_) => RecordKind::LeaseClock,
         }
     }
@@ -44,8 +55,11 @@ impl RecordOp {
     /// Reads a body. `Malformed` for one that is not of its kind or of a later version.
     pub fn decode(command: &RecordCommand<'_>) -> Result<Self, WireError> {
         match command.kind {
+            RecordKind::Register => body(command).map(Self::Register),
+            RecordKind::Deregister => body(command).map(Self::Deregister),
             RecordKind::Session => body(command).map(Self::Session),
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
+            RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
             RecordKind::LeaseClock => body(command).map(Self::LeaseClock),
             kind => Err(malformed(format!("{kind:?} is not known to this build"))),
         }
@@ -54,8 +68,11 @@ impl RecordOp {
     /// The encoded [`Command`].
     pub fn encode(&self) -> Bytes {
         let body = match self {
+            Self::Register(request) => packed(request),
+            Self::Deregister(request) => packed(request),
             Self::Session(request) => packed(request),
             Self::Tombstone(reap) => packed(reap),
+            Self::ConfigEntry(request) => packed(request),
             Self::LeaseClock(tick) => packed(tick),
         };
         let kind = self.kind();
@@ -86,7 +103,10 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
     match Command::decode(bytes)? {
         Command::Kv(_) | Command::Txn(_) | Command::Ignorable => Ok(()),
         Command::Record(record) => match RecordOp::decode(&record)? {
-            RecordOp::Session(_) => Ok(()),
+            RecordOp::Register(_)
+            | RecordOp::Deregister(_)
+            | RecordOp::Session(_)
+            | RecordOp::ConfigEntry(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
             RecordOp::LeaseClock(_) => Err(leaders_own("LeaseClock")),
         },
@@ -102,8 +122,11 @@ fn leaders_own(what: &str) -> WireError {
 pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
     let before = txn.savepoint();
     let done = match op {
+        RecordOp::Register(request) => catalog::register(txn, index, request).map(|()| true),
+        RecordOp::Deregister(request) => catalog::deregister(txn, index, request).map(|()| true),
         RecordOp::Session(request) => sessions::apply(txn, index, request),
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
+        RecordOp::ConfigEntry(request) => config::apply(txn, index, request),
         RecordOp::LeaseClock(tick) => Ok(sessions::tick(txn, index, *tick)),
     };
     match done {

@@ -11,7 +11,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
     admission::Admitted,
-    agent_calls, body,
+    agent_calls, body, config,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -38,6 +38,8 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 pub(super) enum Family {
     /// `/v1/agent/`.
     Agent,
+    /// `/v1/config/`.
+    Config,
     /// `/v1/session/`.
     Session,
 }
@@ -45,10 +47,14 @@ pub(super) enum Family {
 impl Family {
     /// The family of a path below `/v1/`, and what follows its name.
     pub(super) fn of(path: &[u8]) -> Option<(Self, &[u8])> {
-        let slash = path.iter().position(|byte| *byte == b'/')?;
-        let (name, rest) = (&path[..slash], &path[slash + 1..]);
+        let slash = path.iter().position(|byte| *byte == b'/');
+        let (name, rest) = match slash {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (path, &b""[..]),
+        };
         let family = match name {
             b"agent" => Self::Agent,
+            b"config" => Self::Config,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -90,6 +96,7 @@ pub(super) async fn answer<G: Gateway>(
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     match family {
         Family::Agent => agent_calls::answer(call, rest).await,
+        Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     }
 }

@@ -23,6 +23,7 @@ mod agent;
 mod agent_calls;
 mod body;
 mod call;
+mod config;
 mod failure;
 pub mod go_text;
 mod json;
