@@ -18,7 +18,7 @@ use wire::{ClusterId, Hello, Member, ShardId, limits};
 
 use super::{
     admission::{Admission, AdmissionLimits},
-    agent::{calls::Calls, service::Agent},
+    agent::{calls::Calls, keeper::Keeper, service::Agent, sync::OwnNode},
     board::Board,
     cancels::Cancels,
     config::{AgentConfig, BootstrapMode},
@@ -166,11 +166,7 @@ impl Executor {
         stop: StopSignal,
     ) -> Result<(), String> {
         self.greet();
-        self.calls.settle(Agent::start(
-            &self.config.node_name,
-            &self.config.datacenter,
-            self.place.path.clone(),
-        ));
+        self.start_agent();
         self.read_parcels(inbound);
         let desk = Desk::new(self.own());
         let port = Port::new(Phase::Forming(desk.clone()), self.introduce.clone());
@@ -190,11 +186,25 @@ impl Executor {
             .or(self.stopped())
             .await;
         port.enter(Phase::Stopping);
+        if let Some(agent) = self.calls.agent() {
+            agent.after_sync().await;
+        }
         self.lanes.send_all(|| Parcel::Stop).await;
         if result.is_ok() {
             log::info!(target: "agent", "shutdown complete");
         }
         result
+    }
+
+    /// Registrations are taken from the start; the catalog learns of them once there is one.
+    fn start_agent(&self) {
+        let (node, datacenter) = (&self.config.node_name, &self.config.datacenter);
+        let agent = Agent::start(node, datacenter, self.place.path.clone());
+        let address = self.config.server_advertise.ip().to_string();
+        let own = OwnNode::new(&self.place.identity.node_id, node, &address, datacenter);
+        let keeper = Keeper::new(Rc::clone(&agent), self.router.clone(), own);
+        glommio::spawn_local(keeper.run()).detach();
+        self.calls.settle(agent);
     }
 
     /// Another executor: until the first one says stop.

@@ -11,6 +11,7 @@
 //!   disk       files of the data directory        aside      a thread for what blocks
 //!   probe      one run of a check                 client_io  hyper's client on our streams
 //!   signal     one task tells another
+//! keeper     when the catalog is told            sync       what it must be told
 //! calls      the way to it from every executor
 //! ```
 //!
@@ -20,8 +21,10 @@ mod aside;
 pub mod calls;
 mod client_io;
 mod disk;
+pub(super) mod keeper;
 pub mod local;
 mod probe;
 pub mod request;
 pub mod service;
 mod signal;
+pub mod sync;

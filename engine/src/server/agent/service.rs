@@ -101,8 +101,8 @@ impl Agent {
         look(&mut self.local.borrow_mut())
     }
 
-    /// The catalog took over or gave something: files may have changed by it.
-    pub(super) async fn after_sync(self: &Rc<Self>) {
+    /// Writes what has changed without anybody's asking.
+    pub(in super::super) async fn after_sync(&self) {
         if let Err(why) = self.flush().await {
             log::error!(target: "agent", "cannot write a registration: {why}");
         }
@@ -319,6 +319,6 @@ impl Agent {
     }
 }
 
-fn random_below(bound: u64) -> u64 {
+pub(super) fn random_below(bound: u64) -> u64 {
     random_u64() % bound.max(1)
 }
