@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Top to bottom. A module may import only from those after it.
-const STAIRCASE: [&str; 12] = [
+const STAIRCASE: [&str; 13] = [
     "cli",
     "server",
     "client",
@@ -21,11 +21,12 @@ const STAIRCASE: [&str; 12] = [
     "documents",
     "fsm",
     "state",
+    "filter",
     "io",
 ];
 
 /// Steps that are sans-io: no runtime, socket, thread, clock or random source by name.
-const SANS_IO: [&str; 7] = [
+const SANS_IO: [&str; 8] = [
     "shard",
     "consensus",
     "snapshot",
@@ -33,6 +34,7 @@ const SANS_IO: [&str; 7] = [
     "documents",
     "fsm",
     "state",
+    "filter",
 ];
 
 /// What those steps must not name.
