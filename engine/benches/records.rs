@@ -10,16 +10,15 @@ use std::{hint::black_box, time::Duration};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
 use engine::{
-    fsm::{
-        Fsm,
-        catalog::RegisterRequest,
-        records::RecordOp,
-    },
+    fsm::{Fsm, catalog::RegisterRequest, records::RecordOp},
     shard::{
         Ticket,
         watch::{Waiter, Watches},
     },
-    state::{records::{Check, Service}, schema::Change},
+    state::{
+        records::{Check, Service},
+        schema::Change,
+    },
 };
 use wire::{
     Command, Index, KvCommand, KvVerb, Query, QueryBody, ReadMode, Term, TxnOp, TxnOps, TxnVerb,
@@ -118,7 +117,9 @@ impl Filled {
         self.index += 1;
         let entry = [(Index(self.index), Term(1), command)];
         let mut outcomes = Vec::with_capacity(1);
-        self.fsm.apply_run(&entry, &mut outcomes).expect("known commands");
+        self.fsm
+            .apply_run(&entry, &mut outcomes)
+            .expect("known commands");
         black_box(outcomes);
     }
 
