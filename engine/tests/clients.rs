@@ -140,11 +140,8 @@ fn check(program: &Path, script: Option<&Path>, parts: &[&str]) {
 fn py_consul() {
     let python = installed().join("python/bin/python");
     let script = scripts().join("python/main.py");
-    check(
-        &python,
-        Some(&script),
-        &[&PARTS[..], &PARTS_OF_SOME].concat(),
-    );
+    let parts = [&PARTS[..], &PARTS_OF_SOME].concat();
+    check(&python, Some(&script), &parts);
 }
 
 #[test]

@@ -16,11 +16,13 @@ use wire::{Index, WireError};
 use crate::{fsm::records::packed, state::Tables};
 
 pub mod agent;
+pub mod catalog;
 pub mod config;
 pub mod sessions;
 pub mod subjects;
 
 pub use agent::{AgentQuestion, NodeRows};
+pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
@@ -30,6 +32,8 @@ pub use subjects::Subject;
 pub enum Question {
     /// About all that a node has.
     Agent(AgentQuestion),
+    /// About nodes, services and checks.
+    Catalog(CatalogQuestion),
     /// About config entries.
     Config(ConfigQuestion),
     /// About sessions.
@@ -54,6 +58,7 @@ impl Question {
     pub fn subject(&self) -> Subject {
         match self {
             Self::Agent(question) => question.subject(),
+            Self::Catalog(question) => question.subject(),
             Self::Config(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
@@ -63,6 +68,7 @@ impl Question {
     pub fn index(&self, tables: &Tables) -> Index {
         match self {
             Self::Agent(question) => question.index(tables),
+            Self::Catalog(question) => question.index(tables),
             Self::Config(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
@@ -72,6 +78,7 @@ impl Question {
     pub fn answer(&self, tables: &Tables) -> Vec<u8> {
         match self {
             Self::Agent(question) => question.answer(tables),
+            Self::Catalog(question) => question.answer(tables),
             Self::Config(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }

@@ -11,7 +11,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
     admission::Admitted,
-    agent_calls, body, config,
+    agent_calls, body, catalog, config,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -38,8 +38,12 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 pub(super) enum Family {
     /// `/v1/agent/`.
     Agent,
+    /// `/v1/catalog/`.
+    Catalog,
     /// `/v1/config/`.
     Config,
+    /// `/v1/health/`.
+    Health,
     /// `/v1/session/`.
     Session,
 }
@@ -54,7 +58,9 @@ impl Family {
         };
         let family = match name {
             b"agent" => Self::Agent,
+            b"catalog" => Self::Catalog,
             b"config" => Self::Config,
+            b"health" => Self::Health,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -96,6 +102,8 @@ pub(super) async fn answer<G: Gateway>(
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     match family {
         Family::Agent => agent_calls::answer(call, rest).await,
+        Family::Catalog => catalog::answer(call, rest).await,
+        Family::Health => catalog::health(call, rest).await,
         Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     }

@@ -71,6 +71,6 @@ async function main() {
 }
 
 main().catch((error) => {
-  console.error(error);
+  console.error(error.stack, error.statusCode || "");
   process.exit(1);
 });
