@@ -1,7 +1,8 @@
-//! What does the catalog hold of one node, whole?
+//! What does a server's agent ask of the catalog?
 //!
-//! No endpoint of Consul's: the agent of that node asks, and puts right what differs from what is
-//! registered with it (`server::agent::sync`). Rows go out as they are stored.
+//! No endpoints of Consul's. All that a node has: its agent puts right what differs from what is
+//! registered with it (`server::agent::sync`). And which nodes fail a check: `serfHealth` says who
+//! of the members is alive. Rows go out as they are stored.
 
 use serde::{Deserialize, Serialize};
 use wire::Index;
@@ -11,15 +12,23 @@ use crate::state::{
     Tables,
     index::{Arg, Key},
     records::{Check, Node, Service},
-    schema::{CHECKS_NODE, Checks, Nodes, SERVICES_NODE, Services},
+    schema::{CHECKS_NODE, CHECKS_STATUS, Checks, Nodes, SERVICES_NODE, Services},
     table::TableDef,
 };
 
-/// A node's rows.
+/// A question of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgentQuestion {
-    /// Name of the node.
-    pub node: String,
+pub enum AgentQuestion {
+    /// All that a node has: [`NodeRows`].
+    Node {
+        /// Its name.
+        node: String,
+    },
+    /// Names of the nodes on which the check with this id is critical.
+    Failed {
+        /// Id of the check.
+        check: String,
+    },
 }
 
 /// The answer.
@@ -65,6 +74,19 @@ impl NodeRows {
     }
 }
 
+fn failed(tables: &Tables, check: &str) -> Vec<String> {
+    let mut nodes = Vec::new();
+    let query: &[Arg<'_>] = &[Arg::Text("critical")];
+    let found = tables.checks.find(&CHECKS_STATUS, query, |row| {
+        if row.check_id == check {
+            nodes.push(row.node.clone());
+        }
+        true
+    });
+    found.expect("the query fits its index");
+    nodes
+}
+
 impl AgentQuestion {
     pub(super) fn subject(&self) -> Subject {
         Subject::table(Nodes::ID)
@@ -75,7 +97,10 @@ impl AgentQuestion {
     }
 
     pub(super) fn answer(&self, tables: &Tables) -> Vec<u8> {
-        json(&NodeRows::of(tables, &self.node))
+        match self {
+            Self::Node { node } => json(&NodeRows::of(tables, node)),
+            Self::Failed { check } => json(&failed(tables, check)),
+        }
     }
 }
 
@@ -91,7 +116,7 @@ mod tests {
     fn rows_come_as_they_are_stored() {
         let mut store = Store::default();
         let rows = |store: &Store, name: &str| {
-            let question = AgentQuestion { node: name.into() };
+            let question = AgentQuestion::Node { node: name.into() };
             NodeRows::decode(&question.answer(store.tables())).unwrap()
         };
         assert_eq!(rows(&store, "n"), NodeRows::default());
@@ -116,5 +141,11 @@ mod tests {
         assert_eq!(rows.node.unwrap().modify_index, 3);
         assert_eq!(rows.services[0].proxy.as_str(), "{\"A\": 1}");
         assert_eq!(rows.checks[0].check_id, "c");
+        let failed = |check: &str| {
+            let check = check.to_owned();
+            AgentQuestion::Failed { check }.answer(store.tables())
+        };
+        assert_eq!(failed("c"), b"[\"N\"]");
+        assert_eq!(failed("d"), b"[]");
     }
 }

@@ -255,7 +255,7 @@ impl State {
             }
             QueryBody::Status => (self.index, Found::Status),
             QueryBody::Txn(_) => (self.index, Found::Txn),
-            QueryBody::Record(_) => panic!("the fake keeps no records"),
+            QueryBody::Record(_) => (self.index, Found::Document),
         }
     }
 }
@@ -289,6 +289,7 @@ enum Found {
     Keys(Vec<Bytes>),
     Status,
     Txn,
+    Document,
 }
 
 #[derive(Clone)]
@@ -391,6 +392,8 @@ impl Gateway for Fake {
                 Found::Keys(keys) => AnswerBody::Keys(keys),
                 Found::Status => AnswerBody::Status(state.status.clone()),
                 Found::Txn => AnswerBody::Txn(state.txn.clone()),
+                // It keeps no records.
+                Found::Document => AnswerBody::Document(Bytes::from_static(b"[]")),
             },
         })
     }

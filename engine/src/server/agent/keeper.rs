@@ -167,7 +167,7 @@ impl<G: Gateway> Keeper<G> {
 
     /// What the catalog holds of this node.
     async fn read(&self) -> Result<Seen, Failure> {
-        let question = Question::Agent(AgentQuestion {
+        let question = Question::Agent(AgentQuestion::Node {
             node: self.own.node.node.clone(),
         });
         let query = Query {

@@ -387,7 +387,7 @@ mod tests {
     }
 
     fn read(store: &Store) -> Seen {
-        let question = Question::Agent(AgentQuestion { node: "n1".into() });
+        let question = Question::Agent(AgentQuestion::Node { node: "n1".into() });
         Seen::new(NodeRows::decode(&question.answer(store.tables())).unwrap())
     }
 

@@ -6,23 +6,29 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
+use wire::{QueryBody, ReadMode};
 
 use super::{
     agent,
     call::{Call, Outcome},
     failure::Refusal,
     go_text::quote,
+    params::Freshness,
+    reads,
     reply::{Content, Reply},
+    serve::Inner,
 };
 use crate::{
+    documents::{AgentQuestion, Question},
     filter::{Filter, Shape, shapes},
     server::{
         agent::{
             local::{AgentError, CheckDefinition, ServiceDefinition, Status},
             request::{AgentReply, AgentRequest},
         },
-        gateway::{Gateway, RowStream},
+        gateway::{Answer, AnswerBody, Gateway, RowStream},
     },
+    shard::reconcile::SERF_HEALTH,
 };
 
 const X_CONSUL_CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
@@ -280,6 +286,26 @@ async fn health<G: Gateway>(mut call: Call<'_, G>, rest: &str) -> Outcome<G> {
     }
 }
 
+/// Names of the servers that the catalog shows as dead, as far as this server has heard.
+async fn failed<G: Gateway>(inner: &Inner<G>) -> Vec<String> {
+    let question = Question::Agent(AgentQuestion::Failed {
+        check: SERF_HEALTH.to_owned(),
+    });
+    let freshness = Freshness {
+        mode: ReadMode::Stale,
+        max_stale_ms: None,
+    };
+    let body = QueryBody::Record(question.encode());
+    match reads::fresh(&inner.gateway, freshness, body).await {
+        Ok(Answer {
+            body: AnswerBody::Document(json),
+            ..
+        }) => serde_json::from_slice(&json).unwrap_or_default(),
+        // Without a state to ask nobody is known to be dead.
+        _ => Vec::new(),
+    }
+}
+
 /// What this server says of itself, and what it is told to do.
 async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
     call.admit(false)?;
@@ -299,7 +325,14 @@ async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
             let filter = call.params.get("filter").unwrap_or_default();
             let filter = Filter::parse(filter, &shapes::MEMBER)
                 .map_err(|error| Refusal::internal(error.to_string()))?;
-            agent::members(&inner.info, &inner.gateway.status(), &[], &filter, style)
+            let failed = failed(inner).await;
+            agent::members(
+                &inner.info,
+                &inner.gateway.status(),
+                &failed,
+                &filter,
+                style,
+            )
         }
         "version" => agent::version(&inner.info, style),
         "host" => agent::host(style),
