@@ -243,3 +243,39 @@ fn checks_are_run_and_the_catalog_shows_what_they_find() {
     let passing = get(&group, 0, "/v1/health/service/web?passing").unwrap();
     assert_eq!(passing, json!([]));
 }
+
+#[test]
+fn events_are_heard_by_all_servers_and_their_waiters() {
+    let group = Group::formed(3, &["-set=performance.raft_multiplier=1", "-executors=2"]);
+    let heard = |at: usize, path: &str| get(&group, at, path);
+    let list = heard(2, "/v1/event/list").unwrap();
+    assert_eq!(list, json!([]));
+    let fired = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| heard(2, "/v1/event/list?index=1&wait=1m"));
+        wait_for("it waits", || {
+            let waits = group[2].metric("curia.http.requests_waiting");
+            check(waits == 1.0, || waits.to_string())
+        });
+        let fired = group[0]
+            .http()
+            .put("/v1/event/fire/deploy", b"v2")
+            .unwrap()
+            .json();
+        let heard = waiting.join().unwrap().unwrap();
+        assert_eq!(heard[0]["ID"], fired["ID"]);
+        fired
+    });
+    for at in 0..3 {
+        wait_for("every server hears it once", || {
+            let list = heard(at, "/v1/event/list?name=deploy")?;
+            check(list.as_array().is_some_and(|list| list.len() == 1), || {
+                list.to_string()
+            })
+        });
+        let list = heard(at, "/v1/event/list").unwrap();
+        assert_eq!(
+            (&list[0]["ID"], &list[0]["Payload"]),
+            (&fired["ID"], &json!("djI="))
+        );
+    }
+}

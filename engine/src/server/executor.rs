@@ -11,17 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::{io::BufferedFile, timer::sleep};
 use socket2::Socket;
-use wire::{ClusterId, Hello, Member, ShardId, limits};
+use wire::{ClusterId, FrameKind, Hello, Member, ShardId, limits};
 
 use super::{
     admission::{Admission, AdmissionLimits},
-    agent::{calls::Calls, keeper::Keeper, service::Agent, sync::OwnNode},
+    agent::{calls::Calls, events::UserEvent, keeper::Keeper, service::Agent, sync::OwnNode},
     board::Board,
     cancels::Cancels,
     config::{AgentConfig, BootstrapMode},
+    dial,
     forming::{Desk, find_cluster},
     gateway::ServerInfo,
     http::HttpService,
@@ -199,7 +201,13 @@ impl Executor {
     /// Registrations are taken from the start; the catalog learns of them once there is one.
     fn start_agent(&self) {
         let (node, datacenter) = (&self.config.node_name, &self.config.datacenter);
-        let agent = Agent::start(node, datacenter, self.place.path.clone());
+        let shell = Rc::clone(&self.shell);
+        let tell_peers = Box::new(move |event: &UserEvent| {
+            let mut frame = dial::frame(FrameKind::Event, Bytes::new());
+            frame.blob = event.encode().into();
+            shell.links.tell_all(&frame);
+        });
+        let agent = Agent::start(node, datacenter, self.place.path.clone(), tell_peers);
         let address = self.config.server_advertise.ip().to_string();
         let own = OwnNode::new(&self.place.identity.node_id, node, &address, datacenter);
         let keeper = Keeper::new(Rc::clone(&agent), self.router.clone(), own);

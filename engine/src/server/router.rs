@@ -23,6 +23,7 @@ use wire::{
 use super::{
     agent::{
         calls::Calls,
+        events::UserEvent,
         request::{AgentReply, AgentRequest},
     },
     answer::{ROWS_PER_SLICE, over_bounds, plain},
@@ -121,6 +122,14 @@ impl Router {
             hold,
             info,
         }))
+    }
+
+    /// Another server has fired a user event.
+    pub fn user_event(&self, bytes: &[u8]) {
+        // One of a later version is not understood here, and nothing hangs on it.
+        if let (Some(agent), Ok(event)) = (self.0.calls.agent(), UserEvent::decode(bytes)) {
+            agent.hear(event);
+        }
     }
 
     /// How many shards the cluster turned out to have.

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use engine::server::agent::{
+    events::Events,
     local::Local,
     request::{AgentReply, AgentRequest, answer},
 };
@@ -55,6 +56,7 @@ pub struct State {
     pub status: ClusterStatus,
     /// What is registered with the agent, and its clock.
     pub local: Local,
+    pub events: Events,
     pub now_ms: u64,
     /// Registrations cannot be written, for this reason.
     pub not_kept: Option<String>,
@@ -110,6 +112,7 @@ impl Default for State {
                 prometheus: false,
             },
             local: Local::new("s1"),
+            events: Events::default(),
             now_ms: 0,
             not_kept: None,
             status: ClusterStatus {
@@ -133,6 +136,10 @@ pub fn failure(kind: FailureKind, message: &str) -> Failure {
 }
 
 impl State {
+    fn answer(&mut self, now_ms: u64, request: AgentRequest) -> AgentReply {
+        answer(&mut self.local, &mut self.events, now_ms, "dc1", request)
+    }
+
     fn note_txn(&mut self, command: &[u8]) {
         let Ok(Command::Txn(ops)) = Command::decode(command) else {
             panic!("not a transaction: {command:?}");
@@ -411,10 +418,7 @@ impl Gateway for Fake {
                 let mut state = self.0.lock().unwrap();
                 let now_ms = state.now_ms;
                 let not_kept = state.not_kept.clone();
-                match (
-                    answer(&mut state.local, now_ms, "dc1", request.clone()),
-                    not_kept,
-                ) {
+                match (state.answer(now_ms, request.clone()), not_kept) {
                     (AgentReply::Done, Some(why)) => AgentReply::NotKept(why),
                     (reply, _) => reply,
                 }

@@ -11,6 +11,7 @@
 //!   disk       files of the data directory        aside      a thread for what blocks
 //!   probe      one run of a check                 client_io  hyper's client on our streams
 //!   signal     one task tells another
+//! events     user events that this server heard of
 //! keeper     when the catalog is told            sync       what it must be told
 //! calls      the way to it from every executor
 //! ```
@@ -21,6 +22,7 @@ mod aside;
 pub mod calls;
 mod client_io;
 mod disk;
+pub mod events;
 pub(super) mod keeper;
 pub mod local;
 mod probe;

@@ -18,9 +18,10 @@ use glommio::{sync::Semaphore, timer::sleep};
 use super::{
     aside::Aside,
     disk,
+    events::{Events, UserEvent},
     local::{CheckKind, Local},
     probe,
-    request::{AgentReply, AgentRequest, answer},
+    request::{AgentReply, AgentRequest, answer, events_heard},
     signal::{News, Signal},
 };
 use crate::{cluster::identity::random_u64, server::shell};
@@ -56,7 +57,13 @@ pub struct Agent {
     pub(super) changed: Signal,
     seen_version: Cell<u64>,
     news: News,
+    events: RefCell<Events>,
+    event_news: News,
+    tell_peers: TellPeers,
 }
+
+/// Sends a user event to all servers that are connected.
+pub type TellPeers = Box<dyn Fn(&UserEvent)>;
 
 /// The clock of TTLs, ms.
 pub(super) fn now_ms() -> u64 {
@@ -71,7 +78,7 @@ fn unix_ms() -> u64 {
 
 impl Agent {
     /// Reads what was registered before, below `data`, and starts its checks. Blocks for that.
-    pub fn start(node: &str, datacenter: &str, data: PathBuf) -> Rc<Self> {
+    pub fn start(node: &str, datacenter: &str, data: PathBuf, tell_peers: TellPeers) -> Rc<Self> {
         let mut local = Local::new(node);
         disk::read(&data, &mut local, now_ms(), unix_ms());
         let agent = Rc::new(Self {
@@ -88,6 +95,9 @@ impl Agent {
             changed: Signal::default(),
             seen_version: Cell::new(0),
             news: News::default(),
+            events: RefCell::default(),
+            event_news: News::default(),
+            tell_peers,
         });
         glommio::spawn_local(Rc::clone(&agent).expire()).detach();
         glommio::spawn_local(Rc::clone(&agent).reap()).detach();
@@ -115,6 +125,15 @@ impl Agent {
         {
             self.hash_differs(id, hash, *wait_ms).await;
         }
+        let request = match request {
+            AgentRequest::Fire { event } => return self.fire(*event),
+            AgentRequest::Events {
+                name,
+                index,
+                wait_ms,
+            } => return self.heard_since(&name, index, wait_ms).await,
+            request => request,
+        };
         let told = matches!(request, AgentRequest::UpdateCheck { .. });
         let reads = matches!(
             request,
@@ -126,7 +145,7 @@ impl Agent {
                 | AgentRequest::HealthNamed { .. }
         );
         let version = self.local.borrow().version();
-        let reply = self.with_local(|local| answer(local, now_ms(), &self.datacenter, request));
+        let reply = self.answer(request);
         if reads {
             return reply;
         }
@@ -141,6 +160,46 @@ impl Agent {
             Err(why) if reply == AgentReply::Done => AgentReply::NotKept(why),
             _ => reply,
         }
+    }
+
+    /// What a request does and says at once.
+    fn answer(&self, request: AgentRequest) -> AgentReply {
+        let (mut local, mut events) = (self.local.borrow_mut(), self.events.borrow_mut());
+        answer(&mut local, &mut events, now_ms(), &self.datacenter, request)
+    }
+
+    fn fire(&self, mut event: UserEvent) -> AgentReply {
+        event.ltime = self.events.borrow_mut().next_ltime();
+        (self.tell_peers)(&event);
+        self.hear(event);
+        AgentReply::Done
+    }
+
+    /// An event that this server, or another, has fired.
+    pub fn hear(&self, event: UserEvent) {
+        if !event.concerns(&self.local.borrow()) {
+            return;
+        }
+        log::debug!(target: "agent", "new user event: event_name={} event_id={}", event.name, event.id);
+        if self.events.borrow_mut().heard(event) {
+            self.event_news.tell();
+        }
+    }
+
+    async fn heard_since(&self, name: &str, index: u64, wait_ms: u32) -> AgentReply {
+        let listing = || events_heard(&self.events.borrow(), name);
+        let differs = async {
+            while matches!(listing(), AgentReply::Events { index: now, .. } if now == index) {
+                self.event_news.next().await;
+            }
+        };
+        let late = async {
+            sleep(Duration::from_millis(wait_ms.into())).await;
+        };
+        if index > 0 {
+            differs.or(late).await;
+        }
+        listing()
     }
 
     /// Wakes whoever has to do with what has just changed.
@@ -187,8 +246,7 @@ impl Agent {
                     hash: String::new(),
                     wait_ms: 0,
                 };
-                let found = self.with_local(|local| answer(local, 0, &self.datacenter, ask));
-                match found {
+                match self.answer(ask) {
                     AgentReply::Document { hash: now, .. } if now == hash => {
                         self.news.next().await;
                     }

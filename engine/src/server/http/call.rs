@@ -42,6 +42,8 @@ pub(super) enum Family {
     Catalog,
     /// `/v1/config/`.
     Config,
+    /// `/v1/event/`.
+    Event,
     /// `/v1/health/`.
     Health,
     /// `/v1/session/`.
@@ -60,6 +62,7 @@ impl Family {
             b"agent" => Self::Agent,
             b"catalog" => Self::Catalog,
             b"config" => Self::Config,
+            b"event" => Self::Event,
             b"health" => Self::Health,
             b"session" => Self::Session,
             _ => return None,
@@ -103,6 +106,7 @@ pub(super) async fn answer<G: Gateway>(
     match family {
         Family::Agent => agent_calls::answer(call, rest).await,
         Family::Catalog => catalog::answer(call, rest).await,
+        Family::Event => agent_calls::event(call, rest).await,
         Family::Health => catalog::health(call, rest).await,
         Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
