@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod config;
 mod digests;
 mod kv;
+pub mod queries;
 pub mod records;
 pub mod sessions;
 pub mod tombstones;

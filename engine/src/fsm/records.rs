@@ -17,6 +17,7 @@ use super::{
     Outcome,
     catalog::{self, DeregisterRequest, RegisterRequest},
     config::{self, ConfigRequest},
+    queries::{self, QueryRequest},
     sessions::{self, SessionRequest, Tick},
     tombstones::{self, Reap},
 };
@@ -35,6 +36,8 @@ pub enum RecordOp {
     Tombstone(Reap),
     /// Writes or deletes a config entry.
     ConfigEntry(ConfigRequest),
+    /// Creates, changes or deletes a prepared query.
+    PreparedQuery(QueryRequest),
     /// Lets the lease clock go on.
     LeaseClock(Tick),
 }
@@ -48,6 +51,7 @@ impl RecordOp {
             Self::Session(_) => RecordKind::Session,
             Self::Tombstone(_) => RecordKind::Tombstone,
             Self::ConfigEntry(_) => RecordKind::ConfigEntry,
+            Self::PreparedQuery(_) => RecordKind::PreparedQuery,
             Self::LeaseClock(_) => RecordKind::LeaseClock,
         }
     }
@@ -60,6 +64,7 @@ impl RecordOp {
             RecordKind::Session => body(command).map(Self::Session),
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
             RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
+            RecordKind::PreparedQuery => body(command).map(Self::PreparedQuery),
             RecordKind::LeaseClock => body(command).map(Self::LeaseClock),
             kind => Err(malformed(format!("{kind:?} is not known to this build"))),
         }
@@ -73,6 +78,7 @@ impl RecordOp {
             Self::Session(request) => packed(request),
             Self::Tombstone(reap) => packed(reap),
             Self::ConfigEntry(request) => packed(request),
+            Self::PreparedQuery(request) => packed(request),
             Self::LeaseClock(tick) => packed(tick),
         };
         let kind = self.kind();
@@ -106,7 +112,8 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
             RecordOp::Register(_)
             | RecordOp::Deregister(_)
             | RecordOp::Session(_)
-            | RecordOp::ConfigEntry(_) => Ok(()),
+            | RecordOp::ConfigEntry(_)
+            | RecordOp::PreparedQuery(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
             RecordOp::LeaseClock(_) => Err(leaders_own("LeaseClock")),
         },
@@ -127,6 +134,7 @@ pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
         RecordOp::Session(request) => sessions::apply(txn, index, request),
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
         RecordOp::ConfigEntry(request) => config::apply(txn, index, request),
+        RecordOp::PreparedQuery(request) => queries::apply(txn, index, request),
         RecordOp::LeaseClock(tick) => Ok(sessions::tick(txn, index, *tick)),
     };
     match done {
