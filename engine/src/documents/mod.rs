@@ -15,10 +15,12 @@ use wire::{Index, WireError};
 
 use crate::{fsm::records::packed, state::Tables};
 
+pub mod catalog;
 pub mod config;
 pub mod sessions;
 pub mod subjects;
 
+pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
@@ -26,6 +28,8 @@ pub use subjects::Subject;
 /// A question about records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Question {
+    /// About nodes, services and checks.
+    Catalog(CatalogQuestion),
     /// About config entries.
     Config(ConfigQuestion),
     /// About sessions.
@@ -49,6 +53,7 @@ impl Question {
     /// Whose changes can change the answer.
     pub fn subject(&self) -> Subject {
         match self {
+            Self::Catalog(question) => question.subject(),
             Self::Config(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
@@ -57,6 +62,7 @@ impl Question {
     /// `X-Consul-Index` of the answer.
     pub fn index(&self, tables: &Tables) -> Index {
         match self {
+            Self::Catalog(question) => question.index(tables),
             Self::Config(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
@@ -65,6 +71,7 @@ impl Question {
     /// The document, compact.
     pub fn answer(&self, tables: &Tables) -> Vec<u8> {
         match self {
+            Self::Catalog(question) => question.answer(tables),
             Self::Config(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }

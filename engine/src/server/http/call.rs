@@ -11,7 +11,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
     admission::Admitted,
-    body, config,
+    body, catalog, config,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -36,8 +36,12 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 /// A family of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
+    /// `/v1/catalog/`.
+    Catalog,
     /// `/v1/config/`.
     Config,
+    /// `/v1/health/`.
+    Health,
     /// `/v1/session/`.
     Session,
 }
@@ -51,7 +55,9 @@ impl Family {
             None => (path, &b""[..]),
         };
         let family = match name {
+            b"catalog" => Self::Catalog,
             b"config" => Self::Config,
+            b"health" => Self::Health,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -92,6 +98,8 @@ pub(super) async fn answer<G: Gateway>(
     };
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     match family {
+        Family::Catalog => catalog::answer(call, rest).await,
+        Family::Health => catalog::health(call, rest).await,
         Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     }
