@@ -13,12 +13,23 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::{Index, WireError};
 
-use crate::{fsm::records::packed, state::Tables};
+use crate::{
+    fsm::{
+        mixed::{MixedTxn, read_only},
+        records::packed,
+    },
+    state::{
+        Tables,
+        schema::{Checks, Kvs, Nodes, Services},
+        table::TableDef,
+    },
+};
 
 pub mod catalog;
 pub mod config;
 pub mod sessions;
 pub mod subjects;
+pub mod txn;
 
 pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
@@ -30,6 +41,8 @@ pub use subjects::Subject;
 pub enum Question {
     /// About nodes, services and checks.
     Catalog(CatalogQuestion),
+    /// A transaction that only reads; it never waits.
+    Txn(MixedTxn),
     /// About config entries.
     Config(ConfigQuestion),
     /// About sessions.
@@ -54,6 +67,7 @@ impl Question {
     pub fn subject(&self) -> Subject {
         match self {
             Self::Catalog(question) => question.subject(),
+            Self::Txn(_) => Subject::table(Nodes::ID),
             Self::Config(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
@@ -63,6 +77,9 @@ impl Question {
     pub fn index(&self, tables: &Tables) -> Index {
         match self {
             Self::Catalog(question) => question.index(tables),
+            Self::Txn(_) => {
+                tables.max_index(&[Kvs::NAME, Nodes::NAME, Services::NAME, Checks::NAME])
+            }
             Self::Config(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
@@ -72,6 +89,7 @@ impl Question {
     pub fn answer(&self, tables: &Tables) -> Vec<u8> {
         match self {
             Self::Catalog(question) => question.answer(tables),
+            Self::Txn(ops) => txn::result(&read_only(tables, ops)),
             Self::Config(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }

@@ -17,6 +17,7 @@ use super::{
     Outcome,
     catalog::{self, DeregisterRequest, RegisterRequest},
     config::{self, ConfigRequest},
+    mixed::{self, MixedTxn},
     queries::{self, QueryRequest},
     sessions::{self, SessionRequest, Tick},
     tombstones::{self, Reap},
@@ -38,6 +39,8 @@ pub enum RecordOp {
     ConfigEntry(ConfigRequest),
     /// Creates, changes or deletes a prepared query.
     PreparedQuery(QueryRequest),
+    /// Changes records and keys together.
+    Txn(MixedTxn),
     /// Lets the lease clock go on.
     LeaseClock(Tick),
 }
@@ -52,6 +55,7 @@ impl RecordOp {
             Self::Tombstone(_) => RecordKind::Tombstone,
             Self::ConfigEntry(_) => RecordKind::ConfigEntry,
             Self::PreparedQuery(_) => RecordKind::PreparedQuery,
+            Self::Txn(_) => RecordKind::Txn,
             Self::LeaseClock(_) => RecordKind::LeaseClock,
         }
     }
@@ -65,6 +69,7 @@ impl RecordOp {
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
             RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
             RecordKind::PreparedQuery => body(command).map(Self::PreparedQuery),
+            RecordKind::Txn => body(command).map(Self::Txn),
             RecordKind::LeaseClock => body(command).map(Self::LeaseClock),
             kind => Err(malformed(format!("{kind:?} is not known to this build"))),
         }
@@ -79,6 +84,7 @@ impl RecordOp {
             Self::Tombstone(reap) => packed(reap),
             Self::ConfigEntry(request) => packed(request),
             Self::PreparedQuery(request) => packed(request),
+            Self::Txn(ops) => packed(ops),
             Self::LeaseClock(tick) => packed(tick),
         };
         let kind = self.kind();
@@ -113,7 +119,8 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
             | RecordOp::Deregister(_)
             | RecordOp::Session(_)
             | RecordOp::ConfigEntry(_)
-            | RecordOp::PreparedQuery(_) => Ok(()),
+            | RecordOp::PreparedQuery(_)
+            | RecordOp::Txn(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
             RecordOp::LeaseClock(_) => Err(leaders_own("LeaseClock")),
         },
@@ -135,6 +142,9 @@ pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
         RecordOp::ConfigEntry(request) => config::apply(txn, index, request),
         RecordOp::PreparedQuery(request) => queries::apply(txn, index, request),
+        RecordOp::Txn(ops) => {
+            return Outcome::Mixed(Box::new(mixed::apply(txn, index, ops)));
+        }
         RecordOp::LeaseClock(tick) => Ok(sessions::tick(txn, index, *tick)),
     };
     match done {

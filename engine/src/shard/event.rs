@@ -156,6 +156,13 @@ pub enum Reply {
         /// What it came to.
         outcome: Box<TxnOutcome>,
     },
+    /// A command was committed and applied, and has more to say than a word.
+    Document {
+        /// Its index.
+        index: Index,
+        /// What it says.
+        json: Bytes,
+    },
     /// A read.
     Read(ReadAnswer),
 }

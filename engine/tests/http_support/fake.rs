@@ -241,6 +241,7 @@ impl State {
                 (index, Found::Keys(names.into_iter().collect()))
             }
             QueryBody::Status => (self.index, Found::Status),
+            QueryBody::Record(_) => panic!("the fake keeps no records"),
             QueryBody::Txn(_) => (self.index, Found::Txn),
         }
     }
@@ -305,6 +306,10 @@ impl RowStream for FakeRows {
 
 impl Gateway for Fake {
     type Rows = FakeRows;
+
+    async fn record_with_answer(&self, _command: Bytes) -> Result<(Index, Bytes), Failure> {
+        panic!("the fake keeps no records")
+    }
 
     async fn record(&self, _command: Bytes) -> Result<Written, Failure> {
         panic!("the fake keeps no records")

@@ -32,6 +32,7 @@ mod limits;
 mod link;
 mod listen;
 mod loose;
+mod mixed;
 mod params;
 mod path;
 mod reads;
