@@ -15,6 +15,8 @@ pub(super) enum Route<'p> {
     Kv(Cow<'p, [u8]>),
     /// `/v1/txn`.
     Txn,
+    /// `/v1/agent/reload`.
+    Reload,
     /// One of the endpoints without a variable part.
     Fixed(Endpoint),
     /// `/`.
@@ -69,9 +71,6 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
             Cow::Owned(mut path) => Cow::Owned(path.split_off(KV.len())),
         });
     }
-    if &*decoded == b"/v1/txn" {
-        return Route::Txn;
-    }
     Route::Fixed(match &*decoded {
         b"/v1/status/leader" => Endpoint::StatusLeader,
         b"/v1/status/peers" => Endpoint::StatusPeers,
@@ -79,6 +78,8 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
         b"/v1/agent/self" => Endpoint::AgentSelf,
         b"/v1/agent/metrics" => Endpoint::AgentMetrics,
         b"/v1/agent/version" => Endpoint::AgentVersion,
+        b"/v1/txn" => return Route::Txn,
+        b"/v1/agent/reload" => return Route::Reload,
         b"/v1/kv" => return Route::Moved("/v1/kv/".into()),
         b"/" => return Route::Root,
         other => {
@@ -175,6 +176,8 @@ mod tests {
             ("/v1/kv/100%", Route::BadEscape("%".into())),
             ("/v1/kv/%zz", Route::BadEscape("%zz".into())),
             ("/v1/agent/self", Route::Fixed(Endpoint::AgentSelf)),
+            ("/v1/txn", Route::Txn),
+            ("/v1/agent/reload", Route::Reload),
             ("/", Route::Root),
             ("/v1/nothing", Route::Unknown { v1: true }),
             ("/ui/", Route::Unknown { v1: false }),
