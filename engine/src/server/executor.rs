@@ -31,7 +31,7 @@ use super::{
     links::{Introduce, LinkEvent, Links},
     port::{Phase, Port, Serving},
     reactor,
-    recover::{Opened, create_logs, tick},
+    recover::{Opened, create_logs, image_config, tick},
     reload::{InForce, Reload},
     router::Router,
     shell::{self, Shell},
@@ -46,7 +46,7 @@ use crate::{
     },
     consensus::Configuration,
     io::{Interest, Readiness},
-    shard::Event,
+    shard::{CompactionBounds, Event},
 };
 
 /// How long a stopping server waits for its log and its answers, at most.
@@ -431,6 +431,15 @@ impl Executor {
         self.service
             .configure(http, in_force.config.http_rules.clone());
         self.client_connections_max.set(http.client_connections_max);
+        if self.lanes.index() >= self.place.logs() {
+            return;
+        }
+        let images = image_config(&in_force.config, self.place.identity.server_id());
+        self.shell.post(Event::Compaction(CompactionBounds {
+            threshold_entries: images.threshold_entries,
+            interval_ns: images.interval_ns,
+            trailing_entries_max: in_force.config.raft.trailing_logs,
+        }));
     }
 
     fn stop(&self) {

@@ -22,7 +22,7 @@ use super::{
     board::Board,
     config::{AgentConfig, DataDir as WhereData, HttpAddress},
     executor::{Executor, Listeners, Place},
-    http::{UnixSocketFile, bind_after_predecessor, listen_at},
+    http::{UnixSocketFile, bind_after_predecessor, listen_after_predecessor},
     lanes::{Ends, mesh},
     reload::{Reload, Source},
 };
@@ -144,8 +144,8 @@ fn listen(config: &mut AgentConfig) -> Result<(Listeners, Vec<UnixSocketFile>), 
                 listeners.http.push(http.into());
             }
             HttpAddress::Unix(path) => {
-                let (http, file) =
-                    listen_at(path, &config.unix_sockets).map_err(|error| error.to_string())?;
+                let (http, file) = listen_after_predecessor(path, &config.unix_sockets)
+                    .map_err(|error| error.to_string())?;
                 listeners.http.push(http);
                 files.push(file);
             }

@@ -47,4 +47,4 @@ pub use limits::{
 pub use listen::{ListenError, bind_after_predecessor, bind_exclusive};
 pub use rules::{HttpRules, Network};
 pub use serve::HttpService;
-pub use unix::{UnixListenError, UnixSocketFile, listen_at};
+pub use unix::{UnixListenError, UnixSocketFile, listen_after_predecessor};
