@@ -317,7 +317,7 @@ fn a_reload_changes_what_can_change_and_names_the_rest() {
             "ports": {"http": http_port, "server": server},
             "log_level": level,
             "datacenter": datacenter,
-            "limits": {"kv_max_value_size": value},
+            "limits": {"kv_max_value_size": value, "txn_max_req_len": 300},
             "http_config": {"response_headers": {"X-Site": header}},
         });
         write(dir.path(), "config.json", text);
@@ -337,6 +337,8 @@ fn a_reload_changes_what_can_change_and_names_the_rest() {
     wait_for_leader(&http);
     let too_large = |bytes: usize| http.put("/v1/kv/a", &vec![b'x'; bytes]).unwrap().status == 413;
     assert!(too_large(11) && !too_large(10));
+    let txn = |bytes: usize| http.put("/v1/txn", &vec![b' '; bytes]).unwrap().status;
+    assert_eq!((txn(301), txn(300) == 413), (413, false));
 
     config("debug", 20, "dc1", "b");
     agent.signal(libc::SIGHUP);

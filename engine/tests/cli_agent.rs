@@ -560,3 +560,99 @@ fn consuls_keys_without_meaning_here_are_accepted_with_one_warning_each() {
     warnings.sort();
     assert_eq!(warnings, expected);
 }
+
+#[test]
+fn a_reload_takes_over_what_can_change_and_names_both() {
+    let start = ["-dev", "-node=a"];
+    let mut config = parsed(&start);
+    assert!(config.reload(parsed(&start)).is_empty());
+    let new = [
+        "-dev",
+        "-node=b",
+        "-log-level=debug",
+        "-set=raft_trailing_logs=1",
+        "-set=performance.raft_multiplier=5",
+        "-set=limits.kv_max_value_size=7",
+        "-allow-write-http-from=10.0.0.0/8",
+        "-hcl=service { name = \"s\" }",
+        "-http-port=1",
+    ];
+    let changes = config.reload(parsed(&new));
+    assert_eq!(
+        changes.applied,
+        [
+            "raft_snapshot_threshold, raft_snapshot_interval, raft_trailing_logs",
+            "log_level",
+            "limits",
+            "http_config"
+        ]
+    );
+    let restart = [
+        "node_name",
+        "client_addr, addresses.http, ports.http",
+        "performance.raft_multiplier",
+        "services",
+    ];
+    assert_eq!(changes.restart, restart);
+    assert_eq!(config.log_level, log::LevelFilter::Debug);
+    assert_eq!(config.http.value_bytes_max, 7);
+    assert_eq!((config.raft.trailing_logs, config.raft.multiplier), (1, 1));
+    assert_eq!(config.http_rules.allow_write_http_from.len(), 1);
+    assert_eq!(config.node_name, "a", "until the restart");
+    // What waits for a restart is said again; what was taken over is not.
+    let again = config.reload(parsed(&new));
+    assert_eq!(again.applied, [""; 0]);
+    assert_eq!(again.restart, restart);
+}
+
+#[test]
+fn files_and_directories_count_in_the_order_given() {
+    let dir = TempDir::new().unwrap();
+    let one = file(
+        &dir,
+        "one.hcl",
+        "datacenter = \"one\"\nretry_join = [\"a\"]\n",
+    );
+    let sub = dir.path().join("more");
+    fs::create_dir(&sub).unwrap();
+    fs::write(
+        sub.join("two.json"),
+        r#"{"datacenter": "two", "retry_join": ["b"]}"#,
+    )
+    .unwrap();
+    let (one, sub) = (one.to_str().unwrap(), sub.to_str().unwrap());
+    let config = server(&["-config-file", one, "-config-dir", sub]).unwrap();
+    assert_eq!(
+        (&*config.datacenter, &*config.retry_join[0]),
+        ("two", "a:8300")
+    );
+    let config = server(&["-config-dir", sub, "-config-file", one]).unwrap();
+    assert_eq!(
+        (&*config.datacenter, &*config.retry_join[0]),
+        ("one", "b:8300")
+    );
+    assert_eq!(config.retry_join, ["b:8300", "a:8300"]);
+}
+
+#[test]
+fn consuls_flags_are_taken_as_their_keys() {
+    let config = parsed(&[
+        "-dev",
+        "-enable-script-checks",
+        "-ui",
+        "-dns-port=-1",
+        "-grpc-port",
+        "8502",
+        "-node-meta=rack:r1",
+        "-node-meta",
+        "zone:z:1",
+        "-rejoin=true",
+    ]);
+    let meta: Vec<_> = config.node_meta.iter().map(|(k, v)| (&**k, &**v)).collect();
+    assert_eq!(meta, [("rack", "r1"), ("zone", "z:1")]);
+    let expected = ["-enable-script-checks", "-grpc-port", "-rejoin", "-ui"]
+        .map(|flag| format!("{flag}: has no effect on a curia server"));
+    assert_eq!(config.warnings, expected);
+    let joined = server(&["-join=10.0.0.9"]).unwrap();
+    assert_eq!(joined.retry_join, ["10.0.0.9:8300"]);
+}

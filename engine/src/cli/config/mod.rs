@@ -7,7 +7,7 @@
 //!   keys         which keys there are
 //! check        defaults, and every rule of and between values
 //!   addresses    where to listen, whom to join        definitions  services and checks
-//!   options      acl, autopilot, telemetry, http_config
+//!   options      acl, autopilot, telemetry, …           fields       of one definition
 //! ```
 //! Files in the order given, then `-hcl`, then `-set`, then flags. Each error names where the value
 //! came from and what to do, and all are told at once.
@@ -15,6 +15,7 @@
 mod addresses;
 mod check;
 mod definitions;
+mod fields;
 mod hcl;
 mod interfaces;
 mod keys;
