@@ -184,6 +184,12 @@ fn py_consuls_dev_server_with_more_keys_ended_by_sigterm() {
     let http = http(http_port);
     wait_for_leader(&http);
     writes_and_reads(&http);
+    // Nothing that is read stays without an effect, here.
+    assert!(
+        !agent.output().contains("in this build"),
+        "{}",
+        agent.output()
+    );
     // One warning for each key that means nothing here, and none for what is not wanted.
     let warned = agent
         .output()

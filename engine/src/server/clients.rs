@@ -13,7 +13,7 @@ use std::{
 use ahash::AHashMap;
 use socket2::Socket;
 
-/// Addresses that are remembered before those without a connection are looked for.
+/// Addresses that are remembered before those without a connection are looked for, at least.
 const FORGET_FROM: usize = 64;
 
 /// One connection of an address.
@@ -29,6 +29,9 @@ pub struct Clients {
     /// How many an address may have; `usize::MAX` for as many as there may be.
     connections_max: Cell<usize>,
     tickets: RefCell<AHashMap<IpAddr, ClientTicket>>,
+    /// With so many addresses they are looked for next: twice as many as were left the last time,
+    /// so that each connection pays for a constant number of them.
+    forget_at: Cell<usize>,
 }
 
 impl Clients {
@@ -37,6 +40,7 @@ impl Clients {
         Self {
             connections_max: Cell::new(connections_max),
             tickets: RefCell::default(),
+            forget_at: Cell::new(FORGET_FROM),
         }
     }
 
@@ -60,9 +64,9 @@ impl Clients {
 
     fn admit(&self, address: IpAddr) -> Result<ClientTicket, TooMany> {
         let mut tickets = self.tickets.borrow_mut();
-        if tickets.len() >= FORGET_FROM && tickets.len() == tickets.capacity() {
-            // As the table would grow: the cost is that of growing it.
+        if tickets.len() >= self.forget_at.get() {
             tickets.retain(|_, ticket| Arc::strong_count(ticket) > 1);
+            self.forget_at.set(FORGET_FROM.max(2 * tickets.len()));
         }
         let ticket = tickets.entry(address).or_default();
         match Arc::strong_count(ticket) <= self.connections_max.get() {
@@ -99,7 +103,7 @@ mod tests {
             let _gone = clients.admit(IpAddr::from(at.to_be_bytes()));
         }
         let remembered = clients.tickets.borrow().len();
-        assert!(remembered <= 2 * FORGET_FROM, "{remembered}");
+        assert!(remembered <= FORGET_FROM, "{remembered}");
         assert!(clients.admit([10, 0, 0, 1].into()).is_err());
         drop(kept);
     }

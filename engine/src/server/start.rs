@@ -20,7 +20,11 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use super::{
     awake::Awake,
     board::Board,
-    config::{AgentConfig, DataDir as WhereData, HttpAddress},
+    config::{
+        AgentConfig, DataDir as WhereData, HttpAddress, SESSION_TTL_MIN,
+        acl::AclOptions,
+        options::{AutopilotOptions, TelemetryOptions},
+    },
     executor::{Executor, Listeners, Place},
     http::{UnixSocketFile, bind_after_predecessor, listen_after_predecessor},
     lanes::{Ends, mesh},
@@ -168,10 +172,14 @@ fn only_what_is_built(config: &AgentConfig) -> Result<(), String> {
     let waiting = [
         ("services", !config.services.is_empty()),
         ("checks", !config.checks.is_empty()),
+        ("acl", config.acl != AclOptions::default()),
+        ("autopilot", config.autopilot != AutopilotOptions::default()),
+        ("telemetry", config.telemetry != TelemetryOptions::default()),
+        ("session_ttl_min", config.session_ttl_min != SESSION_TTL_MIN),
     ];
     for (key, given) in waiting {
         if given {
-            log::warn!(target: "agent", "{key}: not registered by this build of curia");
+            log::warn!(target: "agent", "{key}: read, but without an effect in this build of curia");
         }
     }
     Ok(())

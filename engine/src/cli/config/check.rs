@@ -27,7 +27,7 @@ use super::{
 use crate::server::{
     config::{
         AgentConfig, BootstrapMode, DataDir, EXECUTORS_MAX, HttpAddress, LogCompletion, LogOptions,
-        RaftOptions,
+        RaftOptions, SESSION_TTL_MIN,
     },
     http::{HttpLimits, TXN_BODY_BYTES_MAX},
 };
@@ -45,8 +45,6 @@ pub(super) enum Purpose {
 const COMMAND_OVERHEAD_BYTES: usize = 1024;
 /// Longest body of a transaction that can be allowed, bytes: its command in Base64 and JSON.
 const TXN_BYTES_LIMIT_MAX: usize = 2 * COMMAND_BYTES_MAX;
-/// Consul's shortest TTL of a session.
-const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
 /// Longest TTL of a session, Consul's.
 const SESSION_TTL_MAX: Duration = Duration::from_secs(86_400);
 

@@ -149,16 +149,16 @@ fn take_flags(layer: &mut Layer, flags: &AgentFlags) {
     }
 }
 
-/// The keys of configuration files, for `curia agent -help`: those with an effect.
-pub(super) fn keys_with_effect() -> impl Iterator<Item = &'static str> {
-    let effective = |kind: &Kind| {
+/// The keys of configuration files, for `curia agent -help`: those that are read.
+pub(super) fn keys_read() -> impl Iterator<Item = &'static str> {
+    let is_read = |kind: &Kind| {
         !matches!(
             kind,
             Kind::Object | Kind::Ignored | Kind::Protection | Kind::Old(_)
         )
     };
     KEYS.iter()
-        .filter(move |(_, kind)| effective(kind))
+        .filter(move |(_, kind)| is_read(kind))
         .map(|(key, _)| *key)
 }
 

@@ -196,5 +196,8 @@ impl AgentConfig {
     }
 }
 
+/// Shortest TTL of a session unless `session_ttl_min` says otherwise; Consul's.
+pub const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
+
 /// Most executors of a server.
 pub const EXECUTORS_MAX: u16 = 256;
