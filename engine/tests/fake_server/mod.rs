@@ -168,7 +168,7 @@ impl Conversation {
                 wire::QueryBody::KvList { prefix, .. } | wire::QueryBody::KvKeys { prefix, .. } => {
                     prefix.to_vec()
                 }
-                wire::QueryBody::Status | wire::QueryBody::Txn(_) => Vec::new(),
+                _ => Vec::new(),
             },
             other => panic!("a client sent {other:?}"),
         };

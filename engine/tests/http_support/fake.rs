@@ -92,6 +92,7 @@ impl Default for State {
                 node_id: NODE_ID.into(),
                 datacenter: "dc1".into(),
                 server_address: "127.0.0.2:8300".into(),
+                node_meta: BTreeMap::new(),
                 http_address: "127.0.0.2:8500".into(),
                 version: "0.1.0".into(),
                 revision: "abc123".into(),
