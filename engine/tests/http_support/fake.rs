@@ -242,6 +242,7 @@ impl State {
             }
             QueryBody::Status => (self.index, Found::Status),
             QueryBody::Txn(_) => (self.index, Found::Txn),
+            QueryBody::Record(_) => unreachable!("records are asked of real servers"),
         }
     }
 }
