@@ -26,6 +26,10 @@ use crate::state::Txn;
 
 /// A command about records, read.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, where it is read"
+)]
 pub enum RecordOp {
     /// Puts a node, with what is on it, into the catalog.
     Register(RegisterRequest),

@@ -244,6 +244,7 @@ impl State {
             QueryBody::Status => (self.index, Found::Status),
             QueryBody::Record(_) => panic!("the fake keeps no records"),
             QueryBody::Txn(_) => (self.index, Found::Txn),
+            QueryBody::Record(_) => unreachable!("records are asked of real servers"),
         }
     }
 }
