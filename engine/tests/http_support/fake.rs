@@ -103,6 +103,7 @@ impl Default for State {
                 node_id: NODE_ID.into(),
                 datacenter: "dc1".into(),
                 server_address: "127.0.0.2:8300".into(),
+                node_meta: BTreeMap::new(),
                 http_address: "127.0.0.2:8500".into(),
                 version: "0.1.0".into(),
                 revision: "abc123".into(),
@@ -327,6 +328,10 @@ impl RowStream for FakeRows {
 
 impl Gateway for Fake {
     type Rows = FakeRows;
+
+    async fn record_with_answer(&self, _command: Bytes) -> Result<(Index, Bytes), Failure> {
+        panic!("the fake keeps no records")
+    }
 
     async fn record(&self, _command: Bytes) -> Result<Written, Failure> {
         panic!("the fake keeps no records")

@@ -14,7 +14,7 @@ use wire::{Failure, FailureKind, Index, Query, QueryBody, ReadMode, Wait};
 use super::{
     local::Item,
     service::{Agent, now_ms, random_below},
-    sync::{OwnNode, Seen, Telling},
+    sync::{Seen, Telling},
 };
 use crate::{
     documents::{AgentQuestion, NodeRows, Question},
@@ -36,18 +36,16 @@ const COMPARED_AT_ONCE: usize = 256;
 pub(in super::super) struct Keeper<G> {
     agent: Rc<Agent>,
     gateway: G,
-    own: OwnNode,
     /// `None`: it must be read.
     seen: Option<Seen>,
 }
 
 impl<G: Gateway> Keeper<G> {
     /// Of the agent of this node.
-    pub(in super::super) fn new(agent: Rc<Agent>, gateway: G, own: OwnNode) -> Self {
+    pub(in super::super) fn new(agent: Rc<Agent>, gateway: G) -> Self {
         Self {
             agent,
             gateway,
-            own,
             seen: None,
         }
     }
@@ -81,7 +79,7 @@ impl<G: Gateway> Keeper<G> {
             sleep(FULL_INTERVAL + Duration::from_nanos(random_below(STAGGER_NS))).await;
             true
         };
-        if changed.or(due).await {
+        if changed.or(due).await || self.agent.take_resync() {
             self.seen = None;
         }
     }
@@ -102,7 +100,7 @@ impl<G: Gateway> Keeper<G> {
                         .with_local(|local| local.override_tags(&id, &tags));
                 }
                 let all = self.agent.with_local(|local| seen.all(local));
-                let node = seen.node_telling(&self.own);
+                let node = seen.node_telling(&self.agent.own());
                 self.seen = Some(seen);
                 if let Some(node) = node {
                     self.tell(node).await?;
@@ -124,10 +122,10 @@ impl<G: Gateway> Keeper<G> {
         let Some(seen) = &self.seen else {
             return Ok(());
         };
-        let own = &self.own;
+        let own = self.agent.own();
         let tellings = self
             .agent
-            .with_local(|local| seen.tellings(local, own, now_ms(), &items));
+            .with_local(|local| seen.tellings(local, &own, now_ms(), &items));
         for telling in tellings {
             self.tell(telling).await?;
         }
@@ -168,7 +166,7 @@ impl<G: Gateway> Keeper<G> {
     /// What the catalog holds of this node.
     async fn read(&self) -> Result<Seen, Failure> {
         let question = Question::Agent(AgentQuestion::Node {
-            node: self.own.node.node.clone(),
+            node: self.agent.own().node.node.clone(),
         });
         let query = Query {
             mode: ReadMode::Default,

@@ -17,12 +17,14 @@ use glommio::{sync::Semaphore, timer::sleep};
 
 use super::{
     aside::Aside,
+    configured::Configured,
     disk,
     events::{Events, UserEvent},
     local::{CheckKind, Local},
     probe,
     request::{AgentReply, AgentRequest, answer, events_heard},
     signal::{News, Signal},
+    sync::OwnNode,
 };
 use crate::{cluster::identity::random_u64, server::shell};
 
@@ -42,6 +44,9 @@ const STATUS_WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// The agent of a server.
 pub struct Agent {
     local: RefCell<Local>,
+    own: RefCell<OwnNode>,
+    /// The catalog must be compared with everything.
+    resync: Cell<bool>,
     datacenter: String,
     data: PathBuf,
     files: Rc<Aside>,
@@ -78,12 +83,19 @@ fn unix_ms() -> u64 {
 
 impl Agent {
     /// Reads what was registered before, below `data`, and starts its checks. Blocks for that.
-    pub fn start(node: &str, datacenter: &str, data: PathBuf, tell_peers: TellPeers) -> Rc<Self> {
-        let mut local = Local::new(node);
+    pub fn start(
+        own: OwnNode,
+        data: PathBuf,
+        configured: Configured,
+        tell_peers: TellPeers,
+    ) -> Rc<Self> {
+        let mut local = Local::new(&own.node.node);
         disk::read(&data, &mut local, now_ms(), unix_ms());
         let agent = Rc::new(Self {
             local: RefCell::new(local),
-            datacenter: datacenter.to_owned(),
+            datacenter: own.node.datacenter.clone(),
+            own: RefCell::new(own),
+            resync: Cell::new(false),
             data,
             files: Aside::new("curia-agent"),
             names: Aside::new("curia-names"),
@@ -102,8 +114,36 @@ impl Agent {
         glommio::spawn_local(Rc::clone(&agent).expire()).detach();
         glommio::spawn_local(Rc::clone(&agent).reap()).detach();
         glommio::spawn_local(Rc::clone(&agent).write_statuses()).detach();
+        agent.register_configured(configured);
         agent.after_change();
         agent
+    }
+
+    /// Who this node is.
+    pub(super) fn own(&self) -> OwnNode {
+        self.own.borrow().clone()
+    }
+
+    /// Whether the catalog must be compared with everything, asked once.
+    pub(super) fn take_resync(&self) -> bool {
+        self.resync.replace(false)
+    }
+
+    /// Carries out a configuration that was read again.
+    pub async fn configure(self: &Rc<Self>, meta: &BTreeMap<String, String>, all: Configured) {
+        self.own.borrow_mut().set_meta(meta);
+        self.resync.set(true);
+        self.register_configured(all);
+        self.changed.ring();
+        self.after_change();
+        self.after_sync().await;
+    }
+
+    fn register_configured(&self, all: Configured) {
+        let errors = self.with_local(|local| local.configure(now_ms(), all.services, all.checks));
+        for error in errors {
+            log::error!(target: "agent", "not registered of the configuration: {error}");
+        }
     }
 
     /// What is registered, to be looked at for a moment.

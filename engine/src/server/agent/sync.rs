@@ -80,6 +80,13 @@ impl OwnNode {
         }
     }
 
+    /// The operator's pairs (`node_meta`), beside Consul's own.
+    pub fn set_meta(&mut self, meta: &BTreeMap<String, String>) {
+        self.node.meta = meta.clone();
+        let own = ("consul-network-segment".to_owned(), String::new());
+        self.node.meta.extend([own]);
+    }
+
     fn registration(&self) -> RegisterRequest {
         RegisterRequest {
             datacenter: self.node.datacenter.clone(),

@@ -42,7 +42,7 @@ pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome
         | ("health", "service") => Method::GET,
         ("service", "register" | "deregister" | "maintenance")
         | ("check", "register" | "deregister" | "pass" | "warn" | "fail" | "update")
-        | ("maintenance" | "reload" | "leave", "")
+        | ("maintenance" | "leave", "")
         | ("join" | "force-leave" | "token", _) => Method::PUT,
         ("service", _) => Method::GET,
         _ => return call.unknown(),
@@ -404,12 +404,6 @@ async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
         "version" => agent::version(&inner.info, style),
         "host" => agent::host(style),
         "metrics" => return metrics(&call),
-        "reload" => {
-            return Err(Refusal::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "reloading over HTTP is not supported yet: send the process SIGHUP",
-            ));
-        }
         "token" => {
             return Err(Refusal::new(
                 StatusCode::UNAUTHORIZED,
