@@ -28,6 +28,7 @@ use crate::{
 pub mod agent;
 pub mod catalog;
 pub mod config;
+pub mod coordinates;
 pub mod sessions;
 pub mod subjects;
 pub mod txn;
@@ -35,6 +36,7 @@ pub mod txn;
 pub use agent::{AgentQuestion, NodeRows};
 pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
+pub use coordinates::CoordinatesQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
 
@@ -49,6 +51,8 @@ pub enum Question {
     Txn(MixedTxn),
     /// About config entries.
     Config(ConfigQuestion),
+    /// About coordinates.
+    Coordinates(CoordinatesQuestion),
     /// About sessions.
     Session(SessionQuestion),
 }
@@ -74,6 +78,7 @@ impl Question {
             Self::Catalog(question) => question.subject(),
             Self::Txn(_) => Subject::table(Nodes::ID),
             Self::Config(question) => question.subject(),
+            Self::Coordinates(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
     }
@@ -87,6 +92,7 @@ impl Question {
                 tables.max_index(&[Kvs::NAME, Nodes::NAME, Services::NAME, Checks::NAME])
             }
             Self::Config(question) => question.index(tables),
+            Self::Coordinates(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
     }
@@ -98,6 +104,7 @@ impl Question {
             Self::Catalog(question) => question.answer(tables),
             Self::Txn(ops) => txn::result(&read_only(tables, ops)),
             Self::Config(question) => question.answer(tables),
+            Self::Coordinates(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }
     }
