@@ -61,6 +61,7 @@ pub struct Agent {
     /// Rung whenever the catalog may have to be told something.
     pub(super) changed: Signal,
     seen_version: Cell<u64>,
+    seen_generations: Cell<u64>,
     news: News,
     events: RefCell<Events>,
     event_news: News,
@@ -106,6 +107,7 @@ impl Agent {
             status_files: Signal::default(),
             changed: Signal::default(),
             seen_version: Cell::new(0),
+            seen_generations: Cell::new(0),
             news: News::default(),
             events: RefCell::default(),
             event_news: News::default(),
@@ -250,7 +252,11 @@ impl Agent {
             self.changed.ring();
             self.news.tell();
         }
-        self.start_runs();
+        // Signs of life are many, and change nothing of what is run.
+        let generations = self.local.borrow().generations();
+        if self.seen_generations.replace(generations) != generations {
+            self.start_runs();
+        }
     }
 
     /// Writes what has changed.
