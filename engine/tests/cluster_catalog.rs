@@ -129,8 +129,9 @@ fn every_server_answers_in_every_mode() {
     );
 }
 
+/// Lists are never null, a node that is not there is.
 #[test]
-fn every_endpoint_shows_what_is_registered() {
+fn gotcha_01_every_endpoint_shows_what_is_registered() {
     let group = Group::formed(1, &[]);
     let server = &group[0];
     register(server, instance("web", "passing"));

@@ -571,7 +571,7 @@ fn outputs_that_agents_report_are_cut() {
 }
 
 #[test]
-fn the_same_again_changes_nothing() {
+fn gotcha_02_the_same_again_changes_nothing() {
     let mut rig = Rig::default();
     let request = || {
         let mut request = with_check(with_service("a", "web1", "web"), "alive", "web1", "passing");
@@ -845,4 +845,49 @@ fn operations_of_transactions_answer_as_consuls() {
     );
     assert!(nodes(&mut rig, Delete, node(0)).is_ok() && nodes(&mut rig, Delete, node(0)).is_ok());
     assert!(rig.store.tables().nodes.is_empty());
+}
+
+/// Bodies of commands lie in logs: a later version must read them, and write the same for as long
+/// as nobody uses what it adds. `CURIA_WRITE_GOLDEN=1` writes them anew.
+#[test]
+fn commands_look_as_they_always_did() {
+    let pairs = |value: &str| BTreeMap::from([("k".to_owned(), value.to_owned())]);
+    let request = RegisterRequest {
+        datacenter: "dc1".into(),
+        id: uuid(1),
+        tagged_addresses: pairs("1.2.3.4"),
+        node_meta: pairs("v"),
+        checks: vec![Check {
+            check_id: "c".into(),
+            ..Check::default()
+        }],
+        skip_node_update: true,
+        ..with_check(with_service("n", "web1", "web"), "alive", "web1", "passing")
+    };
+    let gone = DeregisterRequest {
+        node: "n".into(),
+        service_id: "web1".into(),
+        check_id: "alive".into(),
+    };
+    golden("register", &request);
+    golden("deregister", &gone);
+}
+
+fn golden<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(
+    name: &str,
+    request: &T,
+) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("golden/commands/version-1/{name}.msgpack"));
+    let bytes = crate::fsm::records::packed(request);
+    if std::env::var_os("CURIA_WRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("writable");
+        std::fs::write(&path, &bytes).expect("the golden directory");
+    }
+    let golden = std::fs::read(&path).unwrap_or_default();
+    assert!(bytes == golden, "{name} is not encoded as in {path:?}");
+    assert_eq!(
+        &rmp_serde::from_slice::<T>(&golden).expect("readable"),
+        request
+    );
 }
