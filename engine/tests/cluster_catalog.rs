@@ -374,3 +374,35 @@ fn a_critical_check_ends_the_sessions_that_are_bound_to_it() {
         (500, "apply failed: Check 'web-alive' is in critical state")
     );
 }
+
+/// What was registered is there after a restart, with its indexes, and wakes those who wait.
+#[test]
+fn the_catalog_outlives_its_servers() {
+    let mut group = Group::formed(1, &[]);
+    register(&group[0], instance("web", "passing"));
+    register(&group[0], instance("gone", "passing"));
+    let gone = json!({"Node": "gone-node"});
+    assert!(put(&group[0], "/v1/catalog/deregister", &gone).is_true());
+    let paths = [
+        "/v1/catalog/nodes",
+        "/v1/catalog/services",
+        "/v1/health/service/web",
+        "/v1/health/service/gone",
+        "/v1/catalog/node/gone-node",
+        "/v1/health/state/any",
+    ];
+    let seen = |server: &Server| {
+        paths
+            .map(|path| get(server, path))
+            .map(|a| (index(&a), a.text()))
+    };
+    let before = seen(&group[0]);
+    group[0].kill();
+    group[0].start();
+    group.wait_for_leader();
+    assert_eq!(seen(&group[0]), before);
+    let waiter = Waiter::start(&group[0], "/v1/health/service/gone");
+    wait_for_waiters(&group[0], 1);
+    register(&group[0], instance("gone", "passing"));
+    assert_eq!(nodes_of(&waiter.answer()), ["gone-node"]);
+}

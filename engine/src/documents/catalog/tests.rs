@@ -326,7 +326,7 @@ fn documents_are_written_as_consuls() {
         r#"{{"ID":"{}","Node":"n1","Address":"10.0.0.1","Datacenter":"dc1","TaggedAddresses":null,"Meta":null,"CreateIndex":1,"ModifyIndex":1}}"#,
         uuid()
     );
-    let rest = r#""Weights":{"Passing":1,"Warning":1},"EnableTagOverride":false,"Proxy":{"Mode":"","MeshGateway":{},"Expose":{}},"Connect":{},"CreateIndex":1,"ModifyIndex":1}"#;
+    let rest = r#""Weights":{"Passing":1,"Warning":1},"EnableTagOverride":false,"Proxy":{"Mode":"","MeshGateway":{},"Expose":{}},"Connect":{},"PeerName":"","CreateIndex":1,"ModifyIndex":1}"#;
     let service_row = format!(
         r#"{{"ID":"web1","Service":"web","Tags":["v1","Blue"],"Address":"","Meta":null,"Port":0,{rest}"#
     );
