@@ -193,7 +193,7 @@ mod tests {
         let piece = 512 * 1024;
         let mut length = 0;
         let mut number = 0;
-        while limits::DOCUMENT_BYTES_MAX - length > 2 * piece {
+        while limits::DOCUMENT_BYTES_MAX - length > piece + 4096 {
             number += 1;
             length = put(number, piece).expect("within the limit");
         }
