@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::codec::{self, Builder};
 use crate::generated::wire as fb;
-use crate::{Command, Index, WireError, limits};
+use crate::{Command, Index, WatchFrom, WireError, limits};
 
 const WHAT: &str = "query";
 
@@ -80,11 +80,22 @@ pub enum QueryBody {
         prefix: Bytes,
         /// The separator; empty for none.
         separator: Bytes,
+        /// Only names greater than this one; empty for no bound.
+        start_after: Bytes,
+        /// At most so many names; 0 for no bound.
+        limit: u64,
     },
     /// Who leads, and who is in the peer set.
     Status,
     /// A transaction that only reads: an encoded [`Command::Txn`](crate::Command::Txn).
     Txn(Bytes),
+    /// What becomes of the rows with a prefix.
+    KvWatch {
+        /// The prefix; empty for all.
+        prefix: Bytes,
+        /// Since when.
+        from: WatchFrom,
+    },
 }
 
 impl Query {
@@ -139,12 +150,23 @@ impl Query {
                 start_after: own(start_after),
                 limit: *limit,
             },
-            QueryBody::KvKeys { prefix, separator } => QueryBody::KvKeys {
+            QueryBody::KvKeys {
+                prefix,
+                separator,
+                start_after,
+                limit,
+            } => QueryBody::KvKeys {
                 prefix: own(prefix),
                 separator: own(separator),
+                start_after: own(start_after),
+                limit: *limit,
             },
             QueryBody::Status => QueryBody::Status,
             QueryBody::Txn(command) => QueryBody::Txn(own(command)),
+            QueryBody::KvWatch { prefix, from } => QueryBody::KvWatch {
+                prefix: own(prefix),
+                from: *from,
+            },
         };
         Self { body, ..*self }
     }
@@ -190,6 +212,14 @@ impl QueryBody {
             return Ok(Self::KvKeys {
                 prefix: key(keys.prefix())?,
                 separator: key(keys.separator())?,
+                start_after: key(keys.start_after())?,
+                limit: keys.limit(),
+            });
+        }
+        if let Some(watch) = query.body_as_kv_watch() {
+            return Ok(Self::KvWatch {
+                prefix: key(watch.prefix())?,
+                from: WatchFrom::read(&watch)?,
             });
         }
         if query.body_as_status().is_some() {
@@ -235,10 +265,17 @@ impl QueryBody {
                 let list = fb::KvList::create(builder, &args);
                 (fb::QueryBody::KvList, list.as_union_value())
             }
-            Self::KvKeys { prefix, separator } => {
+            Self::KvKeys {
+                prefix,
+                separator,
+                start_after,
+                limit,
+            } => {
                 let args = fb::KvKeysArgs {
                     prefix: Some(codec::put(builder, prefix)),
                     separator: Some(codec::put(builder, separator)),
+                    start_after: codec::put_some(builder, start_after),
+                    limit: *limit,
                 };
                 let keys = fb::KvKeys::create(builder, &args);
                 (fb::QueryBody::KvKeys, keys.as_union_value())
@@ -251,6 +288,10 @@ impl QueryBody {
                 let command = Some(codec::put(builder, command));
                 let read = fb::TxnRead::create(builder, &fb::TxnReadArgs { command });
                 (fb::QueryBody::TxnRead, read.as_union_value())
+            }
+            Self::KvWatch { prefix, from } => {
+                let watch = from.build(builder, prefix);
+                (fb::QueryBody::KvWatch, watch.as_union_value())
             }
         }
     }

@@ -24,9 +24,11 @@ use super::{
 use crate::server::{
     config::{
         AgentConfig, BootstrapMode, DataDir, EXECUTORS_MAX, LogCompletion, LogOptions, RaftOptions,
+        WATCH_HISTORY_BYTES_MIN,
     },
     http::{HttpLimits, go_text::parse_duration},
 };
+use crate::shard::HISTORY_BYTES_DEFAULT;
 
 /// Why there is no configuration. Its text names flag, or file and key, and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -204,6 +206,7 @@ fn check(layer: Layer) -> Result<AgentConfig, ConfigError> {
             Duration::from_secs(7),
             Duration::from_millis(1),
         )?,
+        watch_history_bytes: watch_history_bytes(&layer)?,
         http: HttpLimits {
             value_bytes_max: range(
                 &layer.kv_max_value_size,
@@ -225,6 +228,16 @@ fn check(layer: Layer) -> Result<AgentConfig, ConfigError> {
 
 /// Room in a command for what is neither key nor value, bytes.
 const COMMAND_OVERHEAD_BYTES: usize = 1024;
+
+fn watch_history_bytes(layer: &Layer) -> Result<usize, ConfigError> {
+    match &layer.watch_history_bytes {
+        Some(off) if off.value == 0 => Ok(0),
+        given => {
+            let bytes = range(given, WATCH_HISTORY_BYTES_MIN as i64, i64::MAX)?;
+            Ok(bytes.map_or(HISTORY_BYTES_DEFAULT, |bytes| bytes as usize))
+        }
+    }
+}
 
 /// What kind of agent this is, and what that excludes.
 fn check_role(layer: &Layer, dev: bool) -> Result<(), ConfigError> {

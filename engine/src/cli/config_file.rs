@@ -49,6 +49,7 @@ pub(super) struct Layer {
     pub(super) snapshot_interval: Option<Sourced<i64>>,
     pub(super) trailing_logs: Option<Sourced<i64>>,
     pub(super) kv_max_value_size: Option<Sourced<i64>>,
+    pub(super) watch_history_bytes: Option<Sourced<i64>>,
     pub(super) log_completion: Option<Sourced<String>>,
     pub(super) log_require_direct: Option<Sourced<bool>>,
     pub(super) log_segment_mb: Option<Sourced<i64>>,
@@ -136,6 +137,10 @@ const KEYS: &[(&str, Kind)] = &[
     (
         "limits.kv_max_value_size",
         Number(|l| &mut l.kv_max_value_size),
+    ),
+    (
+        "limits.watch_history_bytes",
+        Number(|l| &mut l.watch_history_bytes),
     ),
     ("limits.txn_max_req_len", Ignored),
     ("limits.http_max_conns_per_client", Ignored),

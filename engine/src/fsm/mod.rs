@@ -46,8 +46,8 @@ pub enum Outcome {
     Txn(Box<TxnOutcome>),
 }
 
-/// Who is told what a run has changed.
-pub type Watch<'w> = &'w mut dyn FnMut(&[Change]);
+/// Who is told what each entry has changed.
+pub type Watch<'w> = &'w mut dyn FnMut(Index, &[Change]);
 
 /// The server must stop: it cannot go on without lying.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,8 +142,8 @@ impl Fsm {
         self.apply_run_watched(entries, outcomes, None)
     }
 
-    /// [`Self::apply_run`], and tells `watch` what the run has changed, oldest first, before it is
-    /// committed. What a command did not change (the same value again) is not there.
+    /// [`Self::apply_run`], and tells `watch` what each entry has changed, oldest first, before the
+    /// run is committed. What a command did not change (the same value again) is not there.
     pub fn apply_run_watched<B: AsRef<[u8]>>(
         &mut self,
         entries: &[(Index, Term, B)],
@@ -165,7 +165,7 @@ impl Fsm {
         &mut self,
         commands: impl Iterator<Item = (Index, Term, Result<Option<Command<'a>>, WireError>)>,
         outcomes: &mut Vec<Outcome>,
-        watch: Option<Watch<'_>>,
+        mut watch: Option<Watch<'_>>,
     ) -> Result<(), FsmError> {
         let Self {
             store,
@@ -183,6 +183,7 @@ impl Fsm {
                 applied.0 + 1,
                 "entries are applied once, in order, without a gap"
             );
+            let changes_before = txn.changes().len();
             let outcome = command
                 .map_err(|source| FsmError::UnknownCommand { index, source })
                 .and_then(|command| apply(&mut txn, index, command, digests, scratch));
@@ -194,13 +195,15 @@ impl Fsm {
                 }
             }
             (*applied, *last_term) = (index, term);
+            if let Some(watch) = &mut watch
+                && txn.changes().len() > changes_before
+            {
+                watch(index, &txn.changes()[changes_before..]);
+            }
             if DigestHistory::wants(index) {
                 txn.settle();
                 digests.note(index, txn.tables().digest());
             }
-        }
-        if let Some(watch) = watch {
-            watch(txn.changes());
         }
         txn.commit();
         result

@@ -96,6 +96,10 @@ impl NativeAsker {
                 self.push(&with_meta(meta, ReplyBody::Txn(outcome.to_wire())));
                 None
             }
+            ReadBody::Changes(changes) => {
+                self.push(&with_meta(meta, ReplyBody::Changes(changes.to_wire())));
+                None
+            }
             ReadBody::List(_) | ReadBody::Keys(_) => Some(read),
         }
     }
@@ -125,7 +129,10 @@ impl NativeAsker {
                     let meta = if unfinished { more } else { last };
                     self.push(&with_meta(meta, ReplyBody::Keys(names)));
                 }
-                ReadBody::Row(_) | ReadBody::Status(_) | ReadBody::Txn(_) => {
+                ReadBody::Row(_)
+                | ReadBody::Status(_)
+                | ReadBody::Txn(_)
+                | ReadBody::Changes(_) => {
                     unreachable!("answered in one frame")
                 }
             }

@@ -108,6 +108,9 @@ pub struct AgentConfig {
     pub raft: RaftOptions,
     /// `performance.rpc_hold_timeout`: how long a request waits for a leader.
     pub rpc_hold_timeout: Duration,
+    /// `limits.watch_history_bytes`: changes that each shard remembers for watches, from
+    /// [`WATCH_HISTORY_BYTES_MIN`]; 0 switches watches off.
+    pub watch_history_bytes: usize,
     /// Bounds of each executor's HTTP service; `limits.kv_max_value_size` among them.
     pub http: HttpLimits,
     /// `-pid-file`.
@@ -118,5 +121,7 @@ pub struct AgentConfig {
     pub warnings: Vec<String>,
 }
 
+/// Least memory for the changes of a shard, bytes: any one change fits.
+pub const WATCH_HISTORY_BYTES_MIN: usize = 1 << 20;
 /// Most executors of a server.
 pub const EXECUTORS_MAX: u16 = 256;

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, future::Future};
 
 use bytes::Bytes;
-use wire::{ClusterStatus, Failure, Index, KvRow, KvRowRef, Query, ShardId, TxnResult};
+use wire::{ClusterStatus, Failure, Index, KvChanges, KvRow, KvRowRef, Query, ShardId, TxnResult};
 
 /// A write that is durable on a quorum and applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub enum AnswerBody<S> {
     Status(ClusterStatus),
     /// A transaction that only reads.
     Txn(TxnResult),
+    /// What a watch is told.
+    Changes(KvChanges),
 }
 
 /// Rows at one point in time, in pieces of bounded work.

@@ -6,6 +6,7 @@ use wire::{
     Lsn, Query, RaftEnvelope, ServerId, ShardId,
 };
 
+use super::history::Changes;
 use crate::{
     consensus::{Configuration, Outgoing},
     fsm::TxnOutcome,
@@ -135,6 +136,8 @@ pub enum ReadBody {
     Status(ClusterStatus),
     /// A transaction that only reads.
     Txn(TxnOutcome),
+    /// What a watch is told.
+    Changes(Changes),
 }
 
 /// Answer to a request.

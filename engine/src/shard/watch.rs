@@ -64,6 +64,7 @@ fn interest(body: &QueryBody) -> Option<(Interest, &Bytes)> {
         QueryBody::KvGet { key } => Some((Interest::Row, key)),
         QueryBody::KvList { prefix, .. } => Some((Interest::Rows, prefix)),
         QueryBody::KvKeys { prefix, .. } => Some((Interest::Names, prefix)),
+        QueryBody::KvWatch { prefix, .. } => Some((Interest::Rows, prefix)),
         QueryBody::Status | QueryBody::Txn(_) => None,
     }
 }
@@ -117,6 +118,11 @@ impl Watches {
     /// How many were taken from the queue of the woken since the start.
     pub fn woken_total(&self) -> u64 {
         self.woken_total
+    }
+
+    /// Whether somebody may be woken who was not asked again yet.
+    pub fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
     }
 
     /// Lets a query wait for the next change of its result. What cannot be watched is given back.

@@ -12,6 +12,8 @@
 //!   admission is there room                       body      the request's body
 //!   kv, agent the endpoints
 //!   reply     headers and body                    rows      listings, a piece at a time
+//!   watch     changes as they come                pages     listings, a page at a time
+//!   events    what a watch says
 //!   json      rows as Consul writes them          failure   statuses and texts
 //! ```
 //!
@@ -21,6 +23,7 @@
 mod admission;
 mod agent;
 mod body;
+mod events;
 mod failure;
 pub mod go_text;
 mod json;
@@ -28,6 +31,7 @@ mod kv;
 mod limits;
 mod link;
 mod listen;
+mod pages;
 mod params;
 mod path;
 mod reads;
@@ -36,10 +40,13 @@ mod rows;
 mod serve;
 mod sweep;
 mod txn;
+mod watch;
 
 pub use limits::{
     ANSWER_PIECE_BYTES, BODY_BYTES_IN_FLIGHT_MAX, BUFFER_BYTES_MAX, CONNECTIONS_MAX,
     HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX, REQUESTS_MAX, TXN_BODY_BYTES_MAX,
+    WATCHERS_MAX,
 };
 pub use listen::{ListenError, bind_after_predecessor, bind_exclusive};
+pub use pages::PAGE_BYTES_MAX;
 pub use serve::HttpService;
