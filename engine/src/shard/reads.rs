@@ -246,9 +246,17 @@ fn settle(
         Ok(changes) => changes,
         Err(failure) => return effects.fail(asked.ticket, failure),
     };
-    let untold = changes.as_ref().is_none_or(Changes::is_news);
+    // Who asks where the history stands is answered, whatever there is to tell.
+    let from_cursor = matches!(
+        asked.query.body,
+        QueryBody::KvWatch {
+            from: WatchFrom::Cursor(_),
+            ..
+        }
+    );
+    let told_all = from_cursor && !changes.as_ref().is_some_and(Changes::is_news);
     let waits = asked.query.waits() && asked.deadline_ns > sight.now_ns;
-    if !has_news(&asked, sight) || waits && !untold {
+    if !has_news(&asked, sight) || waits && told_all {
         match watches.park(asked) {
             Ok(()) => return,
             Err(back) => asked = back,
