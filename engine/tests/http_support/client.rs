@@ -197,10 +197,7 @@ impl Client {
                 return None;
             }
             let text = std::str::from_utf8(&chunk[..size]).unwrap();
-            self.events = text
-                .split_terminator("\n\n")
-                .map(|event| Event::parse(event))
-                .collect();
+            self.events = text.split_terminator("\n\n").map(Event::parse).collect();
         }
         self.events.pop_front()
     }
