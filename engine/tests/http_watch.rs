@@ -260,6 +260,20 @@ fn default_asks_the_leader_where_it_is_and_stale_does_not() {
     assert_eq!(modes("&stale")[..2], [Stale, Stale]);
 }
 
+/// A server that is further behind than the client bears begins with what the leader has.
+#[test]
+fn max_stale_asks_the_leader_when_this_server_is_too_far_behind() {
+    let server = lively();
+    server.put("/v1/kv/k", "1");
+    server.state().last_contact_ms = 9_000;
+    let mut client = watching(&server, "/v1/kv/k?watch&max_stale=1s", &[]);
+    assert_eq!(whats(&mut client, 2), ["row set k", "synced"]);
+    let state = server.state();
+    let asked: Vec<ReadMode> = state.reads[..4].iter().map(|(mode, _)| *mode).collect();
+    use ReadMode::{Default, Stale};
+    assert_eq!(asked, [Stale, Default, Stale, Stale]);
+}
+
 #[test]
 fn what_comes_in_several_answers_is_told_in_one_stream() {
     let server = lively();

@@ -231,11 +231,13 @@ const COMMAND_OVERHEAD_BYTES: usize = 1024;
 
 fn watch_history_bytes(layer: &Layer) -> Result<usize, ConfigError> {
     match &layer.watch_history_bytes {
-        Some(off) if off.value == 0 => Ok(0),
-        given => {
-            let bytes = range(given, WATCH_HISTORY_BYTES_MIN as i64, i64::MAX)?;
-            Ok(bytes.map_or(HISTORY_BYTES_DEFAULT, |bytes| bytes as usize))
+        None => Ok(HISTORY_BYTES_DEFAULT),
+        Some(Sourced { value, .. }) if *value == 0 || *value >= WATCH_HISTORY_BYTES_MIN as i64 => {
+            Ok(*value as usize)
         }
+        Some(Sourced { value, origin }) => err(format!(
+            "{origin}: {value} is too small: it must be at least {WATCH_HISTORY_BYTES_MIN}, or 0 for no watches"
+        )),
     }
 }
 

@@ -122,10 +122,9 @@ pub(super) async fn watch<G: Gateway>(
         first: Vec::new(),
         over: false,
     };
+    // The leader said so, too, where a stale answer was older than the client bears.
+    feed.catch_up().await?;
     let confirmed = freshness.mode != ReadMode::Stale;
-    if confirmed {
-        feed.catch_up().await?;
-    }
     let behind = match begin {
         Begin::Rows => None,
         Begin::Index(index) => Some(Cursor::behind(index)),
@@ -180,7 +179,7 @@ struct Feed<G: Gateway> {
 }
 
 impl<G: Gateway> Feed<G> {
-    /// Waits until this server has applied what the leader had.
+    /// Waits until this server has applied what it is to begin with.
     async fn catch_up(&mut self) -> Result<(), Refusal> {
         let query = Query {
             min_index: self.next.index,
