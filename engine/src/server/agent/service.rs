@@ -154,7 +154,7 @@ impl Agent {
     }
 
     /// Writes what has changed without anybody's asking.
-    pub(in super::super) async fn after_sync(&self) {
+    pub(in super::super) async fn after_sync(self: &Rc<Self>) {
         if let Err(why) = self.flush().await {
             log::error!(target: "agent", "cannot write a registration: {why}");
         }
@@ -259,8 +259,16 @@ impl Agent {
         }
     }
 
-    /// Writes what has changed.
-    async fn flush(&self) -> Result<(), String> {
+    /// Writes what has changed. Goes on when whoever waits for it has gone: what could not be
+    /// written must be noted.
+    async fn flush(self: &Rc<Self>) -> Result<(), String> {
+        let agent = Rc::clone(self);
+        let writing = async move { agent.write().await };
+        let written = glommio::spawn_local(writing).detach().await;
+        written.unwrap_or_else(|| Err("the agent is stopping".to_owned()))
+    }
+
+    async fn write(&self) -> Result<(), String> {
         let Ok(_turn) = self.writing.acquire_permit(1).await else {
             return Err("the agent is stopping".to_owned());
         };
