@@ -695,6 +695,30 @@ fn configuration_files_own_what_they_say() {
     assert!(local.checks().is_empty());
 }
 
+/// While a server is down, nobody hears a check's signs of life: what was passing when it stopped
+/// must not pass for good.
+#[test]
+fn a_ttl_goes_on_while_the_server_is_down() {
+    let mut local = Local::new("n1");
+    for id in ["short", "long"] {
+        let ttl_s = if id == "short" { 5 } else { 60 };
+        local
+            .register_check(0, check(id, "", ttl_s), Origin::Client)
+            .unwrap();
+        local.update_ttl(0, id, Status::Passing, "well").unwrap();
+    }
+    let mut files = Files::default();
+    files.write(local.take_dirty(0, EPOCH_MS));
+    let again = files.read(1000, EPOCH_MS + 10_000);
+    let seen = |id: &str| (again.checks()[id].status, &*again.checks()[id].output);
+    assert_eq!(seen("short"), (Status::Critical, "TTL expired"));
+    assert_eq!(seen("long"), (Status::Passing, "well"));
+    assert_eq!(again.next_deadline_ms(), Some(1000 + 50_000));
+    // A clock that was set back by a year lends no check a year.
+    let again = files.read(1000, EPOCH_MS - 365 * 86_400_000);
+    assert_eq!(again.next_deadline_ms(), Some(1000 + 5_000));
+}
+
 /// The files of a service with one of everything, of each kind of check, and of a status. A file
 /// that an older version wrote must be read by every later one; written anew when it does not exist.
 #[test]
