@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Top to bottom. A module may import only from those after it.
-const STAIRCASE: [&str; 11] = [
+const STAIRCASE: [&str; 12] = [
     "cli",
     "server",
     "client",
@@ -20,11 +20,20 @@ const STAIRCASE: [&str; 11] = [
     "log",
     "fsm",
     "state",
+    "acl",
     "io",
 ];
 
 /// Steps that are sans-io: no runtime, socket, thread, clock or random source by name.
-const SANS_IO: [&str; 6] = ["shard", "consensus", "snapshot", "log", "fsm", "state"];
+const SANS_IO: [&str; 7] = [
+    "shard",
+    "consensus",
+    "snapshot",
+    "log",
+    "fsm",
+    "state",
+    "acl",
+];
 
 /// What those steps must not name.
 const OUTSIDE: [&str; 9] = [
