@@ -213,8 +213,8 @@ impl Reader<'_> {
             let rest = &rest[blank..];
             if rest.starts_with('#') || rest.starts_with("//") {
                 self.at += rest.find('\n').unwrap_or(rest.len());
-            } else if rest.starts_with("/*") {
-                match rest[2..].find("*/") {
+            } else if let Some(comment) = rest.strip_prefix("/*") {
+                match comment.find("*/") {
                     Some(end) => self.at += 2 + end + 2,
                     None => return Err(self.wrong("this comment is not ended")),
                 }
