@@ -4,6 +4,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod consensus;
+pub mod documents;
 pub mod fsm;
 pub mod io;
 pub mod log;

@@ -13,7 +13,7 @@ use flatbuffers::FlatBufferBuilder;
 use crate::codec::{self, Builder};
 use crate::frame::{FrameHead, FrameKind};
 use crate::generated::wire as fb;
-use crate::{Index, RequestId, ShardId, TxnOps, WireError, limits};
+use crate::{Index, RecordCommand, RequestId, ShardId, TxnOps, WireError, limits};
 
 const WHAT: &str = "command";
 
@@ -81,6 +81,8 @@ pub enum Command<'a> {
     },
     /// Operations that take effect together or not at all.
     Txn(TxnOps<'a>),
+    /// An operation on the tables beside the KV table.
+    Record(RecordCommand<'a>),
     /// Of a later version, marked as safe to skip.
     Ignorable,
 }
@@ -123,6 +125,7 @@ impl<'a> Command<'a> {
                 let txn = ops.build(builder);
                 (fb::CommandBody::TxnCommand, Some(txn.as_union_value()))
             }
+            Self::Record(record) => (fb::CommandBody::RecordCommand, Some(record.build(builder))),
             Self::Ignorable => (fb::CommandBody::NONE, None),
         };
         let args = fb::CommandArgs {
@@ -159,6 +162,9 @@ fn read<'a>(bytes: &[u8], command: &fb::Command<'a>) -> Result<Command<'a>, Wire
     }
     if let Some(txn) = command.body_as_txn_command() {
         return TxnOps::read(bytes, &txn).map(Command::Txn);
+    }
+    if let Some(record) = command.body_as_record_command() {
+        return RecordCommand::read(&record).map(Command::Record);
     }
     Err(codec::malformed(
         WHAT,

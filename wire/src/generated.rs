@@ -11,14 +11,15 @@ extern crate alloc;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_COMMAND_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_COMMAND_BODY: u8 = 3;
+pub const ENUM_MAX_COMMAND_BODY: u8 = 4;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_COMMAND_BODY: [CommandBody; 4] = [
+pub const ENUM_VALUES_COMMAND_BODY: [CommandBody; 5] = [
   CommandBody::NONE,
   CommandBody::KvCommand,
   CommandBody::DigestCheck,
   CommandBody::TxnCommand,
+  CommandBody::RecordCommand,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -30,14 +31,16 @@ impl CommandBody {
   pub const KvCommand: Self = Self(1);
   pub const DigestCheck: Self = Self(2);
   pub const TxnCommand: Self = Self(3);
+  pub const RecordCommand: Self = Self(4);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_MAX: u8 = 4;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::KvCommand,
     Self::DigestCheck,
     Self::TxnCommand,
+    Self::RecordCommand,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -46,6 +49,7 @@ impl CommandBody {
       Self::KvCommand => Some("KvCommand"),
       Self::DigestCheck => Some("DigestCheck"),
       Self::TxnCommand => Some("TxnCommand"),
+      Self::RecordCommand => Some("RecordCommand"),
       _ => None,
     }
   }
@@ -105,16 +109,17 @@ pub struct CommandBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_QUERY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_QUERY_BODY: u8 = 5;
+pub const ENUM_MAX_QUERY_BODY: u8 = 6;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_QUERY_BODY: [QueryBody; 6] = [
+pub const ENUM_VALUES_QUERY_BODY: [QueryBody; 7] = [
   QueryBody::NONE,
   QueryBody::KvGet,
   QueryBody::KvList,
   QueryBody::KvKeys,
   QueryBody::Status,
   QueryBody::TxnRead,
+  QueryBody::RecordRead,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -128,9 +133,10 @@ impl QueryBody {
   pub const KvKeys: Self = Self(3);
   pub const Status: Self = Self(4);
   pub const TxnRead: Self = Self(5);
+  pub const RecordRead: Self = Self(6);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 5;
+  pub const ENUM_MAX: u8 = 6;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::KvGet,
@@ -138,6 +144,7 @@ impl QueryBody {
     Self::KvKeys,
     Self::Status,
     Self::TxnRead,
+    Self::RecordRead,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -148,6 +155,7 @@ impl QueryBody {
       Self::KvKeys => Some("KvKeys"),
       Self::Status => Some("Status"),
       Self::TxnRead => Some("TxnRead"),
+      Self::RecordRead => Some("RecordRead"),
       _ => None,
     }
   }
@@ -207,10 +215,10 @@ pub struct QueryBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 6;
+pub const ENUM_MAX_REPLY_BODY: u8 = 7;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 7] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 8] = [
   ReplyBody::NONE,
   ReplyBody::Written,
   ReplyBody::Rows,
@@ -218,6 +226,7 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 7] = [
   ReplyBody::Failed,
   ReplyBody::ClusterStatus,
   ReplyBody::TxnResult,
+  ReplyBody::Document,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -232,9 +241,10 @@ impl ReplyBody {
   pub const Failed: Self = Self(4);
   pub const ClusterStatus: Self = Self(5);
   pub const TxnResult: Self = Self(6);
+  pub const Document: Self = Self(7);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 6;
+  pub const ENUM_MAX: u8 = 7;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Written,
@@ -243,6 +253,7 @@ impl ReplyBody {
     Self::Failed,
     Self::ClusterStatus,
     Self::TxnResult,
+    Self::Document,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -254,6 +265,7 @@ impl ReplyBody {
       Self::Failed => Some("Failed"),
       Self::ClusterStatus => Some("ClusterStatus"),
       Self::TxnResult => Some("TxnResult"),
+      Self::Document => Some("Document"),
       _ => None,
     }
   }
@@ -1634,6 +1646,119 @@ impl ::core::fmt::Debug for TxnCommand<'_> {
       ds.finish()
   }
 }
+pub enum RecordCommandOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct RecordCommand<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for RecordCommand<'a> {
+  type Inner = RecordCommand<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> RecordCommand<'a> {
+  pub const VT_KIND: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BODY: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    RecordCommand { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RecordCommandArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<RecordCommand<'bldr>> {
+    let mut builder = RecordCommandBuilder::new(_fbb);
+    if let Some(x) = args.body { builder.add_body(x); }
+    builder.add_kind(args.kind);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn kind(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(RecordCommand::VT_KIND, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn body(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(RecordCommand::VT_BODY, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for RecordCommand<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u8>("kind", Self::VT_KIND, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("body", Self::VT_BODY, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RecordCommandArgs<'a> {
+    pub kind: u8,
+    pub body: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for RecordCommandArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RecordCommandArgs {
+      kind: 0,
+      body: None,
+    }
+  }
+}
+
+pub struct RecordCommandBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RecordCommandBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_kind(&mut self, kind: u8) {
+    self.fbb_.push_slot::<u8>(RecordCommand::VT_KIND, kind, 0);
+  }
+  #[inline]
+  pub fn add_body(&mut self, body: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RecordCommand::VT_BODY, body);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RecordCommandBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RecordCommandBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<RecordCommand<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for RecordCommand<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("RecordCommand");
+      ds.field("kind", &self.kind());
+      ds.field("body", &self.body());
+      ds.finish()
+  }
+}
 pub enum CommandOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -1746,6 +1871,21 @@ impl<'a> Command<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_record_command(&self) -> Option<RecordCommand<'a>> {
+    if self.body_type() == CommandBody::RecordCommand {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { RecordCommand::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Command<'_> {
@@ -1761,6 +1901,7 @@ impl ::flatbuffers::Verifiable for Command<'_> {
           CommandBody::KvCommand => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<KvCommand>>("CommandBody::KvCommand", pos),
           CommandBody::DigestCheck => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<DigestCheck>>("CommandBody::DigestCheck", pos),
           CommandBody::TxnCommand => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<TxnCommand>>("CommandBody::TxnCommand", pos),
+          CommandBody::RecordCommand => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<RecordCommand>>("CommandBody::RecordCommand", pos),
           _ => Ok(()),
         }
      })?
@@ -1845,6 +1986,13 @@ impl ::core::fmt::Debug for Command<'_> {
         },
         CommandBody::TxnCommand => {
           if let Some(x) = self.body_as_txn_command() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        CommandBody::RecordCommand => {
+          if let Some(x) = self.body_as_record_command() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -2371,6 +2519,102 @@ impl ::core::fmt::Debug for TxnRead<'_> {
       ds.finish()
   }
 }
+pub enum RecordReadOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct RecordRead<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for RecordRead<'a> {
+  type Inner = RecordRead<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> RecordRead<'a> {
+  pub const VT_QUESTION: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    RecordRead { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RecordReadArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<RecordRead<'bldr>> {
+    let mut builder = RecordReadBuilder::new(_fbb);
+    if let Some(x) = args.question { builder.add_question(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn question(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(RecordRead::VT_QUESTION, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for RecordRead<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("question", Self::VT_QUESTION, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RecordReadArgs<'a> {
+    pub question: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for RecordReadArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RecordReadArgs {
+      question: None,
+    }
+  }
+}
+
+pub struct RecordReadBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RecordReadBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_question(&mut self, question: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RecordRead::VT_QUESTION, question);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RecordReadBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RecordReadBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<RecordRead<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for RecordRead<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("RecordRead");
+      ds.field("question", &self.question());
+      ds.finish()
+  }
+}
 pub enum QueryOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -2531,6 +2775,21 @@ impl<'a> Query<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_record_read(&self) -> Option<RecordRead<'a>> {
+    if self.body_type() == QueryBody::RecordRead {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { RecordRead::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Query<'_> {
@@ -2548,6 +2807,7 @@ impl ::flatbuffers::Verifiable for Query<'_> {
           QueryBody::KvKeys => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<KvKeys>>("QueryBody::KvKeys", pos),
           QueryBody::Status => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Status>>("QueryBody::Status", pos),
           QueryBody::TxnRead => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<TxnRead>>("QueryBody::TxnRead", pos),
+          QueryBody::RecordRead => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<RecordRead>>("QueryBody::RecordRead", pos),
           _ => Ok(()),
         }
      })?
@@ -2660,6 +2920,13 @@ impl ::core::fmt::Debug for Query<'_> {
         },
         QueryBody::TxnRead => {
           if let Some(x) = self.body_as_txn_read() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        QueryBody::RecordRead => {
+          if let Some(x) = self.body_as_record_read() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -3992,6 +4259,102 @@ impl ::core::fmt::Debug for TxnResult<'_> {
       ds.finish()
   }
 }
+pub enum DocumentOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Document<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Document<'a> {
+  type Inner = Document<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Document<'a> {
+  pub const VT_JSON: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Document { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DocumentArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Document<'bldr>> {
+    let mut builder = DocumentBuilder::new(_fbb);
+    if let Some(x) = args.json { builder.add_json(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn json(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Document::VT_JSON, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Document<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("json", Self::VT_JSON, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DocumentArgs<'a> {
+    pub json: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for DocumentArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DocumentArgs {
+      json: None,
+    }
+  }
+}
+
+pub struct DocumentBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DocumentBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_json(&mut self, json: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Document::VT_JSON, json);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DocumentBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DocumentBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Document<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Document<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Document");
+      ds.field("json", &self.json());
+      ds.finish()
+  }
+}
 pub enum ReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -4167,6 +4530,21 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_document(&self) -> Option<Document<'a>> {
+    if self.body_type() == ReplyBody::Document {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { Document::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -4187,6 +4565,7 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::Failed => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Failed>>("ReplyBody::Failed", pos),
           ReplyBody::ClusterStatus => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ClusterStatus>>("ReplyBody::ClusterStatus", pos),
           ReplyBody::TxnResult => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<TxnResult>>("ReplyBody::TxnResult", pos),
+          ReplyBody::Document => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Document>>("ReplyBody::Document", pos),
           _ => Ok(()),
         }
      })?
@@ -4306,6 +4685,13 @@ impl ::core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::TxnResult => {
           if let Some(x) = self.body_as_txn_result() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::Document => {
+          if let Some(x) = self.body_as_document() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -21,6 +21,7 @@ mod placement;
 mod query;
 mod raft_batch;
 mod raft_checks;
+mod record;
 mod reply;
 #[cfg(test)]
 mod schema;
@@ -40,6 +41,7 @@ pub use members::{ClusterStatus, Member};
 pub use placement::{shard_of, spans_shards};
 pub use query::{Query, QueryBody, ReadMode, Wait};
 pub use raft_batch::{RaftEnvelope, decode_raft_frame, encode_raft_frame};
+pub use record::{RecordCommand, RecordKind};
 pub use reply::{
     Failure, FailureKind, KvRow, KvRowRef, Reply, ReplyBody, ReplyMeta, encode_rows_reply,
 };

@@ -16,6 +16,12 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 pub const COMMAND_BYTES_MAX: usize = 768 * 1024;
 /// Most operations in a transaction, as Consul's.
 pub const TXN_OPS_MAX: usize = 128;
+/// Longest body of a command on records, bytes.
+pub const RECORD_BYTES_MAX: usize = 640 * 1024;
+/// Longest question about records, bytes.
+pub const QUESTION_BYTES_MAX: usize = 64 * 1024;
+/// Longest JSON document that a read of records is answered with, bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Rows that a transaction may answer with, bytes: they travel in one frame.
 pub const TXN_ROWS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest session id, bytes: a UUID as text.

@@ -85,6 +85,8 @@ pub enum QueryBody {
     Status,
     /// A transaction that only reads: an encoded [`Command::Txn`](crate::Command::Txn).
     Txn(Bytes),
+    /// A question about the tables beside the KV table: MessagePack, which the shard reads.
+    Record(Bytes),
 }
 
 impl Query {
@@ -145,6 +147,7 @@ impl Query {
             },
             QueryBody::Status => QueryBody::Status,
             QueryBody::Txn(command) => QueryBody::Txn(own(command)),
+            QueryBody::Record(question) => QueryBody::Record(own(question)),
         };
         Self { body, ..*self }
     }
@@ -205,6 +208,11 @@ impl QueryBody {
                 )),
             };
         }
+        if let Some(read) = query.body_as_record_read() {
+            let question = codec::shared(bytes, read.question());
+            codec::at_most("question", question.len(), limits::QUESTION_BYTES_MAX)?;
+            return Ok(Self::Record(question));
+        }
         let why = format_args!("unknown body {}", query.body_type().0);
         Err(codec::malformed(WHAT, why))
     }
@@ -251,6 +259,11 @@ impl QueryBody {
                 let command = Some(codec::put(builder, command));
                 let read = fb::TxnRead::create(builder, &fb::TxnReadArgs { command });
                 (fb::QueryBody::TxnRead, read.as_union_value())
+            }
+            Self::Record(question) => {
+                let question = Some(codec::put(builder, question));
+                let read = fb::RecordRead::create(builder, &fb::RecordReadArgs { question });
+                (fb::QueryBody::RecordRead, read.as_union_value())
             }
         }
     }

@@ -168,6 +168,8 @@ pub enum ReplyBody {
     Status(ClusterStatus),
     /// What a transaction came to.
     Txn(TxnResult),
+    /// A JSON document, or with [`Reply::more`] the next piece of one.
+    Document(Bytes),
 }
 
 /// One answer, or with `more` one piece of a long one.
@@ -338,6 +340,9 @@ impl ReplyBody {
         if let Some(result) = reply.body_as_txn_result() {
             return TxnResult::read(bytes, &result).map(Self::Txn);
         }
+        if let Some(document) = reply.body_as_document() {
+            return Ok(Self::Document(codec::shared(bytes, document.json())));
+        }
         let why = format_args!("unknown body {}", reply.body_type().0);
         Err(codec::malformed(WHAT, why))
     }
@@ -376,6 +381,11 @@ impl ReplyBody {
             Self::Txn(result) => {
                 let result = result.build(builder);
                 (fb::ReplyBody::TxnResult, result.as_union_value())
+            }
+            Self::Document(json) => {
+                let json = Some(codec::put(builder, json));
+                let document = fb::Document::create(builder, &fb::DocumentArgs { json });
+                (fb::ReplyBody::Document, document.as_union_value())
             }
         }
     }

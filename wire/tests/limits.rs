@@ -167,6 +167,28 @@ fn transactions() {
     assert!(errors < limits::FRAME_BYTES_MAX);
 }
 
+#[test]
+fn records() {
+    let command = |n: usize| {
+        let body = &vec![b'r'; n];
+        let kind = RecordKind::Register;
+        Command::Record(RecordCommand { kind, body }).encode()
+    };
+    let decode = |bytes: &Bytes| Command::decode(bytes).map(drop);
+    reached(limits::RECORD_BYTES_MAX, command, decode);
+    let query = |n: usize| {
+        let query = Query {
+            mode: ReadMode::Default,
+            min_index: Index(0),
+            wait: Wait::default(),
+            body: QueryBody::Record(vec![b'q'; n].into()),
+        };
+        query.encode()
+    };
+    let decode = |bytes: &Bytes| Query::decode(bytes).map(drop);
+    reached(limits::QUESTION_BYTES_MAX, query, decode);
+}
+
 /// The longest key with the longest value fits a command, and that a client's frame.
 #[test]
 fn longest_value_fits() {

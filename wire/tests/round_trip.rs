@@ -27,10 +27,22 @@ proptest! {
     }
 
     #[test]
-    fn commands(kv in strategies::kv(), index in strategies::index(), digest: u64) {
+    fn commands(
+        kv in strategies::kv(),
+        index in strategies::index(),
+        digest: u64,
+        kind in proptest::sample::select(RecordKind::ALL),
+        body in vec(any::<u8>(), 0..100),
+    ) {
         let kv = strategies::borrowed(&kv);
+        let record = RecordCommand { kind, body: &body };
         let mut builder = FlatBufferBuilder::new();
-        for command in [Command::Kv(kv), Command::DigestCheck { index, digest }, Command::Ignorable] {
+        for command in [
+            Command::Kv(kv),
+            Command::DigestCheck { index, digest },
+            Command::Record(record),
+            Command::Ignorable,
+        ] {
             let bytes = command.encode();
             prop_assert_eq!(Command::decode(&bytes), Ok(command));
             let mut out = BytesMut::from(&b"before"[..]);

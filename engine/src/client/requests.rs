@@ -125,7 +125,8 @@ impl Encoded<false> {
                 }
                 shard_of(prefix, shards)
             }
-            QueryBody::Status => ShardId(0),
+            // Records live in the system shard.
+            QueryBody::Status | QueryBody::Record(_) => ShardId(0),
             // Its keys' shards are the servers' to judge.
             QueryBody::Txn(_) => ShardId(0),
         };

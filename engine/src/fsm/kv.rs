@@ -7,7 +7,7 @@
 
 use wire::{Index, KvCommand, KvRowRef, KvVerb, Uuid, limits};
 
-use super::Outcome;
+use super::{Outcome, sessions};
 use crate::state::{
     IndexRow, KvRow, Txn,
     row::SESSION_BYTES_MAX,
@@ -39,7 +39,7 @@ pub(super) fn apply(
             Some(at) => at == expected && delete(txn, index, kv.key),
         },
         KvVerb::DeleteTree => delete_tree(txn, index, kv.key),
-        KvVerb::Lock => return lock(kv),
+        KvVerb::Lock => return lock(txn, index, kv, held, scratch),
         KvVerb::Unlock => unlock(txn, index, kv, held, scratch),
     };
     Outcome::Done { ok }
@@ -111,7 +111,7 @@ fn write(
 }
 
 /// Deletes a key that exists.
-fn delete(txn: &mut Txn<'_>, index: Index, key: &[u8]) -> bool {
+pub(super) fn delete(txn: &mut Txn<'_>, index: Index, key: &[u8]) -> bool {
     bury(txn, index, key);
     txn.remove::<Kvs>(key);
     txn.touch::<Kvs>(index);
@@ -135,10 +135,31 @@ fn bury(txn: &mut Txn<'_>, index: Index, key: &[u8]) {
     txn.touch::<Tombstones>(index);
 }
 
-/// No session exists as long as there is no table of them, so none can take a lock.
-fn lock(kv: &KvCommand<'_>) -> Outcome {
-    let session = session_text(kv.session);
-    Outcome::Refused(format!("invalid session \"{session}\""))
+/// Takes a key for a session; its holder may do so again, and writes value and flags.
+fn lock(
+    txn: &mut Txn<'_>,
+    index: Index,
+    kv: &KvCommand<'_>,
+    held: Option<KvRow>,
+    scratch: &mut Vec<u8>,
+) -> Outcome {
+    if sessions::is_delayed(txn.tables(), kv.key) {
+        return Outcome::Done { ok: false };
+    }
+    let id = std::str::from_utf8(kv.session).ok();
+    let Some(session) = id.and_then(|id| sessions::get(txn.tables(), id)) else {
+        let session = session_text(kv.session);
+        return Outcome::Refused(format!("invalid session \"{session}\""));
+    };
+    let id = session.id.clone().into_bytes();
+    let lock_index = match &held {
+        None => 1,
+        Some(held) if held.session() == id => held.lock_index(),
+        Some(held) if held.session().is_empty() => held.lock_index() + 1,
+        Some(_) => return Outcome::Done { ok: false },
+    };
+    let ok = write(txn, index, kv, held.as_ref(), lock_index, &id, scratch);
+    Outcome::Done { ok }
 }
 
 /// A session's id as errors name it.

@@ -13,6 +13,9 @@
 
 mod digests;
 mod kv;
+pub mod records;
+pub mod sessions;
+pub mod tombstones;
 
 #[cfg(test)]
 mod model;
@@ -24,6 +27,7 @@ use wire::{Command, Index, Term, WireError};
 
 use digests::DigestHistory;
 pub use digests::INTERVAL as DIGEST_INTERVAL;
+use records::RecordOp;
 pub use txn::{TxnOutcome, read_only};
 
 use crate::state::{Store, TableViews, Txn, schema::Change};
@@ -279,6 +283,11 @@ fn apply(
         Some(Command::Txn(ops)) => {
             let outcome = txn::apply(txn, index, &ops, scratch);
             Ok(Outcome::Txn(Box::new(outcome)))
+        }
+        Some(Command::Record(record)) => {
+            let op = RecordOp::decode(&record)
+                .map_err(|source| FsmError::UnknownCommand { index, source })?;
+            Ok(records::apply(txn, index, &op))
         }
         Some(Command::DigestCheck {
             index,

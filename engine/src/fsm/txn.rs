@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use wire::{Index, KvRowRef, KvVerb, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb, limits};
 
-use super::{Outcome, kv};
+use super::{Outcome, kv, sessions};
 use crate::state::{KvRow, Tables, Txn, schema::Kvs};
 
 /// What a transaction came to. With errors nothing was changed and there are no rows.
@@ -136,6 +136,9 @@ fn write(
         _ => {
             return Err(match verb {
                 KvVerb::DeleteCas => format!("failed to delete key {key}, index is stale"),
+                KvVerb::Lock if sessions::is_delayed(txn.tables(), op.key) => {
+                    format!("failed to lock key {key} due to lock delay")
+                }
                 KvVerb::Lock => format!("failed to lock key {key}, lock is already held"),
                 KvVerb::Unlock => format!(
                     "failed to unlock key {key}, lock isn't held, or is held by another session"

@@ -96,7 +96,11 @@ impl NativeAsker {
                 self.push(&with_meta(meta, ReplyBody::Txn(outcome.to_wire())));
                 None
             }
-            ReadBody::List(_) | ReadBody::Keys(_) => Some(read),
+            ReadBody::Document(json) if json.len() <= limits::REPLY_BYTES_MAX => {
+                self.push(&with_meta(meta, ReplyBody::Document(json.clone())));
+                None
+            }
+            ReadBody::List(_) | ReadBody::Keys(_) | ReadBody::Document(_) => Some(read),
         }
     }
 
@@ -124,6 +128,12 @@ impl NativeAsker {
                     unfinished = keys.next_keys(ROWS_PER_SLICE, &mut names);
                     let meta = if unfinished { more } else { last };
                     self.push(&with_meta(meta, ReplyBody::Keys(names)));
+                }
+                ReadBody::Document(json) => {
+                    let piece = json.split_to(json.len().min(limits::REPLY_BYTES_MAX));
+                    unfinished = !json.is_empty();
+                    let meta = if unfinished { more } else { last };
+                    self.push(&with_meta(meta, ReplyBody::Document(piece)));
                 }
                 ReadBody::Row(_) | ReadBody::Status(_) | ReadBody::Txn(_) => {
                     unreachable!("answered in one frame")

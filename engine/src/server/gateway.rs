@@ -42,6 +42,8 @@ pub enum AnswerBody<S> {
     Status(ClusterStatus),
     /// A transaction that only reads.
     Txn(TxnResult),
+    /// The JSON answer to a question about records.
+    Document(Bytes),
 }
 
 /// Rows at one point in time, in pieces of bounded work.
@@ -109,6 +111,10 @@ pub trait Gateway: Clone + 'static {
         shard: ShardId,
         command: Bytes,
     ) -> impl Future<Output = Result<Written, Failure>>;
+
+    /// As [`write`](Self::write), for an encoded command about records, which live in the system
+    /// shard. `SpansShards` for what works in a cluster of one shard only.
+    fn record(&self, command: Bytes) -> impl Future<Output = Result<Written, Failure>>;
 
     /// As [`write`](Self::write), for an encoded transaction; one that failed was applied too, and
     /// changed nothing.

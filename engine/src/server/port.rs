@@ -14,9 +14,9 @@ use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::sleep;
 use socket2::Socket;
 use wire::{
-    Bootstrap, BootstrapAnswer, Command, Credit, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD,
-    Failure, FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index,
-    Query, ReplyBody, RequestId, Role, ServerId, decode_raft_frame, limits,
+    Bootstrap, BootstrapAnswer, Credit, EntriesChunk, EntriesFetch, FLAG_NO_FORWARD, Failure,
+    FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index, Query,
+    ReplyBody, RequestId, Role, ServerId, decode_raft_frame, limits,
 };
 
 use super::{
@@ -33,6 +33,7 @@ use super::{
     throttle::{Throttle, left_out},
     window::{Window, Windows, may_be_long},
 };
+use crate::fsm::records;
 use crate::shard::{Event, Request, failure};
 
 /// How long a new connection may take to introduce itself, and a probe to propose something.
@@ -593,7 +594,7 @@ fn parse(frame: &Frame) -> Result<Request, wire::WireError> {
     match frame.kind {
         FrameKind::Propose => {
             // Verified once, here; what follows trusts the bytes.
-            Command::decode(&frame.payload)?;
+            records::check(&frame.payload)?;
             Ok(Request::Write(frame.payload.clone()))
         }
         FrameKind::Query => Ok(Request::Read(Query::decode(&frame.payload)?)),

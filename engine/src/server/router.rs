@@ -16,8 +16,8 @@ use bytes::Bytes;
 use glommio::timer::sleep;
 use wire::{
     ClusterStatus, Command, Failure, FailureKind, FrameKind, Index, KvCommand, KvRow as WireRow,
-    KvRowRef, KvVerb, Query, QueryBody, ReadMode, Reply as WireReply, ReplyBody, ShardId, TxnOps,
-    TxnResult, TxnVerb, limits, shard_of,
+    KvRowRef, KvVerb, Query, QueryBody, ReadMode, RecordKind, Reply as WireReply, ReplyBody,
+    ShardId, TxnOps, TxnResult, TxnVerb, limits, shard_of,
 };
 
 use super::{
@@ -420,6 +420,15 @@ impl Router {
                 None => Ok(shard_of(kv.key, self.shards())),
             },
             Ok(Command::Txn(ops)) => self.shard_of_txn(&ops),
+            Ok(Command::Record(record))
+                if record.kind == RecordKind::Session && self.shards() > 1 =>
+            {
+                let why = format!(
+                    "sessions span shards, which a cluster of {} shards does not support",
+                    self.shards()
+                );
+                Err(failure(FailureKind::SpansShards, why))
+            }
             Ok(_) => Ok(ShardId(0)),
             Err(error) => Err(failure(FailureKind::Internal, error.to_string())),
         }
@@ -460,7 +469,8 @@ impl Router {
         };
         match &query.body {
             QueryBody::KvGet { key } => Ok(shard_of(key, self.shards())),
-            QueryBody::Status => Ok(ShardId(0)),
+            // Records live in the system shard.
+            QueryBody::Status | QueryBody::Record(_) => Ok(ShardId(0)),
             QueryBody::Txn(command) => self.shard_of_command(command),
             QueryBody::KvList { prefix, .. } | QueryBody::KvKeys { prefix, .. } => {
                 match has_full_segment(prefix) {
@@ -513,6 +523,7 @@ fn local_answer(read: crate::shard::ReadAnswer) -> Answer<Rows> {
         }
         ReadBody::Status(status) => AnswerBody::Status(status),
         ReadBody::Txn(outcome) => AnswerBody::Txn(outcome.to_wire()),
+        ReadBody::Document(json) => AnswerBody::Document(json),
     };
     Answer {
         index: read.index,
@@ -552,6 +563,12 @@ async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<R
         }
         ReplyBody::Status(status) => AnswerBody::Status(status),
         ReplyBody::Txn(result) => AnswerBody::Txn(result),
+        ReplyBody::Document(json) if !first.more => AnswerBody::Document(json),
+        ReplyBody::Document(json) => match rest_of(json, &mut pieces).await {
+            Some(Ok(json)) => AnswerBody::Document(json),
+            Some(Err(failure)) => return Attempt::Settled(Err(failure)),
+            None => return Attempt::Again,
+        },
         ReplyBody::Written { .. } | ReplyBody::Failed(_) => {
             return Attempt::Settled(Err(garbled()));
         }
@@ -562,6 +579,32 @@ async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<R
         last_contact_ms,
         body,
     }))
+}
+
+/// A document from its pieces; `None` when the connection broke before the last.
+async fn rest_of(first: Bytes, pieces: &mut Pieces) -> Option<Result<Bytes, Failure>> {
+    let mut document = first.to_vec();
+    loop {
+        let reply = pieces.next().await?;
+        let ReplyBody::Document(piece) = reply.body else {
+            return Some(Err(garbled()));
+        };
+        if document.len() + piece.len() > limits::DOCUMENT_BYTES_MAX {
+            return Some(Err(too_long()));
+        }
+        document.extend_from_slice(&piece);
+        if !reply.more {
+            return Some(Ok(document.into()));
+        }
+    }
+}
+
+fn too_long() -> Failure {
+    let why = format!(
+        "the answer is over the limit of {} bytes; ask for less, such as with ?filter=",
+        limits::DOCUMENT_BYTES_MAX
+    );
+    failure(FailureKind::TooLarge, why)
 }
 
 /// The outcome of a write that was sent elsewhere.
@@ -611,6 +654,13 @@ async fn relay_answer(answer: Answer<Rows>, sink: &impl ReplySink) {
         AnswerBody::Txn(result) => {
             sink.reply(reply(false, ReplyBody::Txn(result))).await;
         }
+        AnswerBody::Document(mut json) => loop {
+            let piece = json.split_to(json.len().min(limits::REPLY_BYTES_MAX));
+            let more = !json.is_empty();
+            if !sink.reply(reply(more, ReplyBody::Document(piece))).await || !more {
+                return;
+            }
+        },
         AnswerBody::Keys(keys) => {
             let mut pieces = keys.chunks(KEYS_PER_PIECE).peekable();
             while let Some(piece) = pieces.next() {
@@ -658,6 +708,12 @@ impl Gateway for Router {
             Carried::Written(written) => Ok(written),
             Carried::Txn(..) => Err(garbled()),
         }
+    }
+
+    async fn record(&self, command: Bytes) -> Result<Written, Failure> {
+        self.placed().await?;
+        let shard = self.shard_of_command(&command)?;
+        self.write(shard, command).await
     }
 
     async fn txn(&self, command: Bytes) -> Result<(Index, TxnResult), Failure> {

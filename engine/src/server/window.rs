@@ -26,7 +26,7 @@ use wire::{Query, QueryBody, Reply, limits};
 pub fn may_be_long(query: &Query) -> bool {
     matches!(
         query.body,
-        QueryBody::KvList { .. } | QueryBody::KvKeys { .. }
+        QueryBody::KvList { .. } | QueryBody::KvKeys { .. } | QueryBody::Record(_)
     )
 }
 

@@ -66,7 +66,7 @@ impl Core {
             self.take(now_ns, event, effects);
         }
         for member in self.members.values_mut() {
-            member.propose(effects);
+            member.propose(now_ns, effects);
             member.advance(now_ns, &mut self.log, effects);
         }
         self.log.take_ops(now_ns, &mut effects.log);
@@ -204,10 +204,9 @@ impl Core {
 
     /// When a turn is due although nothing happened.
     pub fn next_deadline_ns(&self) -> u64 {
-        let tick = self.feeder.next_ns();
-        self.log
-            .next_deadline_ns()
-            .map_or(tick, |deadline| deadline.min(tick))
+        let duties = self.members.values().filter_map(Member::next_duty_ns);
+        let deadlines = duties.chain(self.log.next_deadline_ns());
+        deadlines.fold(self.feeder.next_ns(), u64::min)
     }
 
     /// Whether [`Event::Rest`] would tell a follower something.

@@ -135,6 +135,8 @@ pub enum ReadBody {
     Status(ClusterStatus),
     /// A transaction that only reads.
     Txn(TxnOutcome),
+    /// The JSON answer to a question about records.
+    Document(Bytes),
 }
 
 /// Answer to a request.

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, MessageType};
 use wire::{
-    Command, EntriesFetch, FailureKind, Index, RaftEnvelope, ServerId, ShardId, Term, Wait,
+    Command, EntriesFetch, FailureKind, Index, Query, QueryBody, RaftEnvelope, ServerId, ShardId,
+    Term, Wait,
 };
 
 use super::{
+    duties::Duties,
     event::{Effects, Notice, Request, Ticket, failure},
     images::{ImageEvent, Images, Loaded},
     reads::{Asked, Reads, Sight, not_leader},
@@ -16,6 +18,7 @@ use super::{
 };
 use crate::{
     consensus::{Configuration, Output, ProposeError, Replica, RoleChange, WantedEntries},
+    documents::Question,
     fsm::{Fsm, Outcome, Watch},
     io::FileDone,
     log::{Checkpoint, Log, LogError},
@@ -38,6 +41,7 @@ pub struct Member {
     output: Output,
     outcomes: Vec<Outcome>,
     digest_proposed: Index,
+    duties: Duties,
     /// Reads of old entries under way for lagging followers, by log token.
     fetching: Vec<(u64, WantedEntries)>,
 }
@@ -63,6 +67,7 @@ impl Member {
             output: Output::default(),
             outcomes: Vec::new(),
             digest_proposed: Index(0),
+            duties: Duties::default(),
             fetching: Vec::new(),
         }
     }
@@ -113,6 +118,9 @@ impl Member {
                 effects.fail(ticket, stopping());
             }
             Request::Read(query) => {
+                if let Some(why) = unreadable_question(&query) {
+                    return effects.fail(ticket, failure(FailureKind::Invalid, why));
+                }
                 let sight = Sight::new(now_ns, &self.replica, self.fsm.store());
                 let asked = Asked::new(now_ns, ticket, query);
                 self.reads.take(asked, sight, &mut self.watches, effects);
@@ -169,7 +177,8 @@ impl Member {
     }
 
     /// Proposes everything gathered in this turn as one batch.
-    pub fn propose(&mut self, effects: &mut Effects) {
+    pub fn propose(&mut self, now_ns: u64, effects: &mut Effects) {
+        self.do_duties(now_ns);
         if self.commands.is_empty() {
             return;
         }
@@ -183,6 +192,7 @@ impl Member {
             }
             Err(why) => {
                 self.commands.clear();
+                self.duties.refused();
                 let refusal = match why {
                     ProposeError::NotLeader => not_leader(&self.replica),
                     ProposeError::Transferring => busy("leadership transfer in progress"),
@@ -195,6 +205,24 @@ impl Member {
                 }
             }
         }
+    }
+
+    /// Proposes what nobody asked for. A new leader waits until it has applied all that the one
+    /// before it had committed.
+    fn do_duties(&mut self, now_ns: u64) {
+        if self.stopping || !self.replica.is_leader() || !self.replica.reads_ready() {
+            return;
+        }
+        let applied = self.replica.applied_index().0;
+        let due = self.duties.due(now_ns, applied, self.fsm.store().tables());
+        self.askers.extend(due.iter().map(|_| None));
+        self.commands.extend(due);
+    }
+
+    /// When there will be something to propose that nobody asks for, ns.
+    pub fn next_duty_ns(&self) -> Option<u64> {
+        let leads = self.replica.is_leader() && self.replica.reads_ready();
+        self.duties.next_ns().filter(|_| leads && !self.stopping)
     }
 
     /// Lets the newest digest travel with a batch that goes out anyway (reliability promise 6).
@@ -254,6 +282,7 @@ impl Member {
     fn perform(&mut self, now_ns: u64, output: &mut Output, log: &mut Log, effects: &mut Effects) {
         for role in output.roles.drain(..) {
             let leads = matches!(role, RoleChange::Elected(_));
+            self.duties.role_changed();
             if !leads {
                 self.tickets.deposed(effects);
                 for ticket in self.watches.take_unless_stale() {
@@ -276,12 +305,12 @@ impl Member {
         }
         if !output.committed.is_empty() {
             let committed = std::mem::take(&mut output.committed);
-            self.apply(&committed, effects);
+            self.apply(now_ns, &committed, effects);
         }
     }
 
     /// Applies a committed run in one state transaction, then answers its writers.
-    fn apply(&mut self, committed: &[Entry], effects: &mut Effects) {
+    fn apply(&mut self, now_ns: u64, committed: &[Entry], effects: &mut Effects) {
         let run: Vec<(Index, Term, &[u8])> = committed
             .iter()
             .map(|entry| (Index(entry.index), Term(entry.term), entry.data.as_ref()))
@@ -318,6 +347,7 @@ impl Member {
         if let Some(last) = committed.last() {
             self.replica.applied(Index(last.index));
         }
+        self.duties.observe(now_ns, self.fsm.store().tables());
     }
 
     /// Raft accepted a received image: replace the state in one step and put the checkpoint into
@@ -354,6 +384,7 @@ impl Member {
         self.replica.also_requires(log.open_lsn());
         self.fsm.replace(fsm);
         self.watches.wake_all();
+        self.duties.role_changed();
         self.replica.set_configuration(configuration.clone());
         self.replica.applied(name.index);
         self.images.keep(name, bytes, effects);
@@ -509,6 +540,14 @@ impl Member {
             effects.fail(asker, stopping());
         }
         self.commands.clear();
+    }
+}
+
+/// Why a question about records cannot be answered by this build.
+fn unreadable_question(query: &Query) -> Option<String> {
+    match &query.body {
+        QueryBody::Record(question) => Question::decode(question).err().map(|e| e.to_string()),
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@
 //! [`Effects::send`]); whatever waits here is bounded by what was admitted at the sockets.
 
 mod core;
+pub mod duties;
 mod event;
 mod images;
 mod member;

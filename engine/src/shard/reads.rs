@@ -21,7 +21,7 @@ use super::{
     event::{Effects, ReadAnswer, ReadBody, Ticket, failure},
     watch::{Waiter, Watches},
 };
-use crate::{consensus::Replica, fsm::read_only, state::Store};
+use crate::{consensus::Replica, documents::Question, fsm::read_only, state::Store};
 
 /// A read that arrived; one that waits for a change has a deadline.
 pub type Asked = Waiter;
@@ -228,6 +228,11 @@ fn has_news(asked: &Asked, sight: Sight<'_>) -> bool {
         || index_of(&asked.query.body, sight) > asked.query.wait.index
 }
 
+/// The question of a query that was taken.
+fn asked_of(question: &[u8]) -> Question {
+    Question::decode(question).expect("it was read when the request arrived")
+}
+
 /// Answers a read that may be answered, or parks it if it waits for a change.
 fn settle(
     mut asked: Asked,
@@ -255,6 +260,7 @@ fn index_of(body: &QueryBody, sight: Sight<'_>) -> Index {
         QueryBody::Status => sight.replica.commit(),
         // A transaction never waits.
         QueryBody::Txn(_) => sight.replica.applied_index(),
+        QueryBody::Record(question) => asked_of(question).index(sight.store.tables()),
     }
 }
 
@@ -288,6 +294,14 @@ fn evaluate(query: &Query, sight: Sight<'_>) -> ReadAnswer {
                 _ => unreachable!("the query was checked when it was decoded"),
             };
             (replica.applied_index(), ReadBody::Txn(outcome))
+        }
+        QueryBody::Record(question) => {
+            let question = asked_of(question);
+            let document = question.answer(store.tables());
+            (
+                question.index(store.tables()),
+                ReadBody::Document(document.into()),
+            )
         }
     };
     let last_contact_ms = if replica.is_leader() {

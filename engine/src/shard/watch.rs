@@ -31,10 +31,13 @@ use bytes::Bytes;
 use wire::{Query, QueryBody, ReadMode, Wait};
 
 use super::event::Ticket;
-use crate::state::{
-    KvRow,
-    schema::{Change, RowChange},
-    tree::View,
+use crate::{
+    documents::{Question, subjects::touched},
+    state::{
+        KvRow,
+        schema::{Change, RowChange},
+        tree::View,
+    },
 };
 
 /// A blocking query and when it is answered whatever its index is.
@@ -57,13 +60,19 @@ enum Interest {
     Rows,
     /// Coming and going of rows with a prefix, whatever they hold.
     Names,
+    /// Those that touch a subject of the records.
+    Subject,
 }
 
-fn interest(body: &QueryBody) -> Option<(Interest, &Bytes)> {
+fn interest(body: &QueryBody) -> Option<(Interest, Bytes)> {
     match body {
-        QueryBody::KvGet { key } => Some((Interest::Row, key)),
-        QueryBody::KvList { prefix, .. } => Some((Interest::Rows, prefix)),
-        QueryBody::KvKeys { prefix, .. } => Some((Interest::Names, prefix)),
+        QueryBody::KvGet { key } => Some((Interest::Row, key.clone())),
+        QueryBody::KvList { prefix, .. } => Some((Interest::Rows, prefix.clone())),
+        QueryBody::KvKeys { prefix, .. } => Some((Interest::Names, prefix.clone())),
+        QueryBody::Record(question) => {
+            let question = Question::decode(question).ok()?;
+            Some((Interest::Subject, question.subject().into_bytes()))
+        }
         QueryBody::Status | QueryBody::Txn(_) => None,
     }
 }
@@ -98,6 +107,7 @@ pub struct Watches {
     waiters: AHashMap<Ticket, Parked>,
     keys: Places,
     prefixes: Places,
+    subjects: Places,
     deadlines: BTreeSet<(u64, Ticket)>,
     woken: VecDeque<IntoIter<Ticket>>,
     woken_total: u64,
@@ -137,7 +147,7 @@ impl Watches {
         // A frame may be thousands of times longer than the query that came in it.
         let query = query.detached();
         let (interest, key) = interest(&query.body).expect("as before");
-        let list = self.places(interest).enter(key).list(interest);
+        let list = self.places(interest).enter(&key).list(interest);
         list.push(ticket);
         let at = list.len() - 1;
         self.deadlines.insert((deadline_ns, ticket));
@@ -164,7 +174,19 @@ impl Watches {
                 }
                 // They follow from changes of other tables, and nobody reads them as such.
                 Change::Tombstones(_) | Change::Indexes(_) => {}
+                record => self.record_changed(record),
             }
+        }
+    }
+
+    fn record_changed(&mut self, change: &Change) {
+        let Self {
+            subjects, woken, ..
+        } = self;
+        if !subjects.by_key.is_empty() {
+            touched(change, &mut |subject| {
+                subjects.wake(subject.as_bytes(), true, woken);
+            });
         }
     }
 
@@ -229,7 +251,7 @@ impl Watches {
                 list.swap_remove(parked.at);
                 let moved = list.get(parked.at).copied();
                 if place.is_empty() {
-                    places.leave(key);
+                    places.leave(&key);
                 }
                 if let Some(moved) = moved {
                     let moved = self.waiters.get_mut(&moved).expect("it is in its place");
@@ -273,6 +295,7 @@ impl Watches {
         }
         self.keys = Places::default();
         self.prefixes = Places::default();
+        self.subjects = Places::default();
         self.woken.clear();
         self.woken.push_back(tickets.into_iter());
     }
@@ -289,6 +312,7 @@ impl Watches {
         match interest {
             Interest::Row => &mut self.keys,
             Interest::Rows | Interest::Names => &mut self.prefixes,
+            Interest::Subject => &mut self.subjects,
         }
     }
 }
@@ -379,7 +403,7 @@ impl Places {
 impl Place {
     fn list(&mut self, interest: Interest) -> &mut Vec<Ticket> {
         match interest {
-            Interest::Row | Interest::Rows => &mut self.rows,
+            Interest::Row | Interest::Rows | Interest::Subject => &mut self.rows,
             Interest::Names => &mut self.names,
         }
     }

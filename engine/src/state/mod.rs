@@ -6,17 +6,17 @@
 //! [copy-on-write tree](tree) by primary key, a [hash index](point) for single keys, and a tree
 //! of entries for each other index; one thread owns it all, so nothing is locked.
 //!
-//! From the bottom: `tree` and `point` hold rows; `row` and `stored` say what rows are; `index`
+//! From the bottom: `tree` and `point` hold rows; `row` and `records` say what rows are; `index`
 //! and `secondary` find them by other keys; `table` keeps one table's parts in step; `schema`
 //! lists the tables; `txn` changes them; `kv` reads them as Consul's KV endpoints do.
 
 pub mod index;
 mod kv;
 pub mod point;
+pub mod records;
 pub mod row;
 pub mod schema;
 mod secondary;
-pub mod stored;
 pub mod table;
 pub mod tree;
 pub mod txn;
@@ -24,9 +24,12 @@ pub mod txn;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;
 
 pub use kv::{KvKeys, KvList};
+pub use records::RecordRow;
 pub use row::{IndexRow, KvRow};
 pub use schema::{TableViews, Tables};
 pub use txn::Txn;

@@ -5,8 +5,8 @@
 //! is dropped), and at the commit it is what watches will be woken by: [`Txn::changes`].
 //! Readers run between transactions and hold views, so nobody sees half of one.
 //!
-//! The greatest modify index per table is gathered here and written to the index table once per
-//! run ([`Txn::settle`]), not once per command.
+//! The greatest modify index per table, and of whatever else the index table has rows for, is
+//! gathered here and written once per run ([`Txn::settle`]), not once per command.
 
 use arrayvec::ArrayVec;
 use wire::Index;
@@ -14,6 +14,7 @@ use wire::Index;
 use super::{
     Store,
     index::IndexError,
+    records::{Record, RecordError, RecordRow},
     row::IndexRow,
     schema::{Change, InSchema, Indexes, RowChange, Tables},
 };
@@ -24,11 +25,26 @@ const CHANGES_KEPT: usize = 16 * 1024;
 /// Tables whose modify index rises with this run.
 type Touched = ArrayVec<(&'static str, Index), { Tables::ALL.len() }>;
 
+/// Row of the index table that rises with this run, or goes.
+type Named = (Box<str>, Option<Index>);
+
 /// A moment within a transaction that can be returned to.
 #[derive(Clone, Debug)]
 pub struct Savepoint {
     changes: usize,
     touched: Touched,
+    named: usize,
+}
+
+/// Why a record was not put into its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// It is too long.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// An index refuses it.
+    #[error(transparent)]
+    Index(#[from] IndexError),
 }
 
 /// A transaction over all tables: all of it or, if it is dropped, nothing.
@@ -36,6 +52,8 @@ pub struct Savepoint {
 pub struct Txn<'s> {
     store: &'s mut Store,
     touched: Touched,
+    /// In the order in which it was said; the last word on a name counts.
+    named: Vec<Named>,
 }
 
 impl<'s> Txn<'s> {
@@ -44,6 +62,7 @@ impl<'s> Txn<'s> {
         Self {
             store,
             touched: Touched::new(),
+            named: Vec::new(),
         }
     }
 
@@ -64,6 +83,15 @@ impl<'s> Txn<'s> {
             .changes
             .push(D::change(RowChange::Put { old, new: row }));
         Ok(())
+    }
+
+    /// Puts a record in, in the place of the one with its key. On an error nothing changed.
+    pub fn put_record<D, T>(&mut self, record: T) -> Result<(), PutError>
+    where
+        D: InSchema<Row = RecordRow<T>>,
+        T: Record,
+    {
+        Ok(self.put::<D>(RecordRow::new(record)?)?)
     }
 
     /// Takes out a row; false where there is none.
@@ -97,8 +125,32 @@ impl<'s> Txn<'s> {
         }
     }
 
+    /// Says that what the row `name` of the index table stands for changed at `index`. Names of
+    /// tables have [`Self::touch`].
+    pub fn touch_named(&mut self, name: impl Into<Box<str>>, index: Index) {
+        self.named.push((name.into(), Some(index)));
+    }
+
+    /// Says that what the row `name` of the index table stands for is gone, and its row with it.
+    pub fn forget_named(&mut self, name: impl Into<Box<str>>) {
+        self.named.push((name.into(), None));
+    }
+
     /// Writes what was touched into the index table. Done by `commit`, and before a digest is taken.
     pub fn settle(&mut self) {
+        let mut named = std::mem::take(&mut self.named);
+        // Stable, so the last word on a name is the last of its group.
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        for said in named.chunk_by(|a, b| a.0 == b.0) {
+            match said.last().expect("groups are not empty") {
+                (name, Some(index)) => self
+                    .put::<Indexes>(IndexRow::new(name.as_bytes(), *index))
+                    .expect("index rows violate nothing"),
+                (name, None) => {
+                    self.remove::<Indexes>(name.as_bytes());
+                }
+            }
+        }
         for (name, index) in std::mem::take(&mut self.touched) {
             self.put::<Indexes>(IndexRow::new(name.as_bytes(), index))
                 .expect("index rows violate nothing");
@@ -115,6 +167,7 @@ impl<'s> Txn<'s> {
         Savepoint {
             changes: self.store.changes.len(),
             touched: self.touched.clone(),
+            named: self.named.len(),
         }
     }
 
@@ -122,6 +175,7 @@ impl<'s> Txn<'s> {
     pub fn rollback_to(&mut self, savepoint: Savepoint) {
         self.undo(savepoint.changes);
         self.touched = savepoint.touched;
+        self.named.truncate(savepoint.named);
     }
 
     fn undo(&mut self, length: usize) {

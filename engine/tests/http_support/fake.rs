@@ -306,6 +306,10 @@ impl RowStream for FakeRows {
 impl Gateway for Fake {
     type Rows = FakeRows;
 
+    async fn record(&self, _command: Bytes) -> Result<Written, Failure> {
+        panic!("the fake keeps no records")
+    }
+
     async fn write(&self, shard: ShardId, command: Bytes) -> Result<Written, Failure> {
         assert_eq!(shard, ShardId(0));
         self.0.lock().unwrap().held += 1;

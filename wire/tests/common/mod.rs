@@ -8,9 +8,10 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
 use wire::{
     Bootstrap, BootstrapAnswer, ClusterStatus, Command, Credit, EntriesChunk, EntriesFetch,
     Failure, FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index,
-    KvCommand, KvRow, KvVerb, Member, Query, QueryBody, RaftEnvelope, ReadMode, Reply, ReplyBody,
-    RequestId, Role, ServerId, ShardId, Term, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb, Uuid,
-    Wait, WireEntry, WireError, decode_raft_frame, encode_raft_frame,
+    KvCommand, KvRow, KvVerb, Member, Query, QueryBody, RaftEnvelope, ReadMode, RecordCommand,
+    RecordKind, Reply, ReplyBody, RequestId, Role, ServerId, ShardId, Term, TxnError, TxnOp,
+    TxnOps, TxnResult, TxnVerb, Uuid, Wait, WireEntry, WireError, decode_raft_frame,
+    encode_raft_frame,
 };
 
 pub mod strategies;
@@ -352,6 +353,12 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let reads = [TxnVerb::Get, TxnVerb::CheckNotExists].map(op);
     let txn = Command::Txn(TxnOps::new(&ops));
     let txn_read = query(QueryBody::Txn(Command::Txn(TxnOps::new(&reads)).encode()));
+    let record = Command::Record(RecordCommand {
+        kind: RecordKind::Session,
+        body: b"\x81\xa2Op\xa6create",
+    });
+    let record_read = query(QueryBody::Record(Bytes::from_static(b"\xa4List")));
+    let document = ReplyBody::Document(Bytes::from_static(b"[{\"ID\":\"a\"}]"));
     let txn_result = ReplyBody::Txn(TxnResult {
         rows: vec![sample_row()],
         errors: vec![TxnError {
@@ -402,6 +409,10 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("propose-txn", bare(FrameKind::Propose, 7, txn.encode())),
         (
+            "propose-record",
+            bare(FrameKind::Propose, 7, record.encode()),
+        ),
+        (
             "query-get",
             bare(
                 FrameKind::Query,
@@ -418,7 +429,12 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
             bare(FrameKind::Query, 10, query(QueryBody::Status).encode()),
         ),
         ("query-txn", bare(FrameKind::Query, 11, txn_read.encode())),
+        (
+            "query-record",
+            bare(FrameKind::Query, 11, record_read.encode()),
+        ),
         ("reply-txn", reply(txn_result)),
+        ("reply-document", reply(document)),
         ("reply-written", reply(written)),
         ("reply-rows", reply(rows)),
         ("reply-keys", reply(names)),

@@ -94,6 +94,7 @@ pub fn query() -> impl Strategy<Value = Query> {
             let ops: Vec<_> = ops.iter().map(|(verb, kv)| op(*verb, kv)).collect();
             QueryBody::Txn(Command::Txn(TxnOps::new(&ops)).encode())
         }),
+        bytes(100).prop_map(QueryBody::Record),
     ];
     let wait = (index(), 0..=600_000u32).prop_map(|(index, ms)| Wait { index, ms });
     (select(&ReadMode::ALL[..]), index(), wait, body).prop_map(|(mode, min_index, wait, body)| {
@@ -181,6 +182,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
             let errors = errors.into_iter().map(error).collect();
             ReplyBody::Txn(TxnResult { rows, errors })
         }),
+        bytes(100).prop_map(ReplyBody::Document),
     ];
     (index(), any::<bool>(), any::<u64>(), any::<bool>(), body).prop_map(
         |(index, known_leader, last_contact_ms, more, body)| Reply {

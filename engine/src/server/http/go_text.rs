@@ -63,6 +63,40 @@ pub fn parse_duration(text: &str) -> Option<i64> {
     (nanos.abs() < i64::MAX as f64).then_some(nanos as i64)
 }
 
+/// `time.Duration.String()`: `1m30s`, `1.5s`, `24h0m0s`, `150ms`.
+pub fn print_duration(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let nanos = nanos.unsigned_abs();
+    let fraction = |unit: u64| {
+        let text = format!(
+            "{}.{:0width$}",
+            nanos / unit,
+            nanos % unit,
+            width = unit.ilog10() as usize
+        );
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let text = match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => fraction(1_000) + "\u{b5}s",
+        1_000_000..1_000_000_000 => fraction(1_000_000) + "ms",
+        _ => {
+            let seconds = nanos / 1_000_000_000;
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            let rest = nanos - (hours * 3600 + minutes * 60) * 1_000_000_000;
+            let rest = format!("{}.{:09}", rest / 1_000_000_000, rest % 1_000_000_000);
+            let rest = rest.trim_end_matches('0').trim_end_matches('.');
+            match (hours, minutes) {
+                (0, 0) => format!("{rest}s"),
+                (0, _) => format!("{minutes}m{rest}s"),
+                _ => format!("{hours}h{minutes}m{rest}s"),
+            }
+        }
+    };
+    format!("{sign}{text}")
+}
+
 /// Go's `%q`: double quotes, with Go's escapes.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -106,6 +140,26 @@ pub fn is_print(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_printed_as_go_does() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5\u{b5}s"),
+            (150_000_000, "150ms"),
+            (1_500_000_000, "1.5s"),
+            (10_000_000_000, "10s"),
+            (90_000_000_000, "1m30s"),
+            (60_000_000_000, "1m0s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (86_400_000_000_000, "24h0m0s"),
+            (-5_000_000_000, "-5s"),
+        ] {
+            assert_eq!(print_duration(nanos), text);
+            assert_eq!(parse_duration(text), Some(nanos));
+        }
+    }
 
     #[test]
     fn numbers_are_refused_in_gos_words() {

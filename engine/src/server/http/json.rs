@@ -6,6 +6,7 @@
 //! which also escapes `<`, `>` and `&`.
 
 use base64::Engine;
+use bytes::Bytes;
 use wire::KvRowRef;
 
 /// Compact, or indented by four spaces with a newline at the end (`?pretty`, `-dev`).
@@ -167,6 +168,57 @@ fn char(out: &mut Vec<u8>, c: char) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
+/// A compact document in the style that was asked for: indented as Go's `json.Indent`.
+pub(super) fn styled(compact: Bytes, style: Style) -> Bytes {
+    if style == Style::Compact {
+        return compact;
+    }
+    let mut out = Vec::with_capacity(compact.len() * 2);
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    let line = |out: &mut Vec<u8>, depth: usize| {
+        out.push(b'\n');
+        (0..depth).for_each(|_| out.extend_from_slice(INDENT));
+    };
+    for (at, byte) in compact.iter().copied().enumerate() {
+        if in_string {
+            out.push(byte);
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'{' | b'[' => {
+                out.push(byte);
+                if !matches!(compact.get(at + 1), Some(b'}' | b']')) {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            b'}' | b']' => {
+                if !matches!(
+                    at.checked_sub(1).map(|before| compact[before]),
+                    Some(b'{' | b'[')
+                ) {
+                    depth -= 1;
+                    line(&mut out, depth);
+                }
+                out.push(byte);
+            }
+            b',' => {
+                out.push(byte);
+                line(&mut out, depth);
+            }
+            b':' => out.extend_from_slice(b": "),
+            _ => {
+                in_string = byte == b'"';
+                out.push(byte);
+            }
+        }
+    }
+    style.end(&mut out);
+    out.into()
+}
+
 fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
@@ -186,6 +238,20 @@ mod tests {
         }
         style.end_array(&mut out, rows.is_empty());
         out
+    }
+
+    #[test]
+    fn documents_are_indented_as_go_does() {
+        let value = json!({"a": [1, {"b": "x,{\"}:\\"}], "c": [], "d": {}, "e": null, "f": "\\\""});
+        let compact = serde_json::to_vec(&value).unwrap();
+        assert_eq!(styled(compact.clone().into(), Style::Compact), compact);
+        let pretty = styled(compact.into(), Style::Pretty);
+        let mut expected = Vec::new();
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut expected, formatter);
+        serde::Serialize::serialize(&value, &mut serializer).unwrap();
+        expected.push(b'\n');
+        assert_eq!(pretty, expected);
     }
 
     fn sample() -> KvRowRef<'static> {

@@ -80,7 +80,7 @@ pub(super) async fn get<G: Gateway>(
     let reply = match answer.body {
         AnswerBody::Keys(keys) => names(inner, params, &keys, prefix_is_root),
         AnswerBody::Rows(stream) => rows(inner, params, stream).await?,
-        AnswerBody::Status(_) | AnswerBody::Txn(_) => {
+        AnswerBody::Status(_) | AnswerBody::Txn(_) | AnswerBody::Document(_) => {
             return Err(Refusal::internal("internal error: no rows for a key"));
         }
     };

@@ -40,6 +40,8 @@ pub struct HttpLimits {
     pub waiters_max: usize,
     /// Bytes of request bodies in flight.
     pub body_bytes_in_flight_max: usize,
+    /// Shortest TTL of a session, ns (Consul `session_ttl_min`).
+    pub session_ttl_ns_min: u64,
     /// Longest value of a key, bytes (Consul `limits.kv_max_value_size`).
     pub value_bytes_max: usize,
     /// From the first byte of a request to the end of its header.
@@ -61,6 +63,7 @@ impl Default for HttpLimits {
             requests_max: REQUESTS_MAX,
             waiters_max: WAITERS_MAX,
             body_bytes_in_flight_max: BODY_BYTES_IN_FLIGHT_MAX,
+            session_ttl_ns_min: 10_000_000_000,
             value_bytes_max: wire::limits::VALUE_BYTES_MAX,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

@@ -10,7 +10,7 @@
 //!   link      the socket under hyper; phases      sweep     cuts off who is late
 //!   path      which endpoint, which key           params    what the query string asks
 //!   admission is there room                       body      the request's body
-//!   kv, agent the endpoints
+//!   kv, txn, agent, sessions  the endpoints       call      what those about records share
 //!   reply     headers and body                    rows      listings, a piece at a time
 //!   json      rows as Consul writes them          failure   statuses and texts
 //! ```
@@ -21,6 +21,7 @@
 mod admission;
 mod agent;
 mod body;
+mod call;
 mod failure;
 pub mod go_text;
 mod json;
@@ -34,6 +35,7 @@ mod reads;
 mod reply;
 mod rows;
 mod serve;
+mod sessions;
 mod sweep;
 mod txn;
 

@@ -13,8 +13,8 @@ use super::{
     go_text::{parse_duration, parse_uint, quote},
 };
 
-/// Names that Consul knows for these or other endpoints and that change nothing here.
-const WITHOUT_EFFECT: &[&str] = &[
+/// Names that Consul knows for single endpoints; elsewhere they change nothing.
+const OTHERS: &[&str] = &[
     "token",
     "hash",
     "filter",
@@ -28,6 +28,24 @@ const WITHOUT_EFFECT: &[&str] = &[
     "merge-central-config",
     "verify",
     "replace-existing-checks",
+    "tag",
+    "name",
+    "node",
+    "service",
+    "note",
+    "enable",
+    "reason",
+    "type",
+    "prune",
+    "policy",
+    "role",
+    "authmethod",
+    "authmethod-ns",
+    "expanded",
+    "loglevel",
+    "logjson",
+    "limit",
+    "connect",
 ];
 
 /// Names with an effect, for "did you mean".
@@ -73,10 +91,12 @@ pub(super) struct Params<'q> {
     index: Option<Cow<'q, str>>,
     wait: Option<Cow<'q, str>>,
     dc: Option<Cow<'q, str>>,
+    /// All others that are known, in their order.
+    others: Vec<(Cow<'q, str>, Cow<'q, str>)>,
 }
 
 /// How fresh an answer must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Freshness {
     pub(super) mode: ReadMode,
     /// With [`ReadMode::Stale`]: ask the leader when the answer is older than this, milliseconds.
@@ -131,13 +151,28 @@ impl<'q> Params<'q> {
             "wait" => &mut self.wait,
             "dc" | "datacenter" => &mut self.dc,
             "ns" | "partition" | "peer" => return enterprise(&name, &decode(value)?),
-            name if WITHOUT_EFFECT.contains(&name) => return Ok(()),
+            known if OTHERS.contains(&known) => {
+                let value = decode(value)?;
+                self.others.push((name, value));
+                return Ok(());
+            }
             name => return Err(unknown(name)),
         };
         if field.is_none() {
             *field = Some(decode(value)?);
         }
         Ok(())
+    }
+
+    /// The value of a parameter that only some endpoints know; the first of several.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+
+    /// All values of a parameter that only some endpoints know.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.others.iter().filter(move |(known, _)| known == name);
+        named.map(|(_, value)| &**value)
     }
 
     /// How long a read waits for a change. Bad values are refused; too long ones are cut, and an
@@ -245,7 +280,7 @@ fn enterprise(name: &str, value: &str) -> Result<(), Refusal> {
 }
 
 fn unknown(name: &str) -> Refusal {
-    let known = WITH_EFFECT.iter().chain(WITHOUT_EFFECT).copied();
+    let known = WITH_EFFECT.iter().chain(OTHERS).copied();
     let hint = match crate::server::nearest::nearest(name, known) {
         Some(known) => format!(" (did you mean {}?)", quote(known)),
         None => String::new(),

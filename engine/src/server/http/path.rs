@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::go_text::is_print;
+use super::{call::Family, go_text::is_print};
 
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(super) enum Route<'p> {
     Kv(Cow<'p, [u8]>),
     /// `/v1/txn`.
     Txn,
+    /// An endpoint about records: its family, and the rest of the path, decoded.
+    Family(Family, Vec<u8>),
     /// One of the endpoints without a variable part.
     Fixed(Endpoint),
     /// `/`.
@@ -71,6 +73,9 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
     }
     if &*decoded == b"/v1/txn" {
         return Route::Txn;
+    }
+    if let Some((family, rest)) = decoded.strip_prefix(b"/v1/").and_then(Family::of) {
+        return Route::Family(family, rest.to_vec());
     }
     Route::Fixed(match &*decoded {
         b"/v1/status/leader" => Endpoint::StatusLeader,

@@ -18,7 +18,7 @@ use super::{
 use crate::server::gateway::{Answer, Gateway};
 
 /// What a read's parameters ask for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Asked {
     freshness: Freshness,
     wait: Wait,
@@ -30,6 +30,11 @@ impl Asked {
             freshness: params.freshness()?,
             wait: params.wait()?,
         })
+    }
+
+    /// The mode.
+    pub(super) fn mode(&self) -> ReadMode {
+        self.freshness.mode
     }
 
     /// Whether it may have to wait for a change.

@@ -135,6 +135,11 @@ impl<R: RowStream> Reply<R> {
         self
     }
 
+    /// The index that a write got.
+    pub(super) fn index(self, index: u64) -> Self {
+        self.header(X_CONSUL_INDEX, HeaderValue::from(index))
+    }
+
     pub(super) fn meta(mut self, meta: Meta) -> Self {
         // A client that waits for "more than 0" would never wait.
         self.headers

@@ -13,7 +13,7 @@ use crate::server::Stream;
 
 use super::{
     admission::{Admitted, Load},
-    agent, body,
+    agent, body, call,
     failure::Refusal,
     json::Style,
     kv,
@@ -45,7 +45,7 @@ pub(super) struct Inner<G: Gateway> {
     pub(super) gateway: G,
     pub(super) info: ServerInfo,
     pub(super) limits: HttpLimits,
-    load: Rc<Load>,
+    pub(super) load: Rc<Load>,
     links: Rc<Links>,
     stopping: Cell<bool>,
 }
@@ -243,6 +243,9 @@ async fn answer<G: Gateway>(
             link.enter(Phase::Serving);
             txn::put(inner, &params, &body).await
         }
+        Route::Family(family, rest) => {
+            call::answer(inner, link, parts, body, admitted, family, &rest).await
+        }
         Route::Fixed(endpoint) => {
             if let Some(reply) = not_allowed(method, &[Method::GET]) {
                 return Ok(reply);
@@ -313,7 +316,7 @@ fn other<R: RowStream>(
 }
 
 /// Answers OPTIONS, and methods that the endpoint does not know; HEAD is one of them, as in Consul.
-fn not_allowed<R: RowStream>(method: &Method, allowed: &[Method]) -> Option<Reply<R>> {
+pub(super) fn not_allowed<R: RowStream>(method: &Method, allowed: &[Method]) -> Option<Reply<R>> {
     if allowed.contains(method) {
         return None;
     }

@@ -28,7 +28,7 @@
 //! ```
 //! Little-endian. Each CRC32C covers all other bytes of its header, chunk (payload included) or
 //! footer. Rows are the canonical bytes of [`crate::state::row`], in ascending key order within a
-//! table; tables are in the schema's order. The configuration is raft's, opaque here. The footer
+//! table; tables are in the schema's order, those without rows left out. The configuration is raft's, opaque here. The footer
 //! is found from the end of the file, and the offsets in it let a reader begin at any chunk.
 //!
 //! The digest in the header is the one that the state machine kept as it went; the one in the

@@ -47,7 +47,10 @@ impl ImageWriter {
             feature_level: view.feature_level,
             digest: view.digest,
         };
-        let sources = view.tables.sources();
+        // Tables without rows are not listed, so that a build which does not know a table can read
+        // the images of one that does, for as long as nothing is in it.
+        let mut sources = view.tables.sources();
+        sources.retain(|(_, rows, _)| *rows > 0);
         let counts: Vec<(u16, u64)> = sources
             .iter()
             .map(|(table, rows, _)| (*table, *rows))

@@ -15,6 +15,10 @@ pub enum Field<R: 'static> {
     Text(fn(&R) -> &str),
     /// A string in lower case; empty means missing.
     Lower(fn(&R) -> &str),
+    /// A string in lower case; the empty one is a value too.
+    LowerOrEmpty(fn(&R) -> &str),
+    /// A UUID as its 36 characters, kept as 16 bytes; anything else means missing.
+    UuidText(fn(&R) -> &str),
     /// A UUID as 16 bytes; anything else means missing.
     Uuid(fn(&R) -> &[u8]),
     /// A number.
@@ -32,7 +36,7 @@ pub enum Field<R: 'static> {
 pub enum Arg<'a> {
     /// For text fields and lists of text.
     Text(&'a str),
-    /// For UUID fields: 16 bytes.
+    /// For UUID fields: 16 bytes; by prefix, the first of them.
     Uuid(&'a [u8]),
     /// For numbers.
     Integer(i64),
@@ -95,6 +99,10 @@ fn write_one<R>(field: &Field<R>, row: &R, key: &mut Key) -> bool {
     match field {
         Field::Text(text) => !text(row).is_empty() && key.text(text(row)).len() > 0,
         Field::Lower(text) => !text(row).is_empty() && key.lower(text(row)).len() > 0,
+        Field::LowerOrEmpty(text) => key.lower(text(row)).len() > 0,
+        Field::UuidText(uuid) => {
+            Uuid::parse(uuid(row)).is_some_and(|uuid| key.uuid(uuid).len() > 0)
+        }
         Field::Uuid(uuid) => {
             Uuid::from_slice(uuid(row)).is_some_and(|uuid| key.uuid(uuid).len() > 0)
         }
@@ -115,8 +123,10 @@ impl<R> DeclaredIndex<R> {
     fn read_arg(&self, field: &Field<R>, arg: Arg<'_>, key: &mut Key) -> Result<(), IndexError> {
         match (field, arg) {
             (Field::Text(_) | Field::TextList(_), Arg::Text(text)) => key.text(text),
-            (Field::Lower(_) | Field::LowerList(_), Arg::Text(text)) => key.lower(text),
-            (Field::Uuid(_), Arg::Uuid(bytes)) => {
+            (Field::Lower(_) | Field::LowerOrEmpty(_) | Field::LowerList(_), Arg::Text(text)) => {
+                key.lower(text)
+            }
+            (Field::Uuid(_) | Field::UuidText(_), Arg::Uuid(bytes)) => {
                 key.uuid(Uuid::from_slice(bytes).ok_or(self.error("a UUID has 16 bytes"))?)
             }
             (Field::Integer(_), Arg::Integer(number)) => key.integer(number),
@@ -163,13 +173,13 @@ impl<R: 'static> Lookup<R> for DeclaredIndex<R> {
             .try_for_each(|(field, arg)| self.read_arg(field, *arg, key))?;
         match (field, last) {
             (Field::Text(_) | Field::TextList(_), Arg::Text(text)) => {
-                key.raw(text.as_bytes());
+                key.text_prefix(text);
             }
-            (Field::Lower(_) | Field::LowerList(_), Arg::Text(text)) => {
+            (Field::Lower(_) | Field::LowerOrEmpty(_) | Field::LowerList(_), Arg::Text(text)) => {
                 key.lower_prefix(text);
             }
             // Consul finds nodes by the beginning of their UUID.
-            (Field::Uuid(_), Arg::Uuid(bytes)) if bytes.len() <= 16 => {
+            (Field::Uuid(_) | Field::UuidText(_), Arg::Uuid(bytes)) if bytes.len() <= 16 => {
                 key.raw(bytes);
             }
             _ => self.read_arg(field, *last, key)?,

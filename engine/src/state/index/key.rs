@@ -32,18 +32,42 @@ impl Key {
         self
     }
 
-    /// A string, ended by NUL.
+    /// A string, ended by NUL. The bytes 0 and 1 within it become two bytes each (1 and 1, 1 and
+    /// 2), so that no string can contain the end of another, and the order stays that of the strings.
     pub fn text(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
-        self.raw(text.as_ref()).raw(&[0])
+        self.text_prefix(text).raw(&[0])
     }
 
-    /// A string in lower case (Unicode, as Go's `strings.ToLower`), ended by NUL.
+    /// The beginning of a string, not ended.
+    pub fn text_prefix(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
+        let start = self.0.len();
+        self.raw(text.as_ref()).escape(start)
+    }
+
+    /// A string in lower case (Unicode, as Go's `strings.ToLower`), ended by NUL as [`Self::text`].
     pub fn lower(&mut self, text: &str) -> &mut Self {
         self.lower_prefix(text).raw(&[0])
     }
 
+    /// Makes the bytes 0 and 1 from `start` on two bytes each; they are so rare that looking for
+    /// them is all this costs.
+    fn escape(&mut self, start: usize) -> &mut Self {
+        if self.0[start..].iter().all(|byte| *byte > 1) {
+            return self;
+        }
+        let plain = self.0.split_off(start);
+        for byte in plain {
+            match byte {
+                0 | 1 => self.0.extend_from_slice(&[1, byte + 1]),
+                _ => self.0.push(byte),
+            }
+        }
+        self
+    }
+
     /// The beginning of a string in lower case, not ended.
     pub fn lower_prefix(&mut self, text: &str) -> &mut Self {
+        let start = self.0.len();
         if text.is_ascii() {
             self.0
                 .extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
@@ -55,7 +79,7 @@ impl Key {
                     .extend_from_slice(lower.encode_utf8(&mut utf8).as_bytes());
             }
         }
-        self
+        self.escape(start)
     }
 
     /// 16 bytes.
@@ -176,6 +200,32 @@ mod tests {
             })
             .as_bytes(),
             "node-ä\0".as_bytes()
+        );
+    }
+
+    /// A node `a\0b` with the service `c` must not be the node `a` with the service `b\0c`.
+    #[test]
+    fn strings_cannot_run_into_each_other() {
+        let pair = |first: &str, second: &str| {
+            key(|k| {
+                k.text(first).lower(second);
+            })
+        };
+        assert_ne!(pair("a\0b", "c"), pair("a", "b\0c"));
+        let texts = [
+            "", "\0", "\0\0", "\u{1}", "\u{1}\0", "\u{2}", "a", "a\0", "a\0b", "a\u{1}", "b",
+        ];
+        let keys: Vec<Key> = texts
+            .iter()
+            .map(|text| {
+                key(|k| {
+                    k.text(text);
+                })
+            })
+            .collect();
+        assert!(
+            keys.is_sorted_by(|a, b| a < b),
+            "in the order of the strings"
         );
     }
 

@@ -20,7 +20,7 @@ pub use functional::{FunctionalIndex, Write};
 pub use key::{Key, Keys};
 
 /// Why an object cannot be stored, or a query cannot be answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
     /// An object without a value for an index that needs one.
     #[error("missing value for index '{index}'")]

@@ -1,19 +1,21 @@
 //! A table that uses everything an index can be declared with, against lists that are searched.
 
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use wire::Index;
 
 use crate::state::{
     index::{
         Arg, Attributes, DeclaredIndex, Field, FunctionalIndex, IndexDef, IndexError, Key, Lookup,
         Write,
     },
-    row::{Row, RowError},
-    stored::{Record, Stored},
+    records::{Record, RecordRow},
+    row::Row,
     table::{Table, TableDef},
     tree::Keyed,
 };
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Gadget {
     name: String,
     uuid: Vec<u8>,
@@ -27,18 +29,12 @@ impl Record for Gadget {
     fn primary_key(&self, key: &mut Key) {
         key.lower(&self.name);
     }
-    fn modify_index(&self) -> u64 {
-        self.size.unsigned_abs()
-    }
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{self:?}").as_bytes());
-    }
-    fn decode(_: &[u8]) -> Result<Self, RowError> {
-        Err(RowError("gadgets are not kept"))
+    fn modify_index(&self) -> Index {
+        Index(self.size.unsigned_abs())
     }
 }
 
-const ID: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
+const ID: DeclaredIndex<RecordRow<Gadget>> = DeclaredIndex {
     name: "id",
     attributes: Attributes {
         unique: true,
@@ -47,7 +43,7 @@ const ID: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
     },
     fields: &[Field::Lower(|gadget| &gadget.name)],
 };
-const UUID: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
+const UUID: DeclaredIndex<RecordRow<Gadget>> = DeclaredIndex {
     name: "uuid",
     attributes: Attributes {
         unique: true,
@@ -57,7 +53,7 @@ const UUID: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
     },
     fields: &[Field::Uuid(|gadget| &gadget.uuid)],
 };
-const OWNER_AND_SIZE: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
+const OWNER_AND_SIZE: DeclaredIndex<RecordRow<Gadget>> = DeclaredIndex {
     name: "owner_and_size",
     attributes: Attributes {
         allow_missing: true,
@@ -69,7 +65,7 @@ const OWNER_AND_SIZE: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
         Field::Integer(|gadget| gadget.size),
     ],
 };
-const TAGS: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
+const TAGS: DeclaredIndex<RecordRow<Gadget>> = DeclaredIndex {
     name: "tags",
     attributes: Attributes {
         allow_missing: true,
@@ -82,7 +78,7 @@ const TAGS: DeclaredIndex<Stored<Gadget>> = DeclaredIndex {
         Field::LowerList(|gadget| &gadget.tags),
     ],
 };
-const LETTERS: FunctionalIndex<Stored<Gadget>, char> = FunctionalIndex {
+const LETTERS: FunctionalIndex<RecordRow<Gadget>, char> = FunctionalIndex {
     name: "letters",
     attributes: Attributes {
         multi: true,
@@ -101,7 +97,7 @@ const LETTERS: FunctionalIndex<Stored<Gadget>, char> = FunctionalIndex {
     prefix: None,
 };
 /// Keys that are prefixes of each other, which nothing but the entry's length tells apart.
-const RAW_OWNER: FunctionalIndex<Stored<Gadget>, str> = FunctionalIndex {
+const RAW_OWNER: FunctionalIndex<RecordRow<Gadget>, str> = FunctionalIndex {
     name: "raw_owner",
     attributes: Attributes {
         allow_missing: true,
@@ -117,11 +113,15 @@ const RAW_OWNER: FunctionalIndex<Stored<Gadget>, str> = FunctionalIndex {
     }),
 };
 
+fn stored(gadget: Gadget) -> RecordRow<Gadget> {
+    RecordRow::new(gadget).expect("short")
+}
+
 #[derive(Debug)]
 struct Gadgets;
 
 impl TableDef for Gadgets {
-    type Row = Stored<Gadget>;
+    type Row = RecordRow<Gadget>;
     const ID: u16 = 99;
     const NAME: &'static str = "gadgets";
     const POINT_INDEX: bool = true;
@@ -202,7 +202,7 @@ impl Model {
     }
 }
 
-fn found<'q, L: Lookup<Stored<Gadget>>>(
+fn found<'q, L: Lookup<RecordRow<Gadget>>>(
     table: &Table<Gadgets>,
     index: &L,
     query: L::Query<'q>,
@@ -216,7 +216,7 @@ fn found<'q, L: Lookup<Stored<Gadget>>>(
     names
 }
 
-fn found_prefix<'q, L: Lookup<Stored<Gadget>>>(
+fn found_prefix<'q, L: Lookup<RecordRow<Gadget>>>(
     table: &Table<Gadgets>,
     index: &L,
     query: L::Query<'q>,
@@ -302,7 +302,7 @@ proptest! {
             match step {
                 Step::Put(gadget) => {
                     let before = table.digest();
-                    let put = table.put(Stored::new(gadget.clone()));
+                    let put = table.put(stored(gadget.clone()));
                     if model.put(&gadget) {
                         prop_assert!(put.is_ok());
                     } else {
@@ -346,19 +346,19 @@ fn sample() -> Gadget {
 #[test]
 fn objects_that_an_index_cannot_hold_are_refused_whole() {
     let mut table: Table<Gadgets> = Table::default();
-    table.put(Stored::new(sample())).expect("fits");
+    table.put(stored(sample())).expect("fits");
     let nameless = Gadget {
         name: String::new(),
         uuid: vec![],
         ..sample()
     };
     assert_eq!(
-        table.put(Stored::new(nameless)).err(),
+        table.put(stored(nameless)).err(),
         Some(IndexError::Missing { index: "letters" })
     );
     let mut single = LETTERS.def();
     single.attributes.multi = false;
-    let two = Stored::new(Gadget {
+    let two = stored(Gadget {
         name: "ab".into(),
         ..sample()
     });
@@ -373,7 +373,7 @@ fn objects_that_an_index_cannot_hold_are_refused_whole() {
 #[test]
 fn queries_that_do_not_fit_are_named() {
     let table: Table<Gadgets> = Table::default();
-    let mut none = |_: &Stored<Gadget>| true;
+    let mut none = |_: &RecordRow<Gadget>| true;
     let query = |error: Result<(), IndexError>| matches!(error, Err(IndexError::Query { .. }));
     assert!(query(table.find(&ID, &[], &mut none)));
     assert!(query(table.find(&ID, &[Arg::Integer(1)], &mut none)));
@@ -391,7 +391,7 @@ fn queries_that_do_not_fit_are_named() {
 
 #[test]
 fn a_stored_row_is_its_record() {
-    let row = Stored::new(sample());
+    let row = stored(sample());
     assert_eq!((row.key(), row.stamp(), &*row.name), (&b"a\0"[..], 1, "A"));
-    assert!(row.is_same(&Stored::new(sample())));
+    assert!(row.is_same(&stored(sample())));
 }

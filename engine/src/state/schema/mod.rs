@@ -1,130 +1,83 @@
 //! Which tables are there, and by what are their rows found?
 //!
-//! This module is the whole answer. To add a table: its row (a [`Record`](super::stored::Record)
-//! in a [`Stored`](super::stored::Stored), or a layout of its own), its indexes as constants, its
+//! This module is the whole answer: the list at its end names every table, and the files beside
+//! it declare each with its indexes, one file per family. To add a table: its row (a
+//! [`Record`](super::records::Record), or a layout of its own), its indexes as constants, its
 //! [`TableDef`], and one line in `tables!`. Transactions, undo, digest, images, checks and the
 //! conformance test follow from that line.
+//!
+//! Tables and indexes are named as Consul's, without the prefix that its catalog indexes have for
+//! the peer a row was imported from, and without the indexes that only its mesh needs.
 
-use wire::Index;
+use wire::{Index, Uuid};
 
 use super::{
-    index::{Attributes, FunctionalIndex, IndexDef, Lookup, Write},
-    row::{IndexRow, KvRow, Row, RowError},
+    index::{Attributes, Key},
+    row::{IndexRow, Row, RowError},
     table::{BuildError, Release, Table, TableBuilder, TableDef},
     tree::{Cursor, Keyed, View},
 };
 
-/// Keys and values. Consul: table `kvs`.
-#[derive(Debug)]
-pub struct Kvs;
+/// Declares a table of records: its number, name, primary index and further indexes.
+macro_rules! record_table {
+    ($(#[$doc:meta])* $Def:ident: $Record:ident = $id:literal $name:literal, by $primary:ident, and [$($index:ident),*]) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $Def;
 
-/// `kvs.id`: the key, case-sensitive, as it is; by prefix for listings.
-pub const KVS_ID: FunctionalIndex<KvRow, [u8]> = FunctionalIndex {
-    name: "id",
-    attributes: Attributes {
-        unique: true,
-        prefix: true,
-        ..Attributes::NONE
-    },
-    read: |key, out| {
-        out.raw(key);
-    },
-    write: Write::One(|row, out| !out.raw(row.key()).as_bytes().is_empty()),
-    prefix: Some(|prefix, out| {
-        out.raw(prefix);
-    }),
-};
-
-/// `kvs.session`: the session that holds the key, if one does.
-pub const KVS_SESSION: FunctionalIndex<KvRow, [u8]> = FunctionalIndex {
-    name: "session",
-    attributes: Attributes {
-        allow_missing: true,
-        ..Attributes::NONE
-    },
-    read: |session, out| {
-        out.raw(session);
-    },
-    write: Write::One(|row, out| !out.raw(row.session()).as_bytes().is_empty()),
-    prefix: None,
-};
-
-impl TableDef for Kvs {
-    type Row = KvRow;
-    const ID: u16 = 1;
-    const NAME: &'static str = "kvs";
-    const POINT_INDEX: bool = true;
-    fn primary() -> IndexDef<KvRow> {
-        KVS_ID.def()
-    }
-    fn secondaries() -> Vec<IndexDef<KvRow>> {
-        vec![KVS_SESSION.def()]
-    }
+        impl crate::state::table::TableDef for $Def {
+            type Row = crate::state::records::RecordRow<$Record>;
+            const ID: u16 = $id;
+            const NAME: &'static str = $name;
+            const POINT_INDEX: bool = false;
+            fn primary() -> crate::state::index::IndexDef<Self::Row> {
+                crate::state::index::Lookup::def(&$primary)
+            }
+            fn secondaries() -> Vec<crate::state::index::IndexDef<Self::Row>> {
+                vec![$(crate::state::index::Lookup::def(&$index)),*]
+            }
+        }
+    };
 }
 
-/// What was deleted, and when, so that the index of a listing never falls. Consul: `tombstones`.
-#[derive(Debug)]
-pub struct Tombstones;
+mod acl;
+mod catalog;
+mod config;
+mod kv;
+mod session;
+mod system;
 
-/// `tombstones.id`: the deleted key, or the prefix of a recursive delete.
-pub const TOMBSTONES_ID: FunctionalIndex<IndexRow, [u8]> = FunctionalIndex {
-    name: "id",
-    attributes: Attributes {
-        unique: true,
-        prefix: true,
-        ..Attributes::NONE
-    },
-    read: |key, out| {
-        out.raw(key);
-    },
-    write: Write::One(|row, out| !out.raw(row.key()).as_bytes().is_empty()),
-    prefix: Some(|prefix, out| {
-        out.raw(prefix);
-    }),
+pub use acl::*;
+pub use catalog::*;
+pub use config::*;
+pub use kv::*;
+pub use session::*;
+pub use system::*;
+
+/// Attributes of an index that names each row by a value of its own.
+const UNIQUE: Attributes = Attributes {
+    unique: true,
+    ..Attributes::NONE
+};
+/// The same, and found by the beginnings of values.
+const UNIQUE_PREFIX: Attributes = Attributes {
+    prefix: true,
+    ..UNIQUE
+};
+/// Attributes of an index that not every row is in.
+const SOME: Attributes = Attributes {
+    allow_missing: true,
+    ..Attributes::NONE
+};
+/// The same, with any number of keys per row.
+const SOME_MULTI: Attributes = Attributes {
+    multi: true,
+    ..SOME
 };
 
-impl TableDef for Tombstones {
-    type Row = IndexRow;
-    const ID: u16 = 2;
-    const NAME: &'static str = "tombstones";
-    const POINT_INDEX: bool = false;
-    fn primary() -> IndexDef<IndexRow> {
-        TOMBSTONES_ID.def()
-    }
-    fn secondaries() -> Vec<IndexDef<IndexRow>> {
-        Vec::new()
-    }
-}
-
-/// The greatest modify index of each table, and of whatever else is waited for. Consul: `index`.
-#[derive(Debug)]
-pub struct Indexes;
-
-/// `index.id`: a table's name.
-pub const INDEXES_ID: FunctionalIndex<IndexRow, str> = FunctionalIndex {
-    name: "id",
-    attributes: Attributes {
-        unique: true,
-        ..Attributes::NONE
-    },
-    read: |name, out| {
-        out.raw(name.as_bytes());
-    },
-    write: Write::One(|row, out| !out.raw(row.key()).as_bytes().is_empty()),
-    prefix: None,
-};
-
-impl TableDef for Indexes {
-    type Row = IndexRow;
-    const ID: u16 = 3;
-    const NAME: &'static str = "index";
-    const POINT_INDEX: bool = false;
-    fn primary() -> IndexDef<IndexRow> {
-        INDEXES_ID.def()
-    }
-    fn secondaries() -> Vec<IndexDef<IndexRow>> {
-        Vec::new()
-    }
+/// Appends a UUID, given as text, as its 16 bytes; false, and nothing, if it is none.
+pub(super) fn uuid_key(text: &str, key: &mut Key) -> bool {
+    Uuid::parse(text).is_some_and(|uuid| !key.uuid(uuid).as_bytes().is_empty())
 }
 
 /// One change to a table, with what it takes to undo it and to know who waits for it.
@@ -348,6 +301,36 @@ tables! {
     tombstones: Tombstones,
     /// Greatest modify indexes.
     indexes: Indexes,
+    /// Nodes of the catalog.
+    nodes: Nodes,
+    /// Services on nodes.
+    services: Services,
+    /// Checks of nodes and services.
+    checks: Checks,
+    /// Network coordinates of nodes.
+    coordinates: Coordinates,
+    /// Sessions.
+    sessions: Sessions,
+    /// Which sessions are bound to which checks.
+    session_checks: SessionChecks,
+    /// Keys that cannot be locked for a while.
+    lock_delays: LockDelays,
+    /// Configuration entries.
+    config_entries: ConfigEntries,
+    /// Prepared queries.
+    prepared_queries: PreparedQueries,
+    /// Autopilot's configuration.
+    autopilot_config: AutopilotConfigs,
+    /// ACL tokens.
+    acl_tokens: AclTokens,
+    /// ACL policies.
+    acl_policies: AclPolicies,
+    /// ACL roles.
+    acl_roles: AclRoles,
+    /// Facts about the cluster.
+    system_metadata: SystemMetadatas,
+    /// Counts.
+    usage: Usages,
 }
 
 impl Tables {
