@@ -4,23 +4,24 @@
 //! every other command is a client of a running server's HTTP API, or a tool for files at rest.
 //! Errors name the flag, file or address and what to do, and end in exit code 1.
 
+mod agent_flags;
 mod args;
 mod client;
 mod config;
-mod config_file;
 mod flags;
-mod interfaces;
 mod kv;
 mod log_tools;
 pub mod logger;
 mod operator;
+mod reload;
 pub mod signals;
+mod validate;
 
 use std::{ffi::OsString, fmt::Display, process::ExitCode};
 
 use clap::Parser;
 
-pub use crate::server::config::AgentConfig;
+pub use crate::server::{config::AgentConfig, reload::Source};
 use flags::{Command, Curia, KvCommand, LogCommand, OperatorCommand, RaftCommand};
 
 /// A command's error: what to print, one or more lines. Its exit code is 1.
@@ -47,10 +48,11 @@ pub fn revision() -> &'static str {
     option_env!("CURIA_REVISION").unwrap_or_default()
 }
 
-/// Runs one command line, the program's name first. `start_agent` serves until it is told to stop.
+/// Runs one command line, the program's name first. `start_agent` serves until it is told to stop;
+/// it is given what reads the configuration again.
 pub fn run<E: Display>(
     args: impl IntoIterator<Item = OsString>,
-    start_agent: impl FnOnce(AgentConfig) -> Result<(), E>,
+    start_agent: impl FnOnce(AgentConfig, Source) -> Result<(), E>,
 ) -> ExitCode {
     let parsed = match parse(args) {
         Ok(parsed) => parsed,
@@ -64,9 +66,13 @@ pub fn run<E: Display>(
         }
     };
     let done = match parsed.command {
-        Command::Agent(flags) => agent_config(*flags).and_then(|config| {
-            start_agent(config).map_err(|error| CliError(format!("Error: {error}")))
+        Command::Agent(flags) => agent_config(&flags).and_then(|config| {
+            let source: Source =
+                Box::new(move || agent_config(&flags).map_err(|error| error.to_string()));
+            start_agent(config, source).map_err(|error| CliError(format!("Error: {error}")))
         }),
+        Command::Validate(validate) => validate::validate(&validate),
+        Command::Reload(reload) => reload::reload(&reload),
         Command::Kv(KvCommand::Get(get)) => kv::get(get),
         Command::Kv(KvCommand::Put(put)) => kv::put(put),
         Command::Kv(KvCommand::Delete(delete)) => kv::delete(delete),
@@ -94,14 +100,20 @@ pub fn parse_agent(args: impl IntoIterator<Item = OsString>) -> Result<AgentConf
     match parse(args) {
         Ok(Curia {
             command: Command::Agent(flags),
-        }) => agent_config(*flags),
+        }) => agent_config(&flags),
         Ok(_) => Err(CliError("Error: not a `curia agent` command line".into())),
         Err(Stop::Shown(text) | Stop::Wrong(text)) => Err(CliError(text)),
     }
 }
 
-fn agent_config(flags: flags::AgentFlags) -> Result<AgentConfig, CliError> {
-    config::build(flags).map_err(|error| CliError(format!("Error: {error}")))
+fn agent_config(flags: &flags::AgentFlags) -> Result<AgentConfig, CliError> {
+    config::build(flags).map_err(|errors| {
+        let lines: Vec<String> = errors
+            .iter()
+            .map(|error| format!("Error: {error}"))
+            .collect();
+        CliError(lines.join("\n"))
+    })
 }
 
 /// Why there is nothing to run.

@@ -5,9 +5,11 @@
 
 use std::{
     cell::{Cell, RefCell},
-    os::fd::{FromRawFd, IntoRawFd},
+    io::Read,
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
     path::PathBuf,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,6 +22,7 @@ use super::{
     admission::{Admission, AdmissionLimits},
     board::Board,
     cancels::Cancels,
+    clients::{ClientTicket, Clients},
     config::{AgentConfig, BootstrapMode},
     forming::{Desk, find_cluster},
     gateway::ServerInfo,
@@ -29,9 +32,10 @@ use super::{
     port::{Phase, Port, Serving},
     reactor,
     recover::{Opened, create_logs, tick},
+    reload::{InForce, Reload},
     router::Router,
     shell::{self, Shell},
-    start::StopSignal,
+    start::Signals,
     stream::{Acceptor, Stream},
     throttle::{Throttle, left_out},
 };
@@ -41,6 +45,7 @@ use crate::{
         identity::{DataDir, Identity},
     },
     consensus::Configuration,
+    io::{Interest, Readiness},
     shard::Event,
 };
 
@@ -80,9 +85,24 @@ impl Place {
     }
 }
 
+/// Where a server listens.
+pub struct Listeners {
+    /// For servers and native clients.
+    pub server: Option<std::net::TcpListener>,
+    /// For HTTP.
+    pub http: Vec<Socket>,
+}
+
 /// One executor of a server.
 pub struct Executor {
+    /// As it was at the start; what has changed since is where it has its effect.
     config: AgentConfig,
+    reload: Arc<Reload>,
+    /// The last configuration that was carried out here.
+    generation: Cell<u64>,
+    /// How many HTTP connections one address may have, and which addresses have how many.
+    client_connections_max: Cell<usize>,
+    clients: Clients,
     place: Place,
     lanes: Rc<Lanes>,
     shell: Rc<Shell>,
@@ -102,6 +122,7 @@ impl Executor {
     /// The executor that this runs on.
     pub async fn new(
         config: AgentConfig,
+        reload: Arc<Reload>,
         place: Place,
         board: &Board,
         ends: Ends,
@@ -134,9 +155,14 @@ impl Executor {
             config.rpc_hold_timeout,
             info,
         );
-        let service = HttpService::new(router.clone(), config.http.clone());
+        let service = HttpService::new(router.clone(), config.http);
+        service.configure(config.http, config.http_rules.clone());
         let executor = Self {
+            client_connections_max: Cell::new(config.http.client_connections_max),
             config,
+            reload,
+            generation: Cell::new(0),
+            clients: Clients::default(),
             place,
             lanes,
             shell,
@@ -148,7 +174,18 @@ impl Executor {
             stopping: Rc::default(),
             failed: Rc::default(),
         };
-        Ok((Rc::new(executor), inbound))
+        let executor = Rc::new(executor);
+        let weak = Rc::downgrade(&executor);
+        executor.router.on_reload(Box::new(move || {
+            let executor = weak.upgrade();
+            Box::pin(async move {
+                match executor {
+                    Some(executor) => executor.read_configuration_again().await,
+                    None => Err("this server is stopping".to_owned()),
+                }
+            })
+        }));
+        Ok((executor, inbound))
     }
 
     /// The first executor: until the server is told to stop, or cannot go on.
@@ -156,25 +193,27 @@ impl Executor {
         self: Rc<Self>,
         inbound: Vec<Inbound>,
         data: DataDir,
-        server: std::net::TcpListener,
-        http: Option<std::net::TcpListener>,
-        stop: StopSignal,
+        listeners: Listeners,
+        signals: Signals,
     ) -> Result<(), String> {
         self.greet();
         self.read_parcels(inbound);
         let desk = Desk::new(self.own());
         let port = Port::new(Phase::Forming(desk.clone()), self.introduce.clone());
         let server_port = Rc::clone(&port);
-        let server = Acceptor::new(server).map_err(|error| error.to_string())?;
-        glommio::spawn_local(accept(server, move |socket| {
-            glommio::spawn_local(Rc::clone(&server_port).serve(socket)).detach();
-        }))
-        .detach();
-        if let Some(listener) = http {
+        if let Some(server) = listeners.server {
+            let server = Acceptor::new(server).map_err(|error| error.to_string())?;
+            glommio::spawn_local(accept(server, move |socket| {
+                glommio::spawn_local(Rc::clone(&server_port).serve(socket)).detach();
+            }))
+            .detach();
+        }
+        for listener in listeners.http {
             let listener = Acceptor::new(listener).map_err(|error| error.to_string())?;
             glommio::spawn_local(accept(listener, Rc::clone(&self).hand_round())).detach();
         }
-        glommio::spawn_local(Rc::clone(&self).stop_on(stop)).detach();
+        glommio::spawn_local(Rc::clone(&self).stop_on(signals.stop)).detach();
+        let _reloading = glommio::spawn_local(Rc::clone(&self).reload_on(signals.reload));
         let result = self
             .join_and_serve(data, &desk, &port)
             .or(self.stopped())
@@ -344,13 +383,54 @@ impl Executor {
         Ok(())
     }
 
-    async fn stop_on(self: Rc<Self>, stop: StopSignal) {
+    async fn stop_on(self: Rc<Self>, stop: OwnedFd) {
         // SAFETY: the descriptor is an open eventfd, and its ownership passes to the file.
         let file = unsafe { BufferedFile::from_raw_fd(stop.into_raw_fd()) };
         // An error means that no signal can be waited for any more: stopping is the safe answer.
         let _ = file.read_at(0, 8).await;
         log::info!(target: "agent", "Gracefully shutting down agent...");
         self.stop();
+    }
+
+    /// Reads the configuration again at every SIGHUP.
+    async fn reload_on(self: Rc<Self>, hangup: OwnedFd) {
+        let Ok(ring) = reactor::ring() else { return };
+        let hangups_file = std::fs::File::from(hangup);
+        let mut hangups = Readiness::new(ring, Interest::Read);
+        loop {
+            hangups.ready(hangups_file.as_raw_fd()).await;
+            // Takes all that came since; somebody else cannot have taken them.
+            let mut count = [0; 8];
+            if (&hangups_file).read(&mut count).is_ok() {
+                // The log has said what came of it.
+                let _ = Rc::clone(&self).read_configuration_again().await;
+            }
+        }
+    }
+
+    /// Reads the configuration again, and has every executor carry it out.
+    async fn read_configuration_again(self: Rc<Self>) -> Result<(), String> {
+        let reload = Arc::clone(&self.reload);
+        let read = glommio::executor().spawn_blocking(move || reload.read_again());
+        let in_force = read.await?;
+        self.lanes
+            .send_all(|| Parcel::Configure(Arc::clone(&in_force)))
+            .await;
+        self.configure(&in_force);
+        Ok(())
+    }
+
+    /// Carries out what can change while the server runs.
+    fn configure(&self, in_force: &InForce) {
+        // Two that were read at the same time may arrive in either order.
+        if in_force.generation <= self.generation.get() {
+            return;
+        }
+        self.generation.set(in_force.generation);
+        let http = in_force.config.http;
+        self.service
+            .configure(http, in_force.config.http_rules.clone());
+        self.client_connections_max.set(http.client_connections_max);
     }
 
     fn stop(&self) {
@@ -373,7 +453,8 @@ impl Executor {
 
     fn take(&self, parcel: Parcel) {
         match parcel {
-            Parcel::Http(fd) => self.serve_http(fd.into()),
+            Parcel::Http(fd, ticket) => self.serve_http(fd.into(), ticket),
+            Parcel::Configure(in_force) => self.configure(&in_force),
             Parcel::Call {
                 from,
                 id,
@@ -407,10 +488,15 @@ impl Executor {
         }
     }
 
-    fn serve_http(&self, socket: Socket) {
+    fn serve_http(&self, socket: Socket, ticket: Option<ClientTicket>) {
         match Stream::new(socket) {
             Ok(stream) => {
-                glommio::spawn_local(self.service.serve_connection(stream)).detach();
+                let served = self.service.serve_connection(stream);
+                glommio::spawn_local(async move {
+                    served.await;
+                    drop(ticket);
+                })
+                .detach();
             }
             Err(error) => log::warn!(target: "agent.http", "connection dropped: {error}"),
         }
@@ -420,23 +506,57 @@ impl Executor {
     fn hand_round(self: Rc<Self>) -> impl Fn(Socket) {
         let next = Cell::new(0);
         move |socket| {
+            let ticket = match self.ticket(&socket) {
+                Ok(ticket) => ticket,
+                Err(()) => return self.turn_away(socket),
+            };
             let to = next.get();
             next.set((to + 1) % self.lanes.count());
             if to == self.lanes.index() {
-                return self.serve_http(socket);
+                return self.serve_http(socket, ticket);
             }
             // An executor that is behind gets no more: this one serves it.
-            if let Err(Parcel::Http(fd)) = self.lanes.try_send(to, Parcel::Http(socket.into())) {
-                self.serve_http(fd.into());
+            let parcel = Parcel::Http(socket.into(), ticket);
+            if let Err(Parcel::Http(fd, ticket)) = self.lanes.try_send(to, parcel) {
+                self.serve_http(fd.into(), ticket);
             }
         }
     }
 
+    /// Counts a connection among those of its client, where that matters. `Err`: it is one too many.
+    fn ticket(&self, socket: &Socket) -> Result<Option<ClientTicket>, ()> {
+        let most = self.client_connections_max.get();
+        if most == usize::MAX {
+            return Ok(None);
+        }
+        // Sockets of the file system have no client address, and permissions of their own.
+        let address = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+        match address {
+            Some(address) => {
+                let ticket = self.clients.admit(address.ip().to_canonical(), most);
+                ticket.map(Some).ok_or(())
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn turn_away(&self, socket: Socket) {
+        if let Ok(stream) = Stream::new(socket) {
+            glommio::spawn_local(self.service.turn_away(stream)).detach();
+        }
+    }
+
     fn greet(&self) {
-        let http = self
+        let http: Vec<String> = self
             .config
-            .http_address
-            .map_or("disabled".to_owned(), |address| address.to_string());
+            .http_addresses
+            .iter()
+            .map(|a| a.to_string())
+            .collect();
+        let http = match http.is_empty() {
+            true => "disabled".to_owned(),
+            false => http.join(","),
+        };
         log::info!(
             target: "agent",
             "curia {} agent running: node={} node_id={} datacenter={} server={} http={http} executors={} data_dir={}",
@@ -481,7 +601,7 @@ fn introduction(
     let own = own(config, place);
     let lanes = place.logs();
     let http = config
-        .http_address
+        .http_address()
         .map(|address| address.to_string())
         .unwrap_or_default();
     Rc::new(move || {
@@ -515,8 +635,9 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         node_id: place.identity.node_id.clone(),
         datacenter: config.datacenter.clone(),
         server_address: config.server_advertise.to_string(),
+        node_meta: config.node_meta.clone(),
         http_address: config
-            .http_address
+            .http_address()
             .map(|address| address.to_string())
             .unwrap_or_default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

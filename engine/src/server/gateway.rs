@@ -86,6 +86,8 @@ pub struct ServerInfo {
     pub datacenter: String,
     /// Server address `ip:port`.
     pub server_address: String,
+    /// `node_meta`.
+    pub node_meta: BTreeMap<String, String>,
     /// HTTP address `ip:port`.
     pub http_address: String,
     /// Version of this build.
@@ -133,6 +135,12 @@ pub trait Gateway: Clone + 'static {
 
     /// Who this server is.
     fn info(&self) -> ServerInfo;
+
+    /// Has this server read its configuration again. The error is why it did not: everything is as
+    /// before.
+    fn reload(&self) -> impl Future<Output = Result<(), String>> {
+        async { Err("this server cannot read its configuration again".to_owned()) }
+    }
 
     /// Counters and gauges by name (`curia.log.batches` …), for `/v1/agent/metrics` and the bench.
     fn metrics(&self) -> BTreeMap<String, f64>;

@@ -24,7 +24,9 @@ use glommio::{
 use wire::{FrameKind, Reply, ShardId};
 
 use super::{
+    clients::ClientTicket,
     reactor::Bell,
+    reload::InForce,
     window::{Arrivals, Maker, Pieces, Windows},
 };
 use crate::{consensus::Configuration, shard::Event};
@@ -36,7 +38,9 @@ pub const PARCELS_IN_FLIGHT_MAX: usize = 4096;
 #[derive(Debug)]
 pub enum Parcel {
     /// An accepted HTTP connection, to be served there.
-    Http(OwnedFd),
+    Http(OwnedFd, Option<ClientTicket>),
+    /// The configuration has changed: carry it out.
+    Configure(Arc<InForce>),
     /// A request for a shard there.
     Call {
         /// Who asks.

@@ -6,8 +6,9 @@
 //! acted on never is.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     collections::BTreeMap,
+    pin::Pin,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -50,7 +51,11 @@ struct Inner {
     logs: u16,
     hold: Duration,
     info: ServerInfo,
+    reload: OnceCell<ReloadServer>,
 }
+
+/// What has the whole server read its configuration again.
+pub type ReloadServer = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>>>>>;
 
 /// Where the pieces of an answer go.
 pub trait ReplySink {
@@ -113,7 +118,13 @@ impl Router {
             logs,
             hold,
             info,
+            reload: OnceCell::new(),
         }))
+    }
+
+    /// Says what [`Gateway::reload`] does. The first word counts.
+    pub fn on_reload(&self, reload: ReloadServer) {
+        let _ = self.0.reload.set(reload);
     }
 
     /// How many shards the cluster turned out to have.
@@ -743,6 +754,13 @@ impl Gateway for Router {
         ServerInfo {
             shards: self.shards(),
             ..self.0.info.clone()
+        }
+    }
+
+    async fn reload(&self) -> Result<(), String> {
+        match self.0.reload.get() {
+            Some(reload) => reload().await,
+            None => Err("this server is not ready to read its configuration again".to_owned()),
         }
     }
 

@@ -149,7 +149,7 @@ pub(super) fn this(info: &ServerInfo, status: &ClusterStatus, style: Style) -> B
                 },
                 "runtime": { "arch": std::env::consts::ARCH, "os": std::env::consts::OS },
             },
-            "Meta": {},
+            "Meta": info.node_meta,
             "xDS": Value::Null,
         }),
         style,

@@ -111,7 +111,7 @@ impl<G: Gateway> Call<'_, G> {
             return Ok(Bytes::new());
         };
         let announced = body::announced(&incoming, RECORD_BODY_BYTES_MAX)?;
-        *self.admitted = Some(Admitted::new(&inner.load, &inner.limits, announced)?);
+        *self.admitted = Some(Admitted::new(&inner.load, &inner.limits(), announced)?);
         self.link.enter(Phase::Body);
         let body = body::read(incoming, self.link, RECORD_BODY_BYTES_MAX).await?;
         self.link.enter(Phase::Serving);
@@ -179,7 +179,7 @@ impl<G: Gateway> Call<'_, G> {
     }
 
     fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
-        let (load, limits) = (&self.inner.load, &self.inner.limits);
+        let (load, limits) = (&self.inner.load, &self.inner.limits());
         if waits {
             *self.admitted = Some(Admitted::waiting(load, limits)?);
         } else if self.admitted.is_none() {

@@ -14,7 +14,7 @@ pub const REQUESTS_MAX: usize = 8_192;
 pub const WAITERS_MAX: usize = CONNECTIONS_MAX;
 /// Bytes of request bodies in flight on one executor; what would pass it is answered `429`.
 pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
-/// Longest body of a transaction, bytes (Consul `limits.txn_max_req_len`).
+/// Longest body of a transaction unless `limits.txn_max_req_len` says otherwise, bytes.
 pub const TXN_BODY_BYTES_MAX: usize = 512 * 1024;
 /// Request line and headers together, bytes; more is answered `431`.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -30,10 +30,13 @@ pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const BUFFER_BYTES_MAX: usize = 20 * 1024;
 
 /// Bounds of one executor's HTTP service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Open connections.
     pub connections_max: usize,
+    /// Open connections of one client address on the whole server (Consul
+    /// `limits.http_max_conns_per_client`); `usize::MAX` for as many as there may be.
+    pub client_connections_max: usize,
     /// Requests in flight, from the end of their header to the end of their answer.
     pub requests_max: usize,
     /// Blocking queries, likewise; they are not among the requests in flight.
@@ -44,6 +47,8 @@ pub struct HttpLimits {
     pub session_ttl_ns_min: u64,
     /// Longest value of a key, bytes (Consul `limits.kv_max_value_size`).
     pub value_bytes_max: usize,
+    /// Longest body of a transaction, bytes (Consul `limits.txn_max_req_len`).
+    pub txn_bytes_max: usize,
     /// From the first byte of a request to the end of its header.
     pub header_timeout: Duration,
     /// From the end of the header to the end of the body.
@@ -60,11 +65,13 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             connections_max: CONNECTIONS_MAX,
+            client_connections_max: usize::MAX,
             requests_max: REQUESTS_MAX,
             waiters_max: WAITERS_MAX,
             body_bytes_in_flight_max: BODY_BYTES_IN_FLIGHT_MAX,
             session_ttl_ns_min: 10_000_000_000,
             value_bytes_max: wire::limits::VALUE_BYTES_MAX,
+            txn_bytes_max: TXN_BODY_BYTES_MAX,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),

@@ -14,7 +14,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait in the kernel to be accepted.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Why a port could not be taken. Its text names the flag, the address and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,8 @@ pub(super) enum Route<'p> {
     Txn,
     /// An endpoint about records: its family, and the rest of the path, decoded.
     Family(Family, Vec<u8>),
+    /// `/v1/agent/reload`.
+    Reload,
     /// One of the endpoints without a variable part.
     Fixed(Endpoint),
     /// `/`.
@@ -71,9 +73,6 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
             Cow::Owned(mut path) => Cow::Owned(path.split_off(KV.len())),
         });
     }
-    if &*decoded == b"/v1/txn" {
-        return Route::Txn;
-    }
     if let Some((family, rest)) = decoded.strip_prefix(b"/v1/").and_then(Family::of) {
         return Route::Family(family, rest.to_vec());
     }
@@ -84,6 +83,8 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
         b"/v1/agent/self" => Endpoint::AgentSelf,
         b"/v1/agent/metrics" => Endpoint::AgentMetrics,
         b"/v1/agent/version" => Endpoint::AgentVersion,
+        b"/v1/txn" => return Route::Txn,
+        b"/v1/agent/reload" => return Route::Reload,
         b"/v1/kv" => return Route::Moved("/v1/kv/".into()),
         b"/" => return Route::Root,
         other => {
@@ -180,6 +181,8 @@ mod tests {
             ("/v1/kv/100%", Route::BadEscape("%".into())),
             ("/v1/kv/%zz", Route::BadEscape("%zz".into())),
             ("/v1/agent/self", Route::Fixed(Endpoint::AgentSelf)),
+            ("/v1/txn", Route::Txn),
+            ("/v1/agent/reload", Route::Reload),
             ("/", Route::Root),
             ("/v1/nothing", Route::Unknown { v1: true }),
             ("/ui/", Route::Unknown { v1: false }),

@@ -96,7 +96,7 @@ async fn create<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
     if session.node.is_empty() {
         session.node = call.inner.info.node_name.clone();
     }
-    validate(&mut session, call.inner.limits.session_ttl_ns_min)?;
+    validate(&mut session, call.inner.limits().session_ttl_ns_min)?;
     let id = random_uuid()?;
     session.id = id.clone();
     let written = write(&mut call, SessionVerb::Create, session).await?;

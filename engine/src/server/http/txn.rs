@@ -86,7 +86,7 @@ pub(super) async fn put<G: Gateway>(
     let mut errors = Vec::new();
     let mut parsed = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
-        let value = decode_value(item, inner.limits.value_bytes_max)?;
+        let value = decode_value(item, inner.limits().value_bytes_max)?;
         match check(item) {
             Ok(verb) => parsed.push(Parsed { verb, item, value }),
             Err(what) => errors.push(TxnError {
