@@ -350,3 +350,6 @@ where
     let row = RecordRow::new(record).map_err(|error| error.to_string())?;
     txn.put::<D>(row).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,3 +218,6 @@ impl Duties {
         self.clock.lost();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use wire::{Command, Index, KvCommand, KvVerb, Query, QueryBody, ReadMode, Term, Wait};
 
 use super::{Waiter, Watches};
+use crate::documents::Question;
 use crate::{
     fsm::Fsm,
     shard::Ticket,
@@ -60,6 +61,10 @@ fn result(fsm: &Fsm, body: &QueryBody) -> Vec<(Vec<u8>, Vec<u8>, u64)> {
             .iter()
             .map(|row| (row.key().to_vec(), Vec::new(), 0))
             .collect(),
+        QueryBody::Record(question) => {
+            let question = Question::decode(question).expect("a question");
+            vec![(question.answer(fsm.store().tables()), Vec::new(), 0)]
+        }
         QueryBody::Status | QueryBody::Txn(_) => unreachable!("it is not watched"),
     }
 }
