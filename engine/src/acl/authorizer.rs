@@ -87,6 +87,18 @@ impl Authorizer {
         }
     }
 
+    /// Whether every key under `prefix` may be seen: the prefix may, and no rule beneath refuses.
+    pub fn may_read_prefix(&self, prefix: &[u8]) -> bool {
+        let keys = self.of(Resource::Key);
+        if keys.least_within(prefix) == Some(Access::Deny) {
+            return false;
+        }
+        match keys.by_prefix(prefix) {
+            Some(granted) => granted >= Access::Read,
+            None => self.otherwise(Resource::Key),
+        }
+    }
+
     /// Whether all of `resource` may be seen: granted for every name, and refused for none.
     pub fn may_read_all(&self, resource: Resource) -> bool {
         let grants = self.of(resource);

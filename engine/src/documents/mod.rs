@@ -15,15 +15,19 @@ use wire::{Index, WireError};
 
 use crate::{fsm::records::packed, state::Tables};
 
+pub mod acl;
 pub mod sessions;
 pub mod subjects;
 
+pub use acl::AclQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
 
 /// A question about records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Question {
+    /// About tokens, policies and roles.
+    Acl(AclQuestion),
     /// About sessions.
     Session(SessionQuestion),
 }
@@ -45,6 +49,7 @@ impl Question {
     /// Whose changes can change the answer.
     pub fn subject(&self) -> Subject {
         match self {
+            Self::Acl(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
     }
@@ -52,6 +57,7 @@ impl Question {
     /// `X-Consul-Index` of the answer.
     pub fn index(&self, tables: &Tables) -> Index {
         match self {
+            Self::Acl(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
     }
@@ -59,6 +65,7 @@ impl Question {
     /// The document, compact.
     pub fn answer(&self, tables: &Tables) -> Vec<u8> {
         match self {
+            Self::Acl(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }
     }

@@ -98,6 +98,7 @@ impl Default for State {
                 shards: 1,
                 executors: 2,
                 dev_mode: false,
+                ..ServerInfo::default()
             },
             status: ClusterStatus {
                 leader: "127.0.0.2:8300".into(),
@@ -242,6 +243,7 @@ impl State {
             }
             QueryBody::Status => (self.index, Found::Status),
             QueryBody::Txn(_) => (self.index, Found::Txn),
+            QueryBody::Record(_) => panic!("the fake holds no records"),
         }
     }
 }

@@ -4,12 +4,16 @@
 //! read with Consul's headers, its command is committed. What the request means is its family's:
 //! each family of endpoints (`/v1/session/…`) has a module, which gets the rest of the path.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
+    acl::{self, Hidden, Need, Sifted, Who},
     admission::Admitted,
     body,
     failure::Refusal,
@@ -22,6 +26,7 @@ use super::{
     sessions,
 };
 use crate::{
+    acl::Access,
     documents::Question,
     fsm::records::RecordOp,
     server::gateway::{AnswerBody, Gateway, Written},
@@ -36,6 +41,8 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 /// A family of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
+    /// `/v1/acl/`.
+    Acl,
     /// `/v1/session/`.
     Session,
 }
@@ -46,6 +53,7 @@ impl Family {
         let slash = path.iter().position(|byte| *byte == b'/')?;
         let (name, rest) = (&path[..slash], &path[slash + 1..]);
         let family = match name {
+            b"acl" => Self::Acl,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -64,6 +72,13 @@ pub(super) struct Call<'c, G: Gateway> {
     link: &'c Link,
     body: Option<Incoming>,
     admitted: &'c mut Option<Admitted>,
+    /// What the endpoint needs; nothing with ACLs off.
+    need: Need<'c>,
+    /// Who asks, once that was looked at.
+    who: Option<Who>,
+    body_checked: bool,
+    /// Something was left out of the answer, and whoever asks is to know.
+    filtered: &'c Cell<bool>,
 }
 
 /// Answers a request to a family of endpoints; `rest` is what follows the family's name.
@@ -76,7 +91,16 @@ pub(super) async fn answer<G: Gateway>(
     family: Family,
     rest: &[u8],
 ) -> Outcome<G> {
-    let call = Call {
+    let path = match inner.guard {
+        Some(_) => percent_decode_str(parts.uri.path()).decode_utf8_lossy(),
+        None => "".into(),
+    };
+    let filtered = Cell::new(false);
+    let mut call = Call {
+        need: acl::need_of(&parts.method, &path, &inner.info.node_name),
+        who: None,
+        body_checked: false,
+        filtered: &filtered,
         inner,
         parts,
         params: Params::parse(parts.uri.query(), &inner.info.datacenter)?,
@@ -85,9 +109,12 @@ pub(super) async fn answer<G: Gateway>(
         admitted,
     };
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
-    match family {
+    call.check_path().await?;
+    let reply = match family {
+        Family::Acl => acl::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
-    }
+    };
+    Ok(reply?.filtered(filtered.get()))
 }
 
 impl<G: Gateway> Call<'_, G> {
@@ -115,7 +142,72 @@ impl<G: Gateway> Call<'_, G> {
         self.link.enter(Phase::Body);
         let body = body::read(incoming, self.link, RECORD_BODY_BYTES_MAX).await?;
         self.link.enter(Phase::Serving);
+        if matches!(self.need, Need::Body(_) | Need::Query(_)) {
+            let who = self.who().await?;
+            let (gateway, node) = (&inner.gateway, &inner.info.node_name);
+            acl::check_body(gateway, &who, &self.need, node, &body).await?;
+            self.body_checked = true;
+        }
         Ok(body)
+    }
+
+    /// Refuses what the path alone shows to be without right.
+    async fn check_path(&mut self) -> Result<(), Refusal> {
+        if self.inner.guard.is_none() || self.need == Need::Nothing {
+            return Ok(());
+        }
+        self.admit(false)?;
+        let who = self.who().await?;
+        let inner = self.inner;
+        let node = &inner.info.node_name;
+        let checked = acl::check_path(&inner.gateway, &who, &self.need, node).await;
+        // What follows is admitted with its own size or wait.
+        *self.admitted = None;
+        checked
+    }
+
+    /// Who asks.
+    pub(super) async fn who(&mut self) -> Result<Who, Refusal> {
+        if let Some(who) = &self.who {
+            return Ok(who.clone());
+        }
+        let who = self.inner.who(self.parts, &self.params).await?;
+        self.who = Some(who.clone());
+        Ok(who)
+    }
+
+    /// The token that was shown, or stands for none.
+    pub(super) fn secret(&self) -> &str {
+        let param = self.params.get("token");
+        match &self.inner.guard {
+            Some(guard) => guard.token_of(&self.parts.headers, param),
+            None => "",
+        }
+    }
+
+    /// What of a document whoever asks may see.
+    async fn sifted(&mut self, waited: bool, json: Bytes) -> Result<Bytes, Refusal> {
+        let Need::Sieve(sieve) = self.need else {
+            return Ok(json);
+        };
+        if waited {
+            // Rights may have changed.
+            self.who = None;
+        }
+        let who = self.who().await?;
+        let sifted = sieve
+            .apply(&who, json)
+            .map_err(|error| Refusal::internal(format!("internal error: {error}")))?;
+        match sifted {
+            Ok(Sifted { json, filtered }) => {
+                self.filtered.set(filtered && who.is_told_of_filters());
+                Ok(json)
+            }
+            Err(Hidden(resource, name)) => {
+                who.must(resource, name.as_bytes(), Access::Read)?;
+                Err(Refusal::internal("internal error: hidden and allowed"))
+            }
+        }
     }
 
     /// Takes in the request's body as JSON of this form. Consul's words for what is not.
@@ -154,7 +246,7 @@ impl<G: Gateway> Call<'_, G> {
         let answer = reads::read(&self.inner.gateway, self.link, asked, body).await?;
         let meta = Meta::of(&answer);
         match answer.body {
-            AnswerBody::Document(json) => Ok((meta, json)),
+            AnswerBody::Document(json) => Ok((meta, self.sifted(asked.waits(), json).await?)),
             _ => Err(Refusal::internal(
                 "internal error: no document for a question",
             )),
@@ -168,6 +260,11 @@ impl<G: Gateway> Call<'_, G> {
         op: &RecordOp,
         said: &'static str,
     ) -> Result<Written, Refusal> {
+        if matches!(self.need, Need::Body(_)) && !self.body_checked {
+            return Err(Refusal::internal(
+                "internal error: a body that nobody has looked at",
+            ));
+        }
         self.admit(false)?;
         let written = self.inner.gateway.record(op.encode()).await;
         written.map_err(|failure| refused(failure, said))

@@ -6,13 +6,14 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 use wire::{
     Command, Index, KvCommand, KvVerb, QueryBody,
     limits::{KEY_BYTES_MAX, SESSION_BYTES_MAX},
 };
 
 use super::{
+    acl::Who,
     failure::Refusal,
     go_text::{parse_uint, quote},
     json,
@@ -20,9 +21,10 @@ use super::{
     params::Params,
     reads::{self, Asked},
     reply::{Content, Meta, Reply},
-    rows::{Listing, RowsBody},
+    rows::{Listing, RowsBody, Seen},
     serve::Inner,
 };
+use crate::acl::{Access, Resource};
 use crate::server::gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream};
 
 type Outcome<G> = Result<Reply<<G as Gateway>::Rows>, Refusal>;
@@ -51,12 +53,15 @@ fn owned(key: Cow<'_, [u8]>) -> Bytes {
 pub(super) async fn get<G: Gateway>(
     inner: &Inner<G>,
     link: &Link,
+    parts: &Parts,
     key: Cow<'_, [u8]>,
     params: &Params<'_>,
     asked: Asked,
 ) -> Outcome<G> {
     let many = params.keys || params.recurse;
     check_key(&key, many)?;
+    let mut who = inner.who(parts, params).await?;
+    may_read(inner, &who, &key, many)?;
     let prefix_is_root = key.is_empty();
     let key = owned(key);
     let body = if params.keys {
@@ -75,11 +80,25 @@ pub(super) async fn get<G: Gateway>(
     } else {
         QueryBody::KvGet { key }
     };
+    let named = body.clone();
     let answer = reads::read(&inner.gateway, link, asked, body).await?;
     let meta = Meta::of(&answer);
+    if asked.waits() && inner.guard.is_some() {
+        // Rights may have changed while it waited.
+        who = inner.who(parts, params).await?;
+        may_read(inner, &who, named_key(&named), many)?;
+    }
     let reply = match answer.body {
-        AnswerBody::Keys(keys) => names(inner, params, &keys, prefix_is_root),
-        AnswerBody::Rows(stream) => rows(inner, params, stream).await?,
+        AnswerBody::Keys(mut keys) => {
+            let all = keys.len();
+            keys.retain(|key| who.may(Resource::Key, key, Access::Read));
+            let reply = names(inner, params, &keys, prefix_is_root);
+            reply.filtered(keys.len() < all && who.is_told_of_filters())
+        }
+        AnswerBody::Rows(stream) => {
+            let hides = !who.may_read_prefix(named_key(&named));
+            rows(inner, params, stream, &who, many && hides).await?
+        }
         AnswerBody::Status(_) | AnswerBody::Txn(_) | AnswerBody::Document(_) => {
             return Err(Refusal::internal("internal error: no rows for a key"));
         }
@@ -106,17 +125,22 @@ fn names<G: Gateway>(
     Reply::json(Content::Whole(out.into()))
 }
 
+/// Rows, without those that may not be seen. `hides`: there may be such.
 async fn rows<G: Gateway>(
     inner: &Inner<G>,
     params: &Params<'_>,
     mut stream: G::Rows,
+    who: &Who,
+    hides: bool,
 ) -> Outcome<G> {
-    let Some(first) = next_with_rows(&mut stream).await? else {
-        return Ok(Reply::new(StatusCode::NOT_FOUND, Content::Empty));
+    let seen = Seen::new(who, hides);
+    let Some((first, at)) = next_with_rows(&mut stream, &seen).await? else {
+        let nothing = Reply::new(StatusCode::NOT_FOUND, Content::Empty);
+        return Ok(nothing.filtered(seen.is_told()));
     };
     let style = inner.style(params.pretty);
     if !params.recurse {
-        let row = first.row(0);
+        let row = first.row(at);
         return Ok(match params.raw {
             true => Reply::raw(Bytes::copy_from_slice(row.value)),
             false => {
@@ -130,29 +154,62 @@ async fn rows<G: Gateway>(
     }
     // `?raw` means something for exactly one row, also when it was found by prefix.
     let mut second = None;
-    if params.raw && first.len() == 1 {
-        second = next_with_rows(&mut stream).await?;
+    if params.raw && seen.next(&first, at + 1).is_none() {
+        second = next_with_rows(&mut stream, &seen).await?;
         if second.is_none() {
-            return Ok(Reply::raw(Bytes::copy_from_slice(first.row(0).value)));
+            let raw = Reply::raw(Bytes::copy_from_slice(first.row(at).value));
+            return Ok(raw.filtered(seen.is_told()));
         }
     }
-    let mut listing = Listing::new(stream, first, second, style);
+    let second = second.map(|(batch, _)| batch);
+    let mut listing = Listing::new(stream, first, second, style, seen.clone());
     let content = match listing.gather().await? {
         true => Content::Whole(listing.take_piece()),
-        false => Content::Rows(RowsBody::new(listing)),
+        // What follows is not known yet: that something may be left out is said in advance.
+        false => {
+            seen.say_in_advance();
+            Content::Rows(RowsBody::new(listing))
+        }
     };
-    Ok(Reply::json(content))
+    Ok(Reply::json(content).filtered(seen.is_told()))
 }
 
-/// The next batch that has rows.
-async fn next_with_rows<R: RowStream>(stream: &mut R) -> Result<Option<R::Batch>, Refusal> {
+/// The next batch that has rows to be seen, and where the first of them is.
+async fn next_with_rows<R: RowStream>(
+    stream: &mut R,
+    seen: &Seen,
+) -> Result<Option<(R::Batch, usize)>, Refusal> {
     while let Some(batch) = stream.next_batch().await {
         let batch = batch?;
-        if !batch.is_empty() {
-            return Ok(Some(batch));
+        if let Some(at) = seen.next(&batch, 0) {
+            return Ok(Some((batch, at)));
         }
     }
     Ok(None)
+}
+
+/// Refuses a read as a whole. Of many keys, those that may not be seen are left out instead.
+fn may_read<G: Gateway>(
+    inner: &Inner<G>,
+    who: &Who,
+    key: &[u8],
+    many: bool,
+) -> Result<(), Refusal> {
+    match &inner.guard {
+        None => Ok(()),
+        Some(_) if !many => who.must(Resource::Key, key, Access::Read),
+        Some(guard) if guard.lists_need_list() => who.must(Resource::Key, key, Access::List),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The key or prefix that a query is about.
+fn named_key(query: &QueryBody) -> &[u8] {
+    match query {
+        QueryBody::KvGet { key } => key,
+        QueryBody::KvList { prefix, .. } | QueryBody::KvKeys { prefix, .. } => prefix,
+        _ => b"",
+    }
 }
 
 /// What a PUT does, decided from its parameters before its body is read.
@@ -223,6 +280,7 @@ pub(super) async fn put<G: Gateway>(
 
 pub(super) async fn delete<G: Gateway>(
     inner: &Inner<G>,
+    who: &Who,
     key: &[u8],
     params: &Params<'_>,
 ) -> Outcome<G> {
@@ -232,6 +290,10 @@ pub(super) async fn delete<G: Gateway>(
         Some(text) => parse_uint(text).map_err(Refusal::internal)?,
         None => 0,
     };
+    match params.recurse {
+        true => who.must_write_prefix(key)?,
+        false => who.must(Resource::Key, key, Access::Write)?,
+    }
     let verb = match (params.recurse, &params.cas) {
         (true, _) => KvVerb::DeleteTree,
         (_, Some(_)) => KvVerb::DeleteCas,

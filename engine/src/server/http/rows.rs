@@ -5,8 +5,10 @@
 //! so that whatever fails before it still gets its proper status.
 
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -14,12 +16,16 @@ use bytes::Bytes;
 use wire::Failure;
 
 use super::{
+    acl::Who,
     json::{self, Style},
     limits::ANSWER_PIECE_BYTES,
 };
-use crate::server::{
-    gateway::{RowBatch, RowStream},
-    reactor::let_others_run,
+use crate::{
+    acl::{Access, Resource},
+    server::{
+        gateway::{RowBatch, RowStream},
+        reactor::let_others_run,
+    },
 };
 
 /// A listing that failed after its answer had begun. hyper cuts the connection.
@@ -35,11 +41,65 @@ pub(super) struct Listing<R: RowStream> {
     style: Style,
     out: Vec<u8>,
     empty: bool,
+    seen: Seen,
+}
+
+/// Which rows may be seen, and whether there were others.
+#[derive(Clone)]
+pub(super) struct Seen {
+    who: Who,
+    /// There may be rows that are hidden.
+    hides: bool,
+    hidden: Rc<Cell<bool>>,
+}
+
+impl Seen {
+    /// The rows that whoever asks may see. `hides`: not all, perhaps.
+    pub(super) fn new(who: &Who, hides: bool) -> Self {
+        Self {
+            who: who.clone(),
+            hides,
+            hidden: Rc::default(),
+        }
+    }
+
+    /// The next row of a batch that may be seen, from `at` on.
+    pub(super) fn next(&self, batch: &impl RowBatch, at: usize) -> Option<usize> {
+        if !self.hides {
+            return (at < batch.len()).then_some(at);
+        }
+        let may = |at: &usize| {
+            let may = self
+                .who
+                .may(Resource::Key, batch.row(*at).key, Access::Read);
+            if !may {
+                self.hidden.set(true);
+            }
+            may
+        };
+        (at..batch.len()).find(may)
+    }
+
+    /// As if the rest had rows that are hidden.
+    pub(super) fn say_in_advance(&self) {
+        self.hidden.set(self.hides);
+    }
+
+    /// Whether whoever asks is told that rows were left out.
+    pub(super) fn is_told(&self) -> bool {
+        self.hidden.get() && self.who.is_told_of_filters()
+    }
 }
 
 impl<R: RowStream> Listing<R> {
     /// A listing that starts with the batches that have already been read.
-    pub(super) fn new(stream: R, first: R::Batch, second: Option<R::Batch>, style: Style) -> Self {
+    pub(super) fn new(
+        stream: R,
+        first: R::Batch,
+        second: Option<R::Batch>,
+        style: Style,
+        seen: Seen,
+    ) -> Self {
         let out = Vec::from(*b"[");
         Self {
             stream,
@@ -48,6 +108,7 @@ impl<R: RowStream> Listing<R> {
             style,
             out,
             empty: true,
+            seen,
         }
     }
 
@@ -76,13 +137,13 @@ impl<R: RowStream> Listing<R> {
         let Some((batch, at)) = &mut self.batch else {
             return false;
         };
-        while *at < batch.len() {
+        while let Some(next) = self.seen.next(batch, *at) {
             if self.out.len() >= ANSWER_PIECE_BYTES {
                 return true;
             }
-            json::row(&mut self.out, self.style, &batch.row(*at), self.empty);
+            json::row(&mut self.out, self.style, &batch.row(next), self.empty);
             self.empty = false;
-            *at += 1;
+            *at = next + 1;
         }
         self.batch = None;
         false

@@ -15,6 +15,7 @@ use wire::{
 };
 
 use super::{
+    acl::Who,
     agent::document,
     failure::Refusal,
     json::{self, Style},
@@ -23,6 +24,7 @@ use super::{
     reply::{Content, Meta, Reply},
     serve::Inner,
 };
+use crate::acl::{Access, Resource};
 use crate::server::gateway::{AnswerBody, Gateway};
 
 /// One element of the list. Exactly one kind is given.
@@ -78,6 +80,7 @@ struct Parsed<'a> {
 
 pub(super) async fn put<G: Gateway>(
     inner: &Inner<G>,
+    who: &Who,
     params: &Params<'_>,
     body: &[u8],
 ) -> Result<Reply<G::Rows>, Refusal> {
@@ -87,7 +90,7 @@ pub(super) async fn put<G: Gateway>(
     let mut parsed = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
         let value = decode_value(item, inner.limits().value_bytes_max)?;
-        match check(item) {
+        match check(item).and_then(|verb| permitted(who, verb, item.key.as_bytes())) {
             Ok(verb) => parsed.push(Parsed { verb, item, value }),
             Err(what) => errors.push(TxnError {
                 op: at as u32,
@@ -102,17 +105,44 @@ pub(super) async fn put<G: Gateway>(
     let ops = TxnOps::new(&ops);
     let command = Command::Txn(ops).encode();
     if ops.reads_only() {
-        return read(inner, params, command, style).await;
+        return read(inner, who, params, command, style).await;
     }
-    let (_, result) = inner.gateway.txn(command).await?;
+    let (_, mut result) = inner.gateway.txn(command).await?;
+    seen(who, &mut result);
     Ok(match result.errors.is_empty() {
         true => Reply::json(Content::Whole(whole(&result, None, style))),
         false => failed(&result.errors, style),
     })
 }
 
+/// Refuses an operation that its sender may not do. What is only read is left out afterwards.
+fn permitted(who: &Who, verb: TxnVerb, key: &[u8]) -> Result<TxnVerb, String> {
+    let wanted = match verb {
+        TxnVerb::Get | TxnVerb::GetOrEmpty | TxnVerb::GetTree => return Ok(verb),
+        TxnVerb::CheckIndex | TxnVerb::CheckSession | TxnVerb::CheckNotExists => Access::Read,
+        TxnVerb::Kv(_) => Access::Write,
+    };
+    let may = match verb {
+        TxnVerb::Kv(KvVerb::DeleteTree) => who.may_write_prefix(key),
+        _ => who.may(Resource::Key, key, wanted),
+    };
+    match may {
+        true => Ok(verb),
+        false => Err(who.lacks(Resource::Key, key, wanted)),
+    }
+}
+
+/// Leaves out the rows that may not be seen; returns whether there were any.
+fn seen(who: &Who, result: &mut TxnResult) -> bool {
+    let all = result.rows.len();
+    let may = |row: &wire::KvRow| who.may(Resource::Key, row.borrow().key, Access::Read);
+    result.rows.retain(may);
+    result.rows.len() < all
+}
+
 async fn read<G: Gateway>(
     inner: &Inner<G>,
+    who: &Who,
     params: &Params<'_>,
     command: Bytes,
     style: Style,
@@ -125,14 +155,17 @@ async fn read<G: Gateway>(
     };
     let answer = reads::fresh(&inner.gateway, freshness, QueryBody::Txn(command)).await?;
     let meta = Meta::of(&answer);
-    let AnswerBody::Txn(result) = answer.body else {
+    let AnswerBody::Txn(mut result) = answer.body else {
         return Err(Refusal::internal("internal error: rows for a transaction"));
     };
+    let filtered = seen(who, &mut result);
     let reply = match result.errors.is_empty() {
         true => Reply::json(Content::Whole(whole(&result, Some((&meta, level)), style))),
         false => failed(&result.errors, style),
     };
-    Ok(reply.meta(meta))
+    Ok(reply
+        .meta(meta)
+        .filtered(filtered && who.is_told_of_filters()))
 }
 
 /// The list of operations, or what is wrong with the request as a whole.
