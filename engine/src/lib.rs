@@ -5,6 +5,7 @@ pub mod client;
 pub mod cluster;
 pub mod consensus;
 pub mod documents;
+pub mod filter;
 pub mod fsm;
 pub mod io;
 pub mod log;

@@ -58,6 +58,20 @@ fn every_verb_reaches_the_cluster_as_it_was_asked() {
     assert_eq!(server.state().txns, wanted);
 }
 
+/// Go's JSON takes the names of fields in any case, and clients rely on it: py-consul spells its
+/// bodies in lower case. Here an operation spelt so was answered `unknown field "verb"`.
+#[test]
+fn fields_in_lower_case_are_the_same_fields() {
+    let server = Server::start();
+    let op = json!({"kv": {"verb": "set", "key": "k", "value": "djE=", "flags": 4, "index": 5, "session": "s"}});
+    let answer = server.put("/v1/txn", json!([op]).to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(
+        server.state().txns,
+        ["Kv(Set) k=v1 flags 4 index 5 session s"]
+    );
+}
+
 #[test]
 fn failures_are_a_conflict_that_names_each() {
     let server = Server::start();

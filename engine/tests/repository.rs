@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Top to bottom. A module may import only from those after it.
-const STAIRCASE: [&str; 12] = [
+const STAIRCASE: [&str; 14] = [
     "cli",
     "server",
     "client",
@@ -22,11 +22,12 @@ const STAIRCASE: [&str; 12] = [
     "fsm",
     "state",
     "acl",
+    "filter",
     "io",
 ];
 
 /// Steps that are sans-io: no runtime, socket, thread, clock or random source by name.
-const SANS_IO: [&str; 7] = [
+const SANS_IO: [&str; 9] = [
     "shard",
     "consensus",
     "snapshot",
@@ -35,6 +36,7 @@ const SANS_IO: [&str; 7] = [
     "fsm",
     "state",
     "acl",
+    "filter",
 ];
 
 /// What those steps must not name.

@@ -16,10 +16,12 @@ use wire::{Index, WireError};
 use crate::{fsm::records::packed, state::Tables};
 
 pub mod acl;
+pub mod config;
 pub mod sessions;
 pub mod subjects;
 
 pub use acl::AclQuestion;
+pub use config::ConfigQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
 
@@ -28,6 +30,8 @@ pub use subjects::Subject;
 pub enum Question {
     /// About tokens, policies and roles.
     Acl(AclQuestion),
+    /// About config entries.
+    Config(ConfigQuestion),
     /// About sessions.
     Session(SessionQuestion),
 }
@@ -50,6 +54,7 @@ impl Question {
     pub fn subject(&self) -> Subject {
         match self {
             Self::Acl(question) => question.subject(),
+            Self::Config(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
     }
@@ -58,6 +63,7 @@ impl Question {
     pub fn index(&self, tables: &Tables) -> Index {
         match self {
             Self::Acl(question) => question.index(tables),
+            Self::Config(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
     }
@@ -66,6 +72,7 @@ impl Question {
     pub fn answer(&self, tables: &Tables) -> Vec<u8> {
         match self {
             Self::Acl(question) => question.answer(tables),
+            Self::Config(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }
     }

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{acl, sessions};
+use super::{acl, config, sessions};
 use crate::state::{
     records::{Record, RecordRow},
     schema::{Change, RowChange},
@@ -50,6 +50,7 @@ pub fn touched(change: &Change, each: &mut dyn FnMut(Subject)) {
         Change::AclTokens(change) => rows_of(change, |row| acl::touched_token(row, each)),
         Change::AclPolicies(change) => rows_of(change, |_| acl::touched_policy(each)),
         Change::AclRoles(change) => rows_of(change, |_| acl::touched_role(each)),
+        Change::ConfigEntries(change) => rows_of(change, |row| config::touched(row, each)),
         Change::Sessions(change) => rows_of(change, |row| sessions::touched(row, each)),
         // Keys have watches of their own; the others are shown by no question.
         _ => {}

@@ -12,11 +12,14 @@
 //! without it would be to hold another state than the others.
 
 pub mod acl;
+pub mod catalog;
+pub mod config;
 mod digests;
 mod kv;
 pub mod records;
 pub mod sessions;
 pub mod tombstones;
+pub mod usage;
 
 #[cfg(test)]
 mod model;

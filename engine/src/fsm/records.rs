@@ -16,6 +16,8 @@ use wire::{Command, Index, RecordCommand, RecordKind, WireError};
 use super::{
     Outcome,
     acl::{self, Bootstrap, PolicyDelete, PolicySet, RoleDelete, RoleSet, TokenDelete, TokenSet},
+    catalog::{self, DeregisterRequest, RegisterRequest},
+    config::{self, ConfigRequest},
     sessions::{self, SessionRequest, Tick},
     tombstones::{self, Reap},
 };
@@ -24,6 +26,10 @@ use crate::state::Txn;
 /// A command about records, read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RecordOp {
+    /// Puts a node, with what is on it, into the catalog.
+    Register(RegisterRequest),
+    /// Takes a node, service or check out of the catalog.
+    Deregister(DeregisterRequest),
     /// Creates, destroys or renews a session.
     Session(SessionRequest),
     /// Forgets old tombstones.
@@ -42,6 +48,8 @@ pub enum RecordOp {
     AclRoleSet(RoleSet),
     /// Deletes roles.
     AclRoleDelete(RoleDelete),
+    /// Writes or deletes a config entry.
+    ConfigEntry(ConfigRequest),
     /// Lets the lease clock go on.
     LeaseClock(Tick),
 }
@@ -50,6 +58,8 @@ impl RecordOp {
     /// What the command is about.
     pub fn kind(&self) -> RecordKind {
         match self {
+            Self::Register(_) => RecordKind::Register,
+            Self::Deregister(_) => RecordKind::Deregister,
             Self::Session(_) => RecordKind::Session,
             Self::Tombstone(_) => RecordKind::Tombstone,
             Self::AclBootstrap(_) => RecordKind::AclBootstrap,
@@ -59,6 +69,7 @@ impl RecordOp {
             Self::AclPolicyDelete(_) => RecordKind::AclPolicyDelete,
             Self::AclRoleSet(_) => RecordKind::AclRoleSet,
             Self::AclRoleDelete(_) => RecordKind::AclRoleDelete,
+            Self::ConfigEntry(_) => RecordKind::ConfigEntry,
             Self::LeaseClock(_) => RecordKind::LeaseClock,
         }
     }
@@ -66,6 +77,8 @@ impl RecordOp {
     /// Reads a body. `Malformed` for one that is not of its kind or of a later version.
     pub fn decode(command: &RecordCommand<'_>) -> Result<Self, WireError> {
         match command.kind {
+            RecordKind::Register => body(command).map(Self::Register),
+            RecordKind::Deregister => body(command).map(Self::Deregister),
             RecordKind::Session => body(command).map(Self::Session),
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
             RecordKind::AclBootstrap => body(command).map(Self::AclBootstrap),
@@ -75,6 +88,7 @@ impl RecordOp {
             RecordKind::AclPolicyDelete => body(command).map(Self::AclPolicyDelete),
             RecordKind::AclRoleSet => body(command).map(Self::AclRoleSet),
             RecordKind::AclRoleDelete => body(command).map(Self::AclRoleDelete),
+            RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
             RecordKind::LeaseClock => body(command).map(Self::LeaseClock),
             kind => Err(malformed(format!("{kind:?} is not known to this build"))),
         }
@@ -83,6 +97,8 @@ impl RecordOp {
     /// The encoded [`Command`].
     pub fn encode(&self) -> Bytes {
         let body = match self {
+            Self::Register(request) => packed(request),
+            Self::Deregister(request) => packed(request),
             Self::Session(request) => packed(request),
             Self::Tombstone(reap) => packed(reap),
             Self::AclBootstrap(request) => packed(request),
@@ -92,6 +108,7 @@ impl RecordOp {
             Self::AclPolicyDelete(request) => packed(request),
             Self::AclRoleSet(request) => packed(request),
             Self::AclRoleDelete(request) => packed(request),
+            Self::ConfigEntry(request) => packed(request),
             Self::LeaseClock(tick) => packed(tick),
         };
         let kind = self.kind();
@@ -122,7 +139,10 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
     match Command::decode(bytes)? {
         Command::Kv(_) | Command::Txn(_) | Command::Ignorable => Ok(()),
         Command::Record(record) => match RecordOp::decode(&record)? {
-            RecordOp::Session(_) => Ok(()),
+            RecordOp::Register(_)
+            | RecordOp::Deregister(_)
+            | RecordOp::Session(_)
+            | RecordOp::ConfigEntry(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
             RecordOp::AclBootstrap(_)
             | RecordOp::AclTokenSet(_)
@@ -145,6 +165,8 @@ fn leaders_own(what: &str) -> WireError {
 pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
     let before = txn.savepoint();
     let done = match op {
+        RecordOp::Register(request) => catalog::register(txn, index, request).map(|()| true),
+        RecordOp::Deregister(request) => catalog::deregister(txn, index, request).map(|()| true),
         RecordOp::Session(request) => sessions::apply(txn, index, request),
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
         RecordOp::AclBootstrap(request) => acl::bootstrap(txn, index, request),
@@ -154,6 +176,7 @@ pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
         RecordOp::AclPolicyDelete(request) => acl::delete_policies(txn, index, request),
         RecordOp::AclRoleSet(request) => acl::set_roles(txn, index, request),
         RecordOp::AclRoleDelete(request) => acl::delete_roles(txn, index, request),
+        RecordOp::ConfigEntry(request) => config::apply(txn, index, request),
         RecordOp::LeaseClock(tick) => Ok(sessions::tick(txn, index, *tick)),
     };
     match done {

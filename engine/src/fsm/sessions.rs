@@ -16,13 +16,13 @@
 //! renewal never ends within one TTL of it.
 
 use serde::{Deserialize, Serialize};
-use wire::{Index, KvRowRef};
+use wire::{Index, KvRowRef, Uuid};
 
 use super::kv;
 use crate::state::{
     KvRow, Tables, Txn,
-    index::Arg,
-    records::{LockDelay, RecordRow, Session, SessionCheck, SystemMetadata},
+    index::{Arg, IndexError, Key},
+    records::{LockDelay, PreparedQuery, RecordRow, Session, SessionCheck, SystemMetadata},
     schema::{
         CHECKS_ID, KVS_SESSION, Kvs, LOCK_DELAYS_UNTIL, LockDelays, PREPARED_QUERIES_SESSION,
         PreparedQueries, SESSION_CHECKS_NODE_CHECK, SESSION_CHECKS_SESSION, SESSIONS_DEADLINE,
@@ -89,8 +89,8 @@ pub(super) fn apply(
 
 /// A session by its id.
 pub fn get<'t>(tables: &'t Tables, id: &str) -> Option<&'t RecordRow<Session>> {
-    let mut key = Default::default();
-    crate::state::index::Key::lower(&mut key, id);
+    let mut key = Key::default();
+    key.lower(id);
     tables.sessions.get(key.as_bytes())
 }
 
@@ -107,11 +107,10 @@ pub fn needs_lease_clock(tables: &Tables) -> bool {
 /// The shortest TTL of all sessions, ms; `None` where none has one.
 pub fn shortest_ttl_ms(tables: &Tables) -> Option<u64> {
     let mut shortest = None;
-    let found = tables.sessions.find_prefix(&SESSIONS_TTL, &0, |session| {
+    search(tables.sessions.find_prefix(&SESSIONS_TTL, &0, |session| {
         shortest = Some(session.ttl_ms);
         false
-    });
-    found.expect("the index is declared for prefixes");
+    }));
     shortest
 }
 
@@ -135,7 +134,7 @@ fn create(txn: &mut Txn<'_>, index: Index, mut session: Session) -> Result<(), S
         other => return Err(format!("Invalid session behavior: {other}")),
     }
     let tables = txn.tables();
-    let mut node = crate::state::index::Key::default();
+    let mut node = Key::default();
     node.lower(&session.node);
     if tables.nodes.get(node.as_bytes()).is_none() {
         return Err("Missing node registration".to_owned());
@@ -203,30 +202,46 @@ fn end(txn: &mut Txn<'_>, index: Index, session: &Session) {
     for bound in found(|each| {
         let query: &[Arg<'_>] = &[Arg::Text(&session.id)];
         let tables = txn.tables();
-        let _ = tables
-            .session_checks
-            .find(&SESSION_CHECKS_SESSION, query, each);
+        search(
+            tables
+                .session_checks
+                .find(&SESSION_CHECKS_SESSION, query, each),
+        );
     }) {
         txn.remove::<SessionChecks>(bound.key());
         txn.touch::<SessionChecks>(index);
     }
     let held = found(|each| {
         let tables = txn.tables();
-        let _ = tables.kvs.find(&KVS_SESSION, session.id.as_bytes(), each);
+        search(tables.kvs.find(&KVS_SESSION, session.id.as_bytes(), each));
     });
     for row in &held {
         let_go(txn, index, session, row);
     }
-    for query in found(|each| {
-        let query: &[Arg<'_>] = &[Arg::Text(&session.id)];
-        let tables = txn.tables();
-        let _ = tables
-            .prepared_queries
-            .find(&PREPARED_QUERIES_SESSION, query, each);
-    }) {
+    for query in queries_of(txn.tables(), &session.id) {
         txn.remove::<PreparedQueries>(query.key());
         txn.touch::<PreparedQueries>(index);
     }
+}
+
+/// The prepared queries that die with a session.
+fn queries_of(tables: &Tables, id: &str) -> Vec<RecordRow<PreparedQuery>> {
+    let Some(id) = Uuid::parse(id) else {
+        return Vec::new();
+    };
+    found(|each| {
+        let query: &[Arg<'_>] = &[Arg::Uuid(&id.0)];
+        search(
+            tables
+                .prepared_queries
+                .find(&PREPARED_QUERIES_SESSION, query, each),
+        );
+    })
+}
+
+/// Searches are written here, and fit their indexes.
+fn search(found: Result<(), IndexError>) {
+    found.expect("a query of its index's type");
 }
 
 fn let_go(txn: &mut Txn<'_>, index: Index, session: &Session, row: &KvRow) {
@@ -267,9 +282,11 @@ pub(super) fn invalidate_for_check(txn: &mut Txn<'_>, index: Index, node: &str, 
     let bound = found(|each| {
         let query: &[Arg<'_>] = &[Arg::Text(node), Arg::Text(check)];
         let tables = txn.tables();
-        let _ = tables
-            .session_checks
-            .find(&SESSION_CHECKS_NODE_CHECK, query, each);
+        search(
+            tables
+                .session_checks
+                .find(&SESSION_CHECKS_NODE_CHECK, query, each),
+        );
     });
     for bound in bound {
         if let Some(session) = get(txn.tables(), &bound.session).cloned() {
@@ -282,7 +299,7 @@ pub(super) fn invalidate_for_check(txn: &mut Txn<'_>, index: Index, node: &str, 
 pub(super) fn invalidate_for_node(txn: &mut Txn<'_>, index: Index, node: &str) {
     let sessions = found(|each| {
         let query: &[Arg<'_>] = &[Arg::Text(node)];
-        let _ = txn.tables().sessions.find(&SESSIONS_NODE, query, each);
+        search(txn.tables().sessions.find(&SESSIONS_NODE, query, each));
     });
     for session in sessions {
         end(txn, index, &session);
@@ -303,18 +320,18 @@ pub(super) fn tick(txn: &mut Txn<'_>, index: Index, tick: Tick) -> bool {
     put::<SystemMetadatas, _>(txn, row).expect("it is short");
     let over = first(|each| {
         let sessions = &txn.tables().sessions;
-        let _ = sessions.find_prefix(&SESSIONS_DEADLINE, &0, |row| {
+        search(sessions.find_prefix(&SESSIONS_DEADLINE, &0, |row| {
             row.deadline_ms().is_some_and(|at| at <= now_ms) && each(row)
-        });
+        }));
     });
     for session in over {
         end(txn, index, &session);
     }
     let over = first(|each| {
         let delays = &txn.tables().lock_delays;
-        let _ = delays.find_prefix(&LOCK_DELAYS_UNTIL, &0, |row| {
+        search(delays.find_prefix(&LOCK_DELAYS_UNTIL, &0, |row| {
             row.until_ms <= now_ms && each(row)
-        });
+        }));
     });
     for delay in over {
         txn.remove::<LockDelays>(delay.key());

@@ -203,6 +203,28 @@ fn a_lock_is_taken_kept_released_and_delayed() {
     assert_eq!(refused(gone), "invalid session \"nobody\"");
 }
 
+/// The search was made with the id as text, which the index of UUIDs refuses; the refusal was
+/// ignored, and the queries stayed.
+#[test]
+fn prepared_queries_die_with_their_session() {
+    let mut fsm = with_catalog();
+    let id = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
+    session(&mut fsm, SessionVerb::Create, wanted(id, 0));
+    let query = |number: u8, session: &str| PreparedQuery {
+        id: Uuid([number; 16]).to_string(),
+        session: session.into(),
+        ..PreparedQuery::default()
+    };
+    let mut txn = fsm.store.begin();
+    put::<PreparedQueries, _>(&mut txn, query(1, id)).unwrap();
+    put::<PreparedQueries, _>(&mut txn, query(2, "")).unwrap();
+    txn.commit();
+    session(&mut fsm, SessionVerb::Destroy, wanted(id, 0));
+    let tables = fsm.store().tables();
+    assert_eq!(tables.prepared_queries.len(), 1);
+    assert_ne!(tables.max_index(&["prepared-queries"]), Index(0));
+}
+
 #[test]
 fn lock_delays_over_the_maximum_are_cut() {
     let mut fsm = with_catalog();

@@ -15,7 +15,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 use super::{
     acl::{self, Hidden, Need, Sifted, Who},
     admission::Admitted,
-    body,
+    body, config,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -43,6 +43,8 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 pub(super) enum Family {
     /// `/v1/acl/`.
     Acl,
+    /// `/v1/config/`.
+    Config,
     /// `/v1/session/`.
     Session,
 }
@@ -50,10 +52,14 @@ pub(super) enum Family {
 impl Family {
     /// The family of a path below `/v1/`, and what follows its name.
     pub(super) fn of(path: &[u8]) -> Option<(Self, &[u8])> {
-        let slash = path.iter().position(|byte| *byte == b'/')?;
-        let (name, rest) = (&path[..slash], &path[slash + 1..]);
+        let slash = path.iter().position(|byte| *byte == b'/');
+        let (name, rest) = match slash {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (path, &b""[..]),
+        };
         let family = match name {
             b"acl" => Self::Acl,
+            b"config" => Self::Config,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -112,6 +118,7 @@ pub(super) async fn answer<G: Gateway>(
     call.check_path().await?;
     let reply = match family {
         Family::Acl => acl::answer(call, rest).await,
+        Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     };
     Ok(reply?.filtered(filtered.get()))

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// Connections of one executor; further ones are answered `503` and closed.
-pub const CONNECTIONS_MAX: usize = 16_384;
+pub const CONNECTIONS_MAX: usize = 32_768;
 /// Requests in flight on one executor; further ones are answered `429`.
 pub const REQUESTS_MAX: usize = 8_192;
 /// Blocking queries on one executor; further ones are answered `429`. They are not among

@@ -24,6 +24,7 @@ mod admission;
 mod agent;
 mod body;
 mod call;
+mod config;
 mod failure;
 pub mod go_text;
 mod json;

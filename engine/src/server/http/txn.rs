@@ -41,19 +41,22 @@ struct Item<'a> {
     check: Option<&'a RawValue>,
 }
 
+/// Go matches the names of fields in any case, and there are clients that spell them in lower case.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase", default)]
 #[derive(Default)]
 struct KvItem<'a> {
-    #[serde(borrow)]
+    #[serde(alias = "verb", borrow)]
     verb: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(alias = "key", borrow)]
     key: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(alias = "value", borrow)]
     value: Option<std::borrow::Cow<'a, str>>,
+    #[serde(alias = "flags")]
     flags: u64,
+    #[serde(alias = "index")]
     index: u64,
-    #[serde(borrow)]
+    #[serde(alias = "session", borrow)]
     session: std::borrow::Cow<'a, str>,
 }
 

@@ -1,0 +1,6 @@
+//! What do filters promise?
+
+mod errors;
+mod examples;
+mod limits;
+mod model;
