@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
-    acl::{self, Hidden, Need, Sifted, Who},
+    acl::{self, Need, Sieve, Sifted, Who},
     admission::Admitted,
     body, config,
     failure::Refusal,
@@ -26,7 +26,6 @@ use super::{
     sessions,
 };
 use crate::{
-    acl::Access,
     documents::Question,
     fsm::records::RecordOp,
     server::gateway::{AnswerBody, Gateway, Written},
@@ -83,8 +82,8 @@ pub(super) struct Call<'c, G: Gateway> {
     /// Who asks, once that was looked at.
     who: Option<Who>,
     body_checked: bool,
-    /// Something was left out of the answer, and whoever asks is to know.
-    filtered: &'c Cell<bool>,
+    /// Once a document was sifted: something was left out, and whoever asks is to know.
+    sifted: &'c Cell<Option<bool>>,
 }
 
 /// Answers a request to a family of endpoints; `rest` is what follows the family's name.
@@ -101,12 +100,13 @@ pub(super) async fn answer<G: Gateway>(
         Some(_) => percent_decode_str(parts.uri.path()).decode_utf8_lossy(),
         None => "".into(),
     };
-    let filtered = Cell::new(false);
+    let sifted = Cell::new(None);
+    let need = acl::need_of(&parts.method, &path, &inner.info.node_name);
     let mut call = Call {
-        need: acl::need_of(&parts.method, &path, &inner.info.node_name),
+        need: need.clone(),
         who: None,
         body_checked: false,
-        filtered: &filtered,
+        sifted: &sifted,
         inner,
         parts,
         params: Params::parse(parts.uri.query(), &inner.info.datacenter)?,
@@ -121,7 +121,33 @@ pub(super) async fn answer<G: Gateway>(
         Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     };
-    Ok(reply?.filtered(filtered.get()))
+    match (sifted.get(), need) {
+        (None, Need::Sieve(sieve)) if inner.guard.is_some() => {
+            sift_reply(inner, parts, sieve, reply?).await
+        }
+        (told, _) => Ok(reply?.filtered(told == Some(true))),
+    }
+}
+
+/// Leaves out what may not be seen of an answer that did not come through a question, such as
+/// what an agent knows of itself.
+async fn sift_reply<G: Gateway>(
+    inner: &Inner<G>,
+    parts: &Parts,
+    sieve: Sieve,
+    mut reply: Reply<G::Rows>,
+) -> Outcome<G> {
+    let Content::Whole(body) = &reply.content else {
+        return Ok(reply);
+    };
+    if !matches!(body.first(), Some(b'[' | b'{')) {
+        return Ok(reply);
+    }
+    let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+    let who = inner.who(parts, &params).await?;
+    let Sifted { json, filtered } = sieve.sift(&who, body.clone())?;
+    reply.content = Content::Whole(json);
+    Ok(reply.filtered(filtered && who.is_told_of_filters()))
 }
 
 impl<G: Gateway> Call<'_, G> {
@@ -197,24 +223,18 @@ impl<G: Gateway> Call<'_, G> {
         let Need::Sieve(sieve) = self.need else {
             return Ok(json);
         };
+        if self.inner.guard.is_none() {
+            return Ok(json);
+        }
         if waited {
             // Rights may have changed.
             self.who = None;
         }
         let who = self.who().await?;
-        let sifted = sieve
-            .apply(&who, json)
-            .map_err(|error| Refusal::internal(format!("internal error: {error}")))?;
-        match sifted {
-            Ok(Sifted { json, filtered }) => {
-                self.filtered.set(filtered && who.is_told_of_filters());
-                Ok(json)
-            }
-            Err(Hidden(resource, name)) => {
-                who.must(resource, name.as_bytes(), Access::Read)?;
-                Err(Refusal::internal("internal error: hidden and allowed"))
-            }
-        }
+        let Sifted { json, filtered } = sieve.sift(&who, json)?;
+        let told = filtered && who.is_told_of_filters();
+        self.sifted.set(Some(told));
+        Ok(json)
     }
 
     /// Takes in the request's body as JSON of this form. Consul's words for what is not.

@@ -25,4 +25,4 @@ pub(super) use bodies::{check as check_body, check_path};
 pub(super) use endpoints::answer;
 pub(super) use guard::{Guard, Who};
 pub(super) use needs::{Need, of as need_of};
-pub(super) use sieve::{Hidden, Sifted};
+pub(super) use sieve::{Sieve, Sifted};

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de::MapAccess};
 use serde_json::value::RawValue;
 
-use super::guard::Who;
+use super::{
+    super::failure::Refusal,
+    guard::{Who, forbidden},
+};
 use crate::acl::{Access, Resource};
 
 /// The form of an answer, which says where its names are.
@@ -53,7 +56,7 @@ pub(in super::super) enum Sieve {
 
 /// An answer that is not given at all, for what it is about.
 #[derive(Debug, PartialEq, Eq)]
-pub(in super::super) struct Hidden(pub(in super::super) Resource, pub(in super::super) String);
+struct Hidden(Resource, String);
 
 /// The names within an element, as far as it has them.
 #[derive(Default, Deserialize)]
@@ -120,12 +123,18 @@ pub(in super::super) struct Sifted {
 }
 
 impl Sieve {
+    /// What of this document may be seen, or why it is not given at all.
+    pub(in super::super) fn sift(self, who: &Who, json: Bytes) -> Result<Sifted, Refusal> {
+        let sifted = self
+            .apply(who, json)
+            .map_err(|error| Refusal::internal(format!("internal error: {error}")))?;
+        sifted.map_err(|Hidden(resource, name)| {
+            forbidden(who.lacks(resource, name.as_bytes(), Access::Read))
+        })
+    }
+
     /// What of this document may be seen. One that is not of the form is an error, not let through.
-    pub(in super::super) fn apply(
-        self,
-        who: &Who,
-        json: Bytes,
-    ) -> Result<Result<Sifted, Hidden>, serde_json::Error> {
+    fn apply(self, who: &Who, json: Bytes) -> Result<Result<Sifted, Hidden>, serde_json::Error> {
         if json.is_empty() || &json[..] == b"null" {
             let filtered = false;
             return Ok(Ok(Sifted { json, filtered }));
