@@ -18,7 +18,7 @@ use wire::{
 
 use super::{Common, CuriaBinary, Progress, ShapeOptions};
 use crate::cluster::curia;
-use crate::load::{Consistency, Op, Rung, Unwatched, Until};
+use crate::load::{Consistency, Op, Rung, Until, Unwatched};
 use crate::process::resident_bytes;
 use crate::report::table::{Table, number};
 use crate::subject::{Protocol, Subject};
@@ -84,7 +84,10 @@ pub fn run(options: &Options) -> Result<()> {
     let mut report = options.common.report("waiters", &site);
     let mut progress = Progress::new();
     let mut table = Table::new(
-        format!("blocking queries that wait on the leader of {} servers", options.servers),
+        format!(
+            "blocking queries that wait on the leader of {} servers",
+            options.servers
+        ),
         &[
             "waiters",
             "number",
@@ -204,9 +207,16 @@ fn park_native(address: SocketAddr, count: usize, connections: usize) -> Result<
                     key: key(number).into(),
                 },
             };
-            push(FrameKind::Query, number as u64 + 1, query.encode(), &mut out);
+            push(
+                FrameKind::Query,
+                number as u64 + 1,
+                query.encode(),
+                &mut out,
+            );
         }
-        stream.write_all(&out).context(|| format!("{address}: asking"))?;
+        stream
+            .write_all(&out)
+            .context(|| format!("{address}: asking"))?;
         streams.push(stream);
     }
     Ok(Parked(streams))
