@@ -16,11 +16,14 @@ use wire::{Index, WireError};
 use crate::{fsm::records::packed, state::Tables};
 
 pub mod acl;
+pub mod catalog;
+
 pub mod config;
 pub mod sessions;
 pub mod subjects;
 
 pub use acl::AclQuestion;
+pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
@@ -30,6 +33,8 @@ pub use subjects::Subject;
 pub enum Question {
     /// About tokens, policies and roles.
     Acl(AclQuestion),
+    /// About nodes, services and checks.
+    Catalog(CatalogQuestion),
     /// About config entries.
     Config(ConfigQuestion),
     /// About sessions.
@@ -54,6 +59,7 @@ impl Question {
     pub fn subject(&self) -> Subject {
         match self {
             Self::Acl(question) => question.subject(),
+            Self::Catalog(question) => question.subject(),
             Self::Config(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
@@ -63,6 +69,7 @@ impl Question {
     pub fn index(&self, tables: &Tables) -> Index {
         match self {
             Self::Acl(question) => question.index(tables),
+            Self::Catalog(question) => question.index(tables),
             Self::Config(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
@@ -72,6 +79,7 @@ impl Question {
     pub fn answer(&self, tables: &Tables) -> Vec<u8> {
         match self {
             Self::Acl(question) => question.answer(tables),
+            Self::Catalog(question) => question.answer(tables),
             Self::Config(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }

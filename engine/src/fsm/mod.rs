@@ -208,6 +208,8 @@ impl Fsm {
             }
         }
         if let Some(watch) = watch {
+            // Who waits for a service waits for its row in the index table.
+            txn.settle();
             watch(txn.changes());
         }
         txn.commit();

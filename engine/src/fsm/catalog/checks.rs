@@ -5,9 +5,7 @@
 
 use wire::Index;
 
-use super::{
-    CatalogVerb, cas_holds, delete_cas_holds, nodes, same_name, services, touched, validate,
-};
+use super::{CatalogVerb, cas_holds, delete_cas_holds, nodes, rows, same_name, services, validate};
 use crate::{
     fsm::sessions,
     state::{RecordRow, Tables, Txn, index::Key, records::Check, schema::Checks, tree::Keyed},
@@ -23,7 +21,7 @@ pub fn get<'t>(tables: &'t Tables, node: &str, id: &str) -> Option<&'t RecordRow
 /// Whether two are the same but for their indexes.
 fn is_same(a: &Check, b: &Check) -> bool {
     let bare = |check: &Check| Check {
-        node: touched::lower(&check.node),
+        node: rows::lower(&check.node),
         create_index: 0,
         modify_index: 0,
         ..check.clone()
@@ -71,10 +69,10 @@ pub(super) fn ensure(txn: &mut Txn<'_>, index: Index, mut check: Check) -> Resul
 /// Says that the services which show a check changed: its own, or all on the node.
 fn touch_services(txn: &mut Txn<'_>, index: Index, check: &Check) {
     if check.service_id.is_empty() {
-        return touched::services_of(txn, index, &check.node);
+        return rows::services_of(txn, index, &check.node);
     }
     if let Some(service) = services::get(txn.tables(), &check.node, &check.service_id).cloned() {
-        touched::service(txn, index, &service);
+        rows::service(txn, index, &service);
     }
 }
 

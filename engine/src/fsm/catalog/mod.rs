@@ -6,17 +6,17 @@
 //! services, checks and coordinates, a service's checks, and the sessions that are bound to a
 //! check or a node.
 //!
-//! Invariant, from which reads get their index ([`touched`]): whatever a question about the
+//! Invariant, from which reads get their index ([`rows`]): whatever a question about the
 //! catalog covers, a change of it raises a row of the index table that the question's index is
 //! taken from.
 //!
 //! One file per kind of row: [`nodes`], [`services`], [`checks`]. What a client may ask for is
 //! checked in [`validate`], here and not at the door, so that every path to the log is covered.
 
-mod checks;
-mod nodes;
-mod services;
-mod touched;
+pub mod checks;
+pub mod nodes;
+pub mod rows;
+pub mod services;
 mod validate;
 
 #[cfg(test)]
@@ -99,6 +99,12 @@ pub enum CatalogVerb {
     DeleteCas,
 }
 
+/// Refuses a registration that could not be carried out in whatever state: Consul's text. At the
+/// door, to spare the log.
+pub fn check(request: &RegisterRequest) -> Result<(), String> {
+    validate::registration(request).map(drop)
+}
+
 /// Carries out a registration at `index`. On an error, which is Consul's text, the caller undoes
 /// what was done.
 pub fn register(txn: &mut Txn<'_>, index: Index, request: &RegisterRequest) -> Result<(), String> {
@@ -163,5 +169,5 @@ fn delete_cas_holds(asked: u64, held: Option<u64>) -> bool {
 
 /// Whether two names are of the same object.
 fn same_name(a: &str, b: &str) -> bool {
-    a == b || touched::lower(a) == touched::lower(b)
+    a == b || rows::lower(a) == rows::lower(b)
 }

@@ -7,7 +7,7 @@
 use wire::Index;
 
 use super::{
-    CatalogVerb, cas_holds, checks, delete_cas_holds, same_name, services, touched, validate,
+    CatalogVerb, cas_holds, checks, delete_cas_holds, rows, same_name, services, validate,
 };
 use crate::{
     fsm::{sessions, usage},
@@ -83,8 +83,8 @@ pub(super) fn ensure(txn: &mut Txn<'_>, index: Index, mut node: Node) -> Result<
         usage::add(txn, index, usage::NODES, 1);
     }
     txn.touch::<Nodes>(index);
-    txn.touch_named(touched::node_row(&name), index);
-    touched::services_of(txn, index, &name);
+    txn.touch_named(rows::node_row(&name), index);
+    rows::services_of(txn, index, &name);
     Ok(())
 }
 
@@ -120,7 +120,7 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, name: &str) {
     let Some(node) = get(txn.tables(), name).cloned() else {
         return;
     };
-    for service in touched::services_on(txn.tables(), name) {
+    for service in rows::services_on(txn.tables(), name) {
         services::delete(txn, index, name, &service.id);
     }
     let mut of_node = Vec::new();
@@ -138,8 +138,8 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, name: &str) {
     txn.remove::<Nodes>(node.key());
     usage::add(txn, index, usage::NODES, -1);
     txn.touch::<Nodes>(index);
-    txn.forget_named(touched::node_row(name));
-    txn.touch_named(touched::NODE_LAST_EXTINCTION, index);
+    txn.forget_named(rows::node_row(name));
+    txn.touch_named(rows::NODE_LAST_EXTINCTION, index);
     sessions::invalidate_for_node(txn, index, &node.node);
 }
 

@@ -2,9 +2,7 @@
 
 use wire::Index;
 
-use super::{
-    CatalogVerb, cas_holds, checks, delete_cas_holds, nodes, same_name, touched, validate,
-};
+use super::{CatalogVerb, cas_holds, checks, delete_cas_holds, nodes, rows, same_name, validate};
 use crate::state::{
     RecordRow, Tables, Txn,
     index::{Arg, Key},
@@ -23,7 +21,7 @@ pub fn get<'t>(tables: &'t Tables, node: &str, id: &str) -> Option<&'t RecordRow
 /// Whether two are the same but for their indexes.
 fn is_same(a: &Service, b: &Service) -> bool {
     let bare = |service: &Service| Service {
-        node: touched::lower(&service.node),
+        node: rows::lower(&service.node),
         create_index: 0,
         modify_index: 0,
         ..service.clone()
@@ -50,15 +48,15 @@ pub(super) fn ensure(txn: &mut Txn<'_>, index: Index, mut service: Service) -> R
     match held {
         Some(held) if same_name(&held.service, &service.service) => {
             // The kind may have changed.
-            touched::service(txn, index, &held);
-            touched::service(txn, index, &service);
-            txn.touch_named(touched::node_row(&service.node), index);
+            rows::service(txn, index, &held);
+            rows::service(txn, index, &service);
+            txn.touch_named(rows::node_row(&service.node), index);
         }
         held => {
             if let Some(held) = held {
-                touched::instance_went(txn, index, &held);
+                rows::instance_went(txn, index, &held);
             }
-            touched::instance_came(txn, index, &service);
+            rows::instance_came(txn, index, &service);
         }
     }
     Ok(())
@@ -83,7 +81,7 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, node: &str, id: &str) {
     }
     txn.remove::<Services>(service.key());
     txn.touch::<Services>(index);
-    touched::instance_went(txn, index, &service);
+    rows::instance_went(txn, index, &service);
 }
 
 /// An operation of a transaction. Answers with the service, unless it was deleted.

@@ -15,7 +15,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 use super::{
     acl::{self, Need, Sieve, Sifted, Who},
     admission::Admitted,
-    body, config,
+    body, catalog, config,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -42,8 +42,12 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 pub(super) enum Family {
     /// `/v1/acl/`.
     Acl,
+    /// `/v1/catalog/`.
+    Catalog,
     /// `/v1/config/`.
     Config,
+    /// `/v1/health/`.
+    Health,
     /// `/v1/session/`.
     Session,
 }
@@ -58,7 +62,9 @@ impl Family {
         };
         let family = match name {
             b"acl" => Self::Acl,
+            b"catalog" => Self::Catalog,
             b"config" => Self::Config,
+            b"health" => Self::Health,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -118,6 +124,8 @@ pub(super) async fn answer<G: Gateway>(
     call.check_path().await?;
     let reply = match family {
         Family::Acl => acl::answer(call, rest).await,
+        Family::Catalog => catalog::answer(call, rest).await,
+        Family::Health => catalog::health(call, rest).await,
         Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     };
