@@ -808,3 +808,220 @@ fn tokens_outlive_a_restart_and_so_does_their_refusal() {
         "built-in ones are made once"
     );
 }
+
+/// Registers with all rights.
+fn register(server: &Server, node: &str, service: &str) {
+    let body = json!({
+        "Node": node,
+        "Address": "10.0.0.1",
+        "Service": {"Service": service, "ID": format!("{service}-1"), "Port": 80},
+        "Checks": [
+            {"Node": node, "CheckID": "alive", "Name": "alive", "Status": "passing"},
+            {"Node": node, "CheckID": format!("{service}-up"), "Name": "up", "Status": "passing", "ServiceID": format!("{service}-1")},
+        ],
+    });
+    let done = put(server, "/v1/catalog/register", ROOT, body.to_string());
+    assert!(done.is_true(), "{}", done.text());
+}
+
+/// The values of a field in the elements of a list, wherever it lies.
+fn all(answer: &Answer, path: &[&str]) -> Vec<String> {
+    let json = answer.json();
+    let list = json
+        .as_array()
+        .unwrap_or_else(|| panic!("{}", answer.text()));
+    let found = list.iter().map(|element| {
+        let value = path.iter().fold(element, |value, name| &value[*name]);
+        value.as_str().unwrap_or_default().to_owned()
+    });
+    found.collect()
+}
+
+#[test]
+fn of_the_catalog_only_what_may_be_seen_is_shown() {
+    let group = guarded(1, json!({}));
+    let server = &group.servers[0];
+    register(server, "n1", "web");
+    register(server, "n1", "db");
+    register(server, "n2", "web");
+    let secret = bearer(
+        server,
+        "p",
+        r#"node "n1" { policy = "read" } service "web" { policy = "read" }"#,
+    );
+    let t = secret.as_str();
+    let told = |answer: &Answer| answer.header("x-consul-results-filtered-by-acls") == "true";
+    let see = |path: &str| {
+        let answer = get(server, path, t);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer
+    };
+    for (path, field, expected) in [
+        ("/v1/catalog/nodes", &["Node"][..], vec!["n1"]),
+        ("/v1/catalog/service/web", &["Node"], vec!["n1"]),
+        ("/v1/health/node/n1", &["CheckID"], vec!["alive", "web-up"]),
+        ("/v1/health/checks/web", &["Node"], vec!["n1"]),
+        (
+            "/v1/health/state/passing",
+            &["CheckID"],
+            vec!["alive", "web-up"],
+        ),
+        ("/v1/health/service/web", &["Node", "Node"], vec!["n1"]),
+    ] {
+        let answer = see(path);
+        assert_eq!(all(&answer, field), expected, "{path}");
+        assert!(told(&answer), "{path}");
+        let whole = get(server, path, ROOT);
+        assert!(!told(&whole), "{path}");
+        assert!(all(&whole, field).len() > expected.len(), "{path}");
+        let nobody = get(server, path, "");
+        assert_eq!(
+            (nobody.text(), told(&nobody)),
+            ("[]".into(), false),
+            "{path}"
+        );
+    }
+    for path in [
+        "/v1/catalog/service/db",
+        "/v1/health/service/db",
+        "/v1/health/checks/db",
+    ] {
+        let answer = see(path);
+        assert_eq!(
+            (answer.text(), told(&answer)),
+            ("[]".into(), true),
+            "{path}"
+        );
+    }
+    let services = see("/v1/catalog/services");
+    assert_eq!(
+        (services.json(), told(&services)),
+        (json!({"web": []}), true)
+    );
+    let node = see("/v1/catalog/node/n1");
+    let names: Vec<_> = node.json()["Services"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
+    assert_eq!((names, told(&node)), (vec!["web-1".to_owned()], true));
+    let hidden = see("/v1/catalog/node/n2");
+    assert_eq!((hidden.text(), told(&hidden)), ("null".into(), true));
+    let list = see("/v1/catalog/node-services/n1").json();
+    assert_eq!(list["Services"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        get(server, "/v1/catalog/datacenters", "").json(),
+        json!(["dc1"])
+    );
+    // What is left keeps its bytes.
+    let whole = get(server, "/v1/catalog/node/n1", ROOT).json();
+    assert_eq!(node.json()["Services"]["web-1"], whole["Services"]["web-1"]);
+}
+
+#[test]
+fn the_catalog_is_changed_by_those_who_own_what_they_change() {
+    let group = guarded(1, json!({}));
+    let server = &group.servers[0];
+    register(server, "n1", "web");
+    register(server, "n1", "db");
+    let web = bearer(server, "web", "service \"web\" { policy = \"write\" }");
+    let n1 = bearer(server, "n1", "node \"n1\" { policy = \"write\" }");
+    let write = |path: &str, token: &str, body: Value| {
+        said(&put(
+            server,
+            &format!("/v1/catalog/{path}"),
+            token,
+            body.to_string(),
+        ))
+    };
+    let done = (200, "true".to_owned());
+    let of_db = lacks(server, &web, "'service:write' on \"db\"");
+    let of_n1 = lacks(server, &web, "'node:write' on \"n1\"");
+    let n1_db = lacks(server, &n1, "'service:write' on \"db\"");
+    let service = |name: &str, id: &str| json!({"Node": "n1", "SkipNodeUpdate": true, "Service": {"Service": name, "ID": id}});
+    for (token, body, expected) in [
+        (&web, service("web", "web-2"), &done),
+        (&web, service("db", "db-2"), &of_db),
+        // Another's place is not taken by giving it one's own name.
+        (&web, service("web", "db-1"), &of_db),
+        (&web, json!({"Node": "n1", "Address": "10.9.9.9"}), &of_n1),
+        (&n1, json!({"Node": "n1", "Address": "10.0.0.1"}), &done),
+        (&n1, service("db", "db-1"), &n1_db),
+        (
+            &web,
+            json!({"Node": "n1", "SkipNodeUpdate": true, "Check": {"Node": "n1", "CheckID": "x", "Name": "x", "ServiceID": "web-1"}}),
+            &done,
+        ),
+        (
+            &web,
+            json!({"Node": "n1", "SkipNodeUpdate": true, "Check": {"Node": "n1", "CheckID": "y", "Name": "y"}}),
+            &of_n1,
+        ),
+        (
+            &web,
+            json!({"Node": "n1", "SkipNodeUpdate": true, "Check": {"Node": "n1", "CheckID": "z", "Name": "z", "ServiceID": "db-1"}}),
+            &of_db,
+        ),
+    ] {
+        assert_eq!(write("register", token, body.clone()), *expected, "{body}");
+    }
+    let nobodys = write("register", "", service("web", "web-3"));
+    assert_eq!(nobodys, anonymous_lacks("'service:write' on \"web\""));
+    for (token, body, expected) in [
+        (&web, json!({"Node": "n1", "ServiceID": "db-1"}), &of_db),
+        (&web, json!({"Node": "n1", "CheckID": "db-up"}), &of_db),
+        (&web, json!({"Node": "n1", "CheckID": "alive"}), &of_n1),
+        (&web, json!({"Node": "n1"}), &of_n1),
+        (&web, json!({"Node": "n1", "CheckID": "web-up"}), &done),
+        (&web, json!({"Node": "n1", "ServiceID": "web-1"}), &done),
+        // Whoever may change the node may take out anything of it.
+        (&n1, json!({"Node": "n1", "ServiceID": "db-1"}), &done),
+        (&n1, json!({"Node": "n1"}), &done),
+    ] {
+        assert_eq!(
+            write("deregister", token, body.clone()),
+            *expected,
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn sessions_of_nodes_are_seen_and_ended_by_those_who_may() {
+    let group = guarded(1, json!({}));
+    let server = &group.servers[0];
+    register(server, "n1", "web");
+    register(server, "n2", "web");
+    let t = bearer(server, "p", "session \"n1\" { policy = \"write\" }");
+    let create = |token: &str, node: &str| {
+        let body = json!({"Node": node, "Checks": []}).to_string();
+        put(server, "/v1/session/create", token, body)
+    };
+    let own = create(&t, "n1").json()["ID"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let others = create(ROOT, "n2").json()["ID"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let list = get(server, "/v1/session/list", &t);
+    assert_eq!(all(&list, &["ID"]), [own.clone()]);
+    assert_eq!(list.header("x-consul-results-filtered-by-acls"), "true");
+    assert_eq!(
+        get(server, &format!("/v1/session/info/{others}"), &t).text(),
+        "[]"
+    );
+    assert_eq!(get(server, "/v1/session/node/n2", &t).text(), "[]");
+    let refused = lacks(server, &t, "'session:write' on \"n2\"");
+    for verb in ["renew", "destroy"] {
+        let path = |id: &str| format!("/v1/session/{verb}/{id}");
+        assert_eq!(said(&put(server, &path(&others), &t, "")), refused);
+        assert_eq!(put(server, &path(&own), &t, "").status, 200);
+    }
+    assert_eq!(
+        all(&get(server, "/v1/session/list", ROOT), &["ID"]),
+        [others]
+    );
+}
