@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Most tokens that an executor keeps compiled; beyond, it begins anew.
-const TOKENS_CACHED_MAX: usize = 4096;
+pub(super) const TOKENS_CACHED_MAX: usize = 4096;
 
 /// A token, compiled.
 struct Bearer {
@@ -292,6 +292,25 @@ impl Guard {
             index,
             made: Instant::now(),
         })
+    }
+
+    /// How many tokens are kept compiled.
+    #[cfg(test)]
+    pub(super) fn cached(&self) -> usize {
+        self.cache.borrow().len()
+    }
+
+    /// Keeps as many as there is room for.
+    #[cfg(test)]
+    pub(super) fn fill(&self) {
+        let mut cache = self.cache.borrow_mut();
+        let any = cache.values().next().cloned().expect("one is kept");
+        for slot in 0.. {
+            if cache.len() >= TOKENS_CACHED_MAX {
+                break;
+            }
+            cache.insert(slot, Rc::clone(&any));
+        }
     }
 
     fn fallback(&self) -> Fallback {

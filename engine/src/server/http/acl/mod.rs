@@ -19,6 +19,8 @@ mod guard;
 pub(in crate::server) mod keeper;
 mod needs;
 mod sieve;
+#[cfg(test)]
+mod tests;
 mod wanted;
 
 pub(super) use bodies::{check as check_body, check_path};
