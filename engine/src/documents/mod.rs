@@ -17,7 +17,6 @@ use crate::{fsm::records::packed, state::Tables};
 
 pub mod acl;
 pub mod catalog;
-
 pub mod config;
 pub mod sessions;
 pub mod subjects;

@@ -80,24 +80,28 @@ pub(super) async fn get<G: Gateway>(
     } else {
         QueryBody::KvGet { key }
     };
-    let named = body.clone();
+    // Only whoever may be refused afterwards pays for remembering what was asked.
+    let named = inner.guard.is_some().then(|| body.clone());
     let answer = reads::read(&inner.gateway, link, asked, body).await?;
     let meta = Meta::of(&answer);
-    if asked.waits() && inner.guard.is_some() {
+    if let Some(named) = named.as_ref().filter(|_| asked.waits()) {
         // Rights may have changed while it waited.
         who = inner.who(parts, params).await?;
-        may_read(inner, &who, named_key(&named), many)?;
+        may_read(inner, &who, named_key(named), many)?;
     }
     let reply = match answer.body {
         AnswerBody::Keys(mut keys) => {
             let all = keys.len();
-            keys.retain(|key| who.may(Resource::Key, key, Access::Read));
+            if inner.guard.is_some() {
+                keys.retain(|key| who.may(Resource::Key, key, Access::Read));
+            }
             let reply = names(inner, params, &keys, prefix_is_root);
             reply.filtered(keys.len() < all && who.is_told_of_filters())
         }
         AnswerBody::Rows(stream) => {
-            let hides = !who.may_read_prefix(named_key(&named));
-            rows(inner, params, stream, &who, many && hides).await?
+            let may_see_all = |named| who.may_read_prefix(named_key(named));
+            let hides = many && !named.as_ref().is_none_or(may_see_all);
+            rows(inner, params, stream, &who, hides).await?
         }
         AnswerBody::Status(_) | AnswerBody::Txn(_) | AnswerBody::Document(_) => {
             return Err(Refusal::internal("internal error: no rows for a key"));

@@ -44,36 +44,36 @@ pub(super) struct Listing<R: RowStream> {
     seen: Seen,
 }
 
-/// Which rows may be seen, and whether there were others.
+/// Which rows may be seen, and whether there were others. Nothing where all may be.
 #[derive(Clone)]
-pub(super) struct Seen {
+pub(super) struct Seen(Option<Rc<Sifting>>);
+
+struct Sifting {
     who: Who,
-    /// There may be rows that are hidden.
-    hides: bool,
-    hidden: Rc<Cell<bool>>,
+    hidden: Cell<bool>,
 }
 
 impl Seen {
     /// The rows that whoever asks may see. `hides`: not all, perhaps.
     pub(super) fn new(who: &Who, hides: bool) -> Self {
-        Self {
-            who: who.clone(),
-            hides,
-            hidden: Rc::default(),
-        }
+        Self(hides.then(|| {
+            Rc::new(Sifting {
+                who: who.clone(),
+                hidden: Cell::new(false),
+            })
+        }))
     }
 
     /// The next row of a batch that may be seen, from `at` on.
     pub(super) fn next(&self, batch: &impl RowBatch, at: usize) -> Option<usize> {
-        if !self.hides {
+        let Some(sifting) = &self.0 else {
             return (at < batch.len()).then_some(at);
-        }
+        };
         let may = |at: &usize| {
-            let may = self
-                .who
-                .may(Resource::Key, batch.row(*at).key, Access::Read);
+            let key = batch.row(*at).key;
+            let may = sifting.who.may(Resource::Key, key, Access::Read);
             if !may {
-                self.hidden.set(true);
+                sifting.hidden.set(true);
             }
             may
         };
@@ -82,12 +82,15 @@ impl Seen {
 
     /// As if the rest had rows that are hidden.
     pub(super) fn say_in_advance(&self) {
-        self.hidden.set(self.hides);
+        if let Some(sifting) = &self.0 {
+            sifting.hidden.set(true);
+        }
     }
 
     /// Whether whoever asks is told that rows were left out.
     pub(super) fn is_told(&self) -> bool {
-        self.hidden.get() && self.who.is_told_of_filters()
+        let told = |sifting: &Rc<Sifting>| sifting.hidden.get() && sifting.who.is_told_of_filters();
+        self.0.as_ref().is_some_and(told)
     }
 }
 

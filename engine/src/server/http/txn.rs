@@ -137,6 +137,9 @@ fn permitted(who: &Who, verb: TxnVerb, key: &[u8]) -> Result<TxnVerb, String> {
 
 /// Leaves out the rows that may not be seen; returns whether there were any.
 fn seen(who: &Who, result: &mut TxnResult) -> bool {
+    if who.is_anyone() {
+        return false;
+    }
     let all = result.rows.len();
     let may = |row: &wire::KvRow| who.may(Resource::Key, row.borrow().key, Access::Read);
     result.rows.retain(may);

@@ -55,6 +55,11 @@ impl Who {
     /// Whoever asks a server without ACLs.
     pub(in super::super) const ANYONE: Self = Self(None);
 
+    /// Whether ACLs are off.
+    pub(in super::super) fn is_anyone(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether it may.
     pub(in super::super) fn may(&self, resource: Resource, name: &[u8], wanted: Access) -> bool {
         match &self.0 {

@@ -15,6 +15,7 @@
 
 mod bodies;
 mod endpoints;
+mod expiry;
 mod guard;
 pub(in crate::server) mod keeper;
 mod needs;

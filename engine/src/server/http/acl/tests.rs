@@ -454,7 +454,8 @@ proptest! {
         let at = |position: usize| json!([position, "kept as it is", {"Node": "?", "Service": "?"}]);
         type Row = (String, String, bool);
         type Make = fn(&Row, Value) -> Value;
-        let cases: [(Sieve, Make, &dyn Fn(&Row) -> bool); 5] = [
+        type Case<'c> = (Sieve, Make, &'c dyn Fn(&Row) -> bool);
+        let cases: [Case<'_>; 5] = [
             (Sieve::Nodes, |row, at| json!({"Node": row.0, "X": at}), &|row| node(&row.0)),
             (
                 Sieve::ServiceRows,

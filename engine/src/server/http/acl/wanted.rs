@@ -8,9 +8,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use wire::Uuid;
 
-use super::super::{
-    failure::Refusal,
-    go_text::{parse_duration, print_duration, quote},
+use super::{
+    super::{failure::Refusal, go_text::quote},
+    expiry::ends,
 };
 use crate::{
     acl::{RESERVED_ID_PREFIX, Rules, builtin_policy, valid_identity_name},
@@ -19,8 +19,6 @@ use crate::{
     },
 };
 
-/// Shortest life of a token, ns: a minute.
-pub(super) const EXPIRES_NS_MIN: i64 = 60 * 1_000_000_000;
 /// Longest name of a policy, bytes.
 pub(super) const POLICY_NAME_BYTES_MAX: usize = 128;
 /// Longest name of a role, bytes.
@@ -183,7 +181,15 @@ pub(super) fn token(body: &[u8], create: bool, now_ns: u64) -> Result<AclToken, 
         }
     }
     no_templates(&wanted.templatedpolicies)?;
-    let expiration_time = ends(&wanted, create, now_ns)?;
+    let ttl = wanted.expirationttl.as_ref();
+    let expiration_time = match (create, ttl) {
+        (false, Some(ttl)) if *ttl != 0 && *ttl != "" => {
+            let id = &wanted.accessorid;
+            return refuse(&format!("Cannot change expiration time of {id}"));
+        }
+        (true, ttl) => ends(&wanted.expirationtime, ttl, Some(now_ns))?,
+        (false, _) => ends(&wanted.expirationtime, None, None)?,
+    };
     Ok(AclToken {
         accessor_id: wanted.accessorid.to_lowercase(),
         secret_id: wanted.secretid,
@@ -205,90 +211,6 @@ pub(super) fn token(body: &[u8], create: bool, now_ns: u64) -> Result<AclToken, 
         modify_index: wanted.modifyindex,
         ..AclToken::default()
     })
-}
-
-/// When a token ends, ns since 1970; 0 for never, or for as it was.
-fn ends(wanted: &TokenBody, create: bool, now_ns: u64) -> Result<u64, Refusal> {
-    let refuse = |why: String| Err(Refusal::internal(why));
-    let ttl = match &wanted.expirationttl {
-        None => 0,
-        Some(Value::String(text)) if text.is_empty() => 0,
-        Some(Value::String(text)) => match parse_duration(text) {
-            Some(ns) => ns,
-            None => {
-                let why = format!("time: invalid duration {}", quote(text));
-                return Err(Refusal::bad(format!("Token decoding failed: {why}")));
-            }
-        },
-        Some(Value::Number(number)) => number.as_i64().unwrap_or(-1),
-        Some(other) => {
-            let why = format!("ExpirationTTL: {other} is not a duration");
-            return Err(Refusal::bad(format!("Token decoding failed: {why}")));
-        }
-    };
-    if ttl < 0 {
-        let ttl = print_duration(ttl);
-        return refuse(format!("Token Expiration TTL '{ttl}' should be > 0"));
-    }
-    let given = &wanted.expirationtime;
-    let at = match given.is_empty() || given.starts_with("0001-01-01T00:00:00") {
-        true => None,
-        false => Some(parse_rfc3339(given).ok_or_else(|| {
-            let why = format!("ExpirationTime: {} is not a time", quote(given));
-            Refusal::bad(format!("Token decoding failed: {why}"))
-        })?),
-    };
-    if !create {
-        if ttl != 0 {
-            let id = &wanted.accessorid;
-            return refuse(format!("Cannot change expiration time of {id}"));
-        }
-        return Ok(at.unwrap_or(0));
-    }
-    let at = match (ttl, at) {
-        (0, None) => return Ok(0),
-        (0, Some(at)) => at,
-        (_, Some(_)) => {
-            return refuse(
-                "Token Expiration TTL and Expiration Time cannot both be set".to_owned(),
-            );
-        }
-        (ttl, None) => now_ns.saturating_add(ttl as u64),
-    };
-    let Some(left) = at.checked_sub(now_ns) else {
-        return refuse("ExpirationTime cannot be before CreateTime".to_owned());
-    };
-    let left = i64::try_from(left).unwrap_or(i64::MAX);
-    if left < EXPIRES_NS_MIN {
-        return refuse(format!(
-            "ExpirationTime cannot be less than {} in the future (was {})",
-            print_duration(EXPIRES_NS_MIN),
-            print_duration(left)
-        ));
-    }
-    Ok(at)
-}
-
-/// A time with its offset from UTC, as ns since 1970.
-fn parse_rfc3339(text: &str) -> Option<u64> {
-    let (utc, offset_s) = match text.strip_suffix('Z') {
-        Some(utc) => (utc, 0),
-        None => {
-            let (utc, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
-            let sign = match offset.as_bytes()[0] {
-                b'+' => 1,
-                b'-' => -1,
-                _ => return None,
-            };
-            let (hours, minutes) = offset[1..].split_once(':')?;
-            let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
-            (utc, sign * (hours * 3600 + minutes * 60))
-        }
-    };
-    let time = humantime::parse_rfc3339(&format!("{utc}Z")).ok()?;
-    let ns = time.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos();
-    let ns = i128::try_from(ns).ok()? - i128::from(offset_s) * 1_000_000_000;
-    u64::try_from(ns).ok()
 }
 
 /// A policy; its id as far as it was given.
@@ -427,6 +349,8 @@ fn nodes(identities: Vec<Node>) -> Result<Vec<NodeIdentity>, Refusal> {
 mod tests {
     use super::*;
 
+    use super::super::expiry::EXPIRES_NS_MIN;
+
     const NOW_NS: u64 = 1_700_000_000_000_000_000;
 
     fn made(body: &str) -> Result<AclToken, String> {
@@ -530,23 +454,6 @@ mod tests {
         let left = EXPIRES_NS_MIN;
         assert!(made(&format!("{{\"ExpirationTTL\": {left}}}")).is_ok());
         assert!(made(&format!("{{\"ExpirationTTL\": {}}}", left - 1)).is_err());
-    }
-
-    #[test]
-    fn times_may_have_an_offset() {
-        let utc = parse_rfc3339("2030-01-02T03:04:05.5Z");
-        assert!(utc.is_some());
-        assert_eq!(parse_rfc3339("2030-01-02T05:04:05.5+02:00"), utc);
-        assert_eq!(parse_rfc3339("2030-01-01T22:34:05.5-04:30"), utc);
-        for bad in [
-            "",
-            "x",
-            "2030-01-02",
-            "2030-01-02T03:04:05",
-            "2030-01-02T03:04:05*02:00",
-        ] {
-            assert_eq!(parse_rfc3339(bad), None, "{bad}");
-        }
     }
 
     #[test]
