@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use super::config::{Named, keys_with_effect};
+use super::config::{Named, keys_read};
 
 /// `-config-file`, `-config-dir` and `-config-format`.
 #[derive(Clone, Debug, Default)]
@@ -138,6 +138,9 @@ pub(super) const FOREIGN_FLAGS: &[(&str, &str, bool)] = &[
     ("ui-dir", "ui_dir", false),
 ];
 
+/// Columns of the list of keys in the help.
+const HELP_WIDTH: usize = 90;
+
 /// Those that were given: which of the table, and the value.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ForeignFlags(pub(super) Vec<(usize, String)>);
@@ -183,20 +186,22 @@ impl FromArgMatches for ForeignFlags {
     }
 }
 
-/// The end of the help: which keys of configuration files have an effect.
+/// The end of the help: which keys of configuration files are read.
 pub(super) fn keys_help() -> String {
-    let mut text = String::from("Keys of configuration files that have an effect:\n");
-    let mut width = 90;
-    for key in keys_with_effect() {
-        if width + key.len() + 2 > 90 {
-            text.push_str("\n  ");
-            width = 0;
-        } else {
-            text.push_str(", ");
+    let mut text = String::from("Keys of configuration files that curia reads:");
+    let mut room = 0;
+    for key in keys_read() {
+        let needed = key.len() + 2;
+        if needed > room {
+            text.push_str("\n ");
+            room = HELP_WIDTH;
         }
+        room -= needed;
+        text.push(' ');
         text.push_str(key);
-        width += key.len() + 2;
+        text.push(',');
     }
+    text.pop();
     text.push_str(
         "\n\nConsul's other keys are accepted with a warning, and its other flags as their keys.",
     );

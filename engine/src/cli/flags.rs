@@ -112,7 +112,8 @@ pub(super) struct AgentFlags {
     /// Port to serve HTTP on; -1 for no HTTP [default: 8500]
     #[arg(long, value_name = "PORT")]
     pub(super) http_port: Option<String>,
-    /// Port for other servers and native clients [default: 8300]
+    /// Port for other servers and native clients; -1 for none, which only a server on its own can
+    /// do without [default: 8300]
     #[arg(long, value_name = "PORT")]
     pub(super) server_port: Option<String>,
     /// Directory for the log, images and identity of this server. Required, except with -dev.

@@ -13,13 +13,24 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::{Index, WireError};
 
-use crate::{fsm::records::packed, state::Tables};
+use crate::{
+    fsm::{
+        mixed::{MixedTxn, read_only},
+        records::packed,
+    },
+    state::{
+        Tables,
+        schema::{Checks, Kvs, Nodes, Services},
+        table::TableDef,
+    },
+};
 
 pub mod acl;
 pub mod catalog;
 pub mod config;
 pub mod sessions;
 pub mod subjects;
+pub mod txn;
 
 pub use acl::AclQuestion;
 pub use catalog::CatalogQuestion;
@@ -34,6 +45,8 @@ pub enum Question {
     Acl(AclQuestion),
     /// About nodes, services and checks.
     Catalog(CatalogQuestion),
+    /// A transaction that only reads; it never waits.
+    Txn(MixedTxn),
     /// About config entries.
     Config(ConfigQuestion),
     /// About sessions.
@@ -59,6 +72,7 @@ impl Question {
         match self {
             Self::Acl(question) => question.subject(),
             Self::Catalog(question) => question.subject(),
+            Self::Txn(_) => Subject::table(Nodes::ID),
             Self::Config(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
@@ -69,6 +83,9 @@ impl Question {
         match self {
             Self::Acl(question) => question.index(tables),
             Self::Catalog(question) => question.index(tables),
+            Self::Txn(_) => {
+                tables.max_index(&[Kvs::NAME, Nodes::NAME, Services::NAME, Checks::NAME])
+            }
             Self::Config(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
@@ -79,6 +96,7 @@ impl Question {
         match self {
             Self::Acl(question) => question.answer(tables),
             Self::Catalog(question) => question.answer(tables),
+            Self::Txn(ops) => txn::result(&read_only(tables, ops)),
             Self::Config(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }

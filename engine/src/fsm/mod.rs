@@ -16,6 +16,8 @@ pub mod catalog;
 pub mod config;
 mod digests;
 mod kv;
+pub mod mixed;
+pub mod queries;
 pub mod records;
 pub mod sessions;
 pub mod tombstones;
@@ -32,7 +34,7 @@ use wire::{Command, Index, Term, WireError};
 use digests::DigestHistory;
 pub use digests::INTERVAL as DIGEST_INTERVAL;
 use records::RecordOp;
-pub use txn::{TxnOutcome, read_only};
+pub use txn::{Row as TxnRow, TxnOutcome, read_only};
 
 use crate::state::{Store, TableViews, Txn, schema::Change};
 
@@ -52,6 +54,8 @@ pub enum Outcome {
     Refused(String),
     /// What a transaction came to.
     Txn(Box<TxnOutcome>),
+    /// What a transaction on records and keys came to.
+    Mixed(Box<TxnOutcome>),
 }
 
 /// Who is told what a run has changed.

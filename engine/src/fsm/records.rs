@@ -18,6 +18,8 @@ use super::{
     acl::{self, Bootstrap, PolicyDelete, PolicySet, RoleDelete, RoleSet, TokenDelete, TokenSet},
     catalog::{self, DeregisterRequest, RegisterRequest},
     config::{self, ConfigRequest},
+    mixed::{self, MixedTxn},
+    queries::{self, QueryRequest},
     sessions::{self, SessionRequest, Tick},
     tombstones::{self, Reap},
 };
@@ -25,6 +27,10 @@ use crate::state::Txn;
 
 /// A command about records, read.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, where it is read"
+)]
 pub enum RecordOp {
     /// Puts a node, with what is on it, into the catalog.
     Register(RegisterRequest),
@@ -50,6 +56,10 @@ pub enum RecordOp {
     AclRoleDelete(RoleDelete),
     /// Writes or deletes a config entry.
     ConfigEntry(ConfigRequest),
+    /// Creates, changes or deletes a prepared query.
+    PreparedQuery(QueryRequest),
+    /// Changes records and keys together.
+    Txn(MixedTxn),
     /// Lets the lease clock go on.
     LeaseClock(Tick),
 }
@@ -70,6 +80,8 @@ impl RecordOp {
             Self::AclRoleSet(_) => RecordKind::AclRoleSet,
             Self::AclRoleDelete(_) => RecordKind::AclRoleDelete,
             Self::ConfigEntry(_) => RecordKind::ConfigEntry,
+            Self::PreparedQuery(_) => RecordKind::PreparedQuery,
+            Self::Txn(_) => RecordKind::Txn,
             Self::LeaseClock(_) => RecordKind::LeaseClock,
         }
     }
@@ -89,6 +101,8 @@ impl RecordOp {
             RecordKind::AclRoleSet => body(command).map(Self::AclRoleSet),
             RecordKind::AclRoleDelete => body(command).map(Self::AclRoleDelete),
             RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
+            RecordKind::PreparedQuery => body(command).map(Self::PreparedQuery),
+            RecordKind::Txn => body(command).map(Self::Txn),
             RecordKind::LeaseClock => body(command).map(Self::LeaseClock),
             kind => Err(malformed(format!("{kind:?} is not known to this build"))),
         }
@@ -109,6 +123,8 @@ impl RecordOp {
             Self::AclRoleSet(request) => packed(request),
             Self::AclRoleDelete(request) => packed(request),
             Self::ConfigEntry(request) => packed(request),
+            Self::PreparedQuery(request) => packed(request),
+            Self::Txn(ops) => packed(ops),
             Self::LeaseClock(tick) => packed(tick),
         };
         let kind = self.kind();
@@ -142,7 +158,9 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
             RecordOp::Register(_)
             | RecordOp::Deregister(_)
             | RecordOp::Session(_)
-            | RecordOp::ConfigEntry(_) => Ok(()),
+            | RecordOp::ConfigEntry(_)
+            | RecordOp::PreparedQuery(_)
+            | RecordOp::Txn(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
             RecordOp::AclBootstrap(_)
             | RecordOp::AclTokenSet(_)
@@ -177,6 +195,10 @@ pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
         RecordOp::AclRoleSet(request) => acl::set_roles(txn, index, request),
         RecordOp::AclRoleDelete(request) => acl::delete_roles(txn, index, request),
         RecordOp::ConfigEntry(request) => config::apply(txn, index, request),
+        RecordOp::PreparedQuery(request) => queries::apply(txn, index, request),
+        RecordOp::Txn(ops) => {
+            return Outcome::Mixed(Box::new(mixed::apply(txn, index, ops)));
+        }
         RecordOp::LeaseClock(tick) => Ok(sessions::tick(txn, index, *tick)),
     };
     match done {

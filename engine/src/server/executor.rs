@@ -22,7 +22,7 @@ use super::{
     admission::{Admission, AdmissionLimits},
     board::Board,
     cancels::Cancels,
-    clients::{ClientTicket, Clients},
+    clients::{ClientTicket, Clients, TooMany},
     config::{AgentConfig, BootstrapMode},
     forming::{Desk, find_cluster},
     gateway::ServerInfo,
@@ -31,7 +31,7 @@ use super::{
     links::{Introduce, LinkEvent, Links},
     port::{Phase, Port, Serving},
     reactor,
-    recover::{Opened, create_logs, tick},
+    recover::{Opened, create_logs, image_config, tick},
     reload::{InForce, Reload},
     router::Router,
     shell::{self, Shell},
@@ -46,7 +46,7 @@ use crate::{
     },
     consensus::Configuration,
     io::{Interest, Readiness},
-    shard::Event,
+    shard::{CompactionBounds, Event},
 };
 
 /// How long a stopping server waits for its log and its answers, at most.
@@ -100,8 +100,7 @@ pub struct Executor {
     reload: Arc<Reload>,
     /// The last configuration that was carried out here.
     generation: Cell<u64>,
-    /// How many HTTP connections one address may have, and which addresses have how many.
-    client_connections_max: Cell<usize>,
+    /// HTTP connections by client; only the first executor counts.
     clients: Clients,
     place: Place,
     lanes: Rc<Lanes>,
@@ -158,11 +157,10 @@ impl Executor {
         let service = HttpService::new(router.clone(), config.http);
         service.configure(config.http, config.http_rules.clone());
         let executor = Self {
-            client_connections_max: Cell::new(config.http.client_connections_max),
+            clients: Clients::new(config.http.client_connections_max),
             config,
             reload,
             generation: Cell::new(0),
-            clients: Clients::default(),
             place,
             lanes,
             shell,
@@ -442,7 +440,16 @@ impl Executor {
         let http = in_force.config.http;
         self.service
             .configure(http, in_force.config.http_rules.clone());
-        self.client_connections_max.set(http.client_connections_max);
+        self.clients.set_max(http.client_connections_max);
+        if self.lanes.index() >= self.place.logs() {
+            return;
+        }
+        let images = image_config(&in_force.config, self.place.identity.server_id());
+        self.shell.post(Event::Compaction(CompactionBounds {
+            threshold_entries: images.threshold_entries,
+            interval_ns: images.interval_ns,
+            trailing_entries_max: in_force.config.raft.trailing_logs,
+        }));
     }
 
     fn stop(&self) {
@@ -518,9 +525,9 @@ impl Executor {
     fn hand_round(self: Rc<Self>) -> impl Fn(Socket) {
         let next = Cell::new(0);
         move |socket| {
-            let ticket = match self.ticket(&socket) {
+            let ticket = match self.clients.ticket(&socket) {
                 Ok(ticket) => ticket,
-                Err(()) => return self.turn_away(socket),
+                Err(TooMany) => return self.turn_away(socket),
             };
             let to = next.get();
             next.set((to + 1) % self.lanes.count());
@@ -532,23 +539,6 @@ impl Executor {
             if let Err(Parcel::Http(fd, ticket)) = self.lanes.try_send(to, parcel) {
                 self.serve_http(fd.into(), ticket);
             }
-        }
-    }
-
-    /// Counts a connection among those of its client, where that matters. `Err`: it is one too many.
-    fn ticket(&self, socket: &Socket) -> Result<Option<ClientTicket>, ()> {
-        let most = self.client_connections_max.get();
-        if most == usize::MAX {
-            return Ok(None);
-        }
-        // Sockets of the file system have no client address, and permissions of their own.
-        let address = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-        match address {
-            Some(address) => {
-                let ticket = self.clients.admit(address.ip().to_canonical(), most);
-                ticket.map(Some).ok_or(())
-            }
-            None => Ok(None),
         }
     }
 

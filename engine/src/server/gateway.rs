@@ -122,6 +122,12 @@ pub trait Gateway: Clone + 'static {
     /// shard. `SpansShards` for what works in a cluster of one shard only.
     fn record(&self, command: Bytes) -> impl Future<Output = Result<Written, Failure>>;
 
+    /// As [`record`](Self::record), for a command that answers with a document.
+    fn record_with_answer(
+        &self,
+        command: Bytes,
+    ) -> impl Future<Output = Result<(Index, Bytes), Failure>>;
+
     /// As [`write`](Self::write), for an encoded transaction; one that failed was applied too, and
     /// changed nothing.
     fn txn(&self, command: Bytes) -> impl Future<Output = Result<(Index, TxnResult), Failure>>;

@@ -100,6 +100,7 @@ enum Attempt<T> {
 enum Carried {
     Written(Written),
     Txn(Index, TxnResult),
+    Document(Index, Bytes),
 }
 
 impl Router {
@@ -302,6 +303,9 @@ impl Router {
                 Ok(Reply::Txn { index, outcome }) => {
                     Attempt::Settled(Ok(Carried::Txn(index, outcome.to_wire())))
                 }
+                Ok(Reply::Document { index, json }) => {
+                    Attempt::Settled(Ok(Carried::Document(index, json)))
+                }
                 Ok(Reply::Read(_)) => unreachable!("a write is answered as a write"),
                 Err(failure) => settle(failure),
             };
@@ -332,7 +336,7 @@ impl Router {
         if leader.here || query.mode == ReadMode::Stale {
             match shell.call(shard, Request::Read(query.clone())).await {
                 Ok(Reply::Read(read)) => return Attempt::Settled(Ok(local_answer(read))),
-                Ok(Reply::Written { .. } | Reply::Txn { .. }) => {
+                Ok(Reply::Written { .. } | Reply::Txn { .. } | Reply::Document { .. }) => {
                     unreachable!("a read is answered as a read")
                 }
                 Err(failure) if ends_wait(&failure, query.waits()) => {
@@ -381,6 +385,7 @@ impl Router {
                         plain(index, ReplyBody::Written { ok, index })
                     }
                     Ok(Carried::Txn(index, result)) => plain(index, ReplyBody::Txn(result)),
+                    Ok(Carried::Document(index, json)) => plain(index, ReplyBody::Document(json)),
                     Err(failure) => plain(Index(0), ReplyBody::Failed(failure)),
                 })
                 .await;
@@ -432,10 +437,11 @@ impl Router {
             },
             Ok(Command::Txn(ops)) => self.shard_of_txn(&ops),
             Ok(Command::Record(record))
-                if record.kind == RecordKind::Session && self.shards() > 1 =>
+                if matches!(record.kind, RecordKind::Session | RecordKind::Txn)
+                    && self.shards() > 1 =>
             {
                 let why = format!(
-                    "sessions span shards, which a cluster of {} shards does not support",
+                    "sessions and transactions on the catalog span shards, which a cluster of {} shards does not support",
                     self.shards()
                 );
                 Err(failure(FailureKind::SpansShards, why))
@@ -627,6 +633,7 @@ async fn written(mut pieces: Pieces) -> Attempt<Carried> {
             Attempt::Settled(Ok(Carried::Written(Written { ok, index })))
         }
         Some(ReplyBody::Txn(result)) => Attempt::Settled(Ok(Carried::Txn(index, result))),
+        Some(ReplyBody::Document(json)) => Attempt::Settled(Ok(Carried::Document(index, json))),
         Some(ReplyBody::Failed(failure)) => settle(failure),
         Some(_) => Attempt::Settled(Err(garbled())),
         None => Attempt::Settled(Err(failure(
@@ -717,7 +724,7 @@ impl Gateway for Router {
     async fn write(&self, shard: ShardId, command: Bytes) -> Result<Written, Failure> {
         match self.carry_out(shard, command).await? {
             Carried::Written(written) => Ok(written),
-            Carried::Txn(..) => Err(garbled()),
+            Carried::Txn(..) | Carried::Document(..) => Err(garbled()),
         }
     }
 
@@ -727,12 +734,21 @@ impl Gateway for Router {
         self.write(shard, command).await
     }
 
+    async fn record_with_answer(&self, command: Bytes) -> Result<(Index, Bytes), Failure> {
+        self.placed().await?;
+        let shard = self.shard_of_command(&command)?;
+        match self.carry_out(shard, command).await? {
+            Carried::Document(index, json) => Ok((index, json)),
+            Carried::Written(_) | Carried::Txn(..) => Err(garbled()),
+        }
+    }
+
     async fn txn(&self, command: Bytes) -> Result<(Index, TxnResult), Failure> {
         self.placed().await?;
         let shard = self.shard_of_command(&command)?;
         match self.carry_out(shard, command).await? {
             Carried::Txn(index, result) => Ok((index, result)),
-            Carried::Written(_) => Err(garbled()),
+            Carried::Written(_) | Carried::Document(..) => Err(garbled()),
         }
     }
 

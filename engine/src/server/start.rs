@@ -20,9 +20,13 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use super::{
     awake::Awake,
     board::Board,
-    config::{AgentConfig, DataDir as WhereData, HttpAddress},
+    config::{
+        AgentConfig, DataDir as WhereData, HttpAddress,
+        acl::AclOptions,
+        options::{AutopilotOptions, TelemetryOptions},
+    },
     executor::{Executor, Listeners, Place},
-    http::{UnixSocketFile, bind_after_predecessor, listen_at},
+    http::{UnixSocketFile, bind_after_predecessor, listen_after_predecessor},
     lanes::{Ends, mesh},
     reload::{Reload, Source},
 };
@@ -144,8 +148,8 @@ fn listen(config: &mut AgentConfig) -> Result<(Listeners, Vec<UnixSocketFile>), 
                 listeners.http.push(http.into());
             }
             HttpAddress::Unix(path) => {
-                let (http, file) =
-                    listen_at(path, &config.unix_sockets).map_err(|error| error.to_string())?;
+                let (http, file) = listen_after_predecessor(path, &config.unix_sockets)
+                    .map_err(|error| error.to_string())?;
                 listeners.http.push(http);
                 files.push(file);
             }
@@ -161,10 +165,13 @@ fn only_what_is_built(config: &AgentConfig) -> Result<(), String> {
     let waiting = [
         ("services", !config.services.is_empty()),
         ("checks", !config.checks.is_empty()),
+        ("acl", config.acl != AclOptions::default()),
+        ("autopilot", config.autopilot != AutopilotOptions::default()),
+        ("telemetry", config.telemetry != TelemetryOptions::default()),
     ];
     for (key, given) in waiting {
         if given {
-            log::warn!(target: "agent", "{key}: not registered by this build of curia");
+            log::warn!(target: "agent", "{key}: read, but without an effect in this build of curia");
         }
     }
     Ok(())

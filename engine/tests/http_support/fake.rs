@@ -92,6 +92,7 @@ impl Default for State {
                 node_id: NODE_ID.into(),
                 datacenter: "dc1".into(),
                 server_address: "127.0.0.2:8300".into(),
+                node_meta: BTreeMap::new(),
                 http_address: "127.0.0.2:8500".into(),
                 version: "0.1.0".into(),
                 revision: "abc123".into(),
@@ -242,8 +243,8 @@ impl State {
                 (index, Found::Keys(names.into_iter().collect()))
             }
             QueryBody::Status => (self.index, Found::Status),
+            QueryBody::Record(_) => panic!("the fake keeps no records"),
             QueryBody::Txn(_) => (self.index, Found::Txn),
-            QueryBody::Record(_) => panic!("the fake holds no records"),
         }
     }
 }
@@ -307,6 +308,10 @@ impl RowStream for FakeRows {
 
 impl Gateway for Fake {
     type Rows = FakeRows;
+
+    async fn record_with_answer(&self, _command: Bytes) -> Result<(Index, Bytes), Failure> {
+        panic!("the fake keeps no records")
+    }
 
     async fn record(&self, _command: Bytes) -> Result<Written, Failure> {
         panic!("the fake keeps no records")

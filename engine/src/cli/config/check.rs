@@ -27,7 +27,7 @@ use super::{
 use crate::server::{
     config::{
         AgentConfig, BootstrapMode, DataDir, EXECUTORS_MAX, HttpAddress, LogCompletion, LogOptions,
-        RaftOptions,
+        RaftOptions, SESSION_TTL_MIN, SESSION_TTL_MIN_LEAST,
     },
     http::{HttpLimits, TXN_BODY_BYTES_MAX},
 };
@@ -45,8 +45,6 @@ pub(super) enum Purpose {
 const COMMAND_OVERHEAD_BYTES: usize = 1024;
 /// Longest body of a transaction that can be allowed, bytes: its command in Base64 and JSON.
 const TXN_BYTES_LIMIT_MAX: usize = 2 * COMMAND_BYTES_MAX;
-/// Consul's shortest TTL of a session.
-const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
 /// Longest TTL of a session, Consul's.
 const SESSION_TTL_MAX: Duration = Duration::from_secs(86_400);
 
@@ -155,7 +153,6 @@ fn complete(layer: &Layer, purpose: Purpose, out: &mut Findings) -> AgentConfig 
         ),
         http: limits(layer, out),
         http_rules: http_rules(layer, out),
-        session_ttl_min: out.or(session_ttl_min(layer), SESSION_TTL_MIN),
         services: definitions.services,
         checks: definitions.checks,
         acl: acl(layer, out),
@@ -361,6 +358,7 @@ fn limits(layer: &Layer, out: &mut Findings) -> HttpLimits {
             None | Some(0) => usize::MAX,
             Some(most) => most as usize,
         },
+        session_ttl_min: out.or(session_ttl_min(layer), SESSION_TTL_MIN),
         ..HttpLimits::default()
     }
 }
@@ -369,7 +367,7 @@ fn limits(layer: &Layer, out: &mut Findings) -> HttpLimits {
 fn session_ttl_min(layer: &Layer) -> Result<Duration, ConfigError> {
     let given = layer.number("session_ttl_min").filter(|ttl| ttl.value != 0);
     let origin = given.as_ref().map(|ttl| ttl.origin.clone());
-    let ttl = duration(given, SESSION_TTL_MIN, Duration::from_millis(1))?;
+    let ttl = duration(given, SESSION_TTL_MIN, SESSION_TTL_MIN_LEAST)?;
     if ttl > SESSION_TTL_MAX {
         return err(format!(
             "{}: no session could live so long: choose at most 24h",

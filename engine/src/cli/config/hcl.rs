@@ -13,29 +13,49 @@ use hcl::{
 };
 use serde_json::{Map, Number, Value};
 
+/// Stand for `$` and `%` before `{` while the parser looks, which would take them for templates:
+/// two characters without a meaning of their own.
+const DOLLAR: &str = "\u{f8f0}";
+const PERCENT: &str = "\u{f8f1}";
+
 /// Reads a file in HCL. The error is the parser's, with line and column, or names a key.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
-    let body: Body = match hcl::parse(text) {
-        Ok(body) => body,
-        // The file as it is written is what the error is to be about.
-        Err(error) => {
-            hcl::parse(&unquoted(text)).map_err(|_| format!("not HCL: {}", one_line(&error)))?
-        }
-    };
+    if text.contains(DOLLAR) || text.contains(PERCENT) {
+        return Err("not HCL: U+F8F0 and U+F8F1 have no place in it".into());
+    }
+    let plain = text
+        .replace("${", &format!("{DOLLAR}{{"))
+        .replace("%{", &format!("{PERCENT}{{"));
+    let body: Body = hcl::parse(&plain)
+        .or_else(|_| hcl::parse(&unquoted(&plain)))
+        .map_err(|error| format!("not HCL: {}", one_line(&error)))?;
     object(body, "")
 }
 
-/// The parser draws the place over several lines.
-fn one_line(error: &hcl::Error) -> String {
-    let text = error.to_string();
-    let parts = text
-        .lines()
-        .map(|line| line.trim_matches([' ', '|', '-', '>', '^']));
-    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-    parts.join(" ")
+/// A text as it was written.
+fn written(text: String) -> String {
+    match text.contains(['\u{f8f0}', '\u{f8f1}']) {
+        true => text.replace(DOLLAR, "$").replace(PERCENT, "%"),
+        false => text,
+    }
 }
 
-/// Takes the quotes off keys: `"a" = 1` is `a = 1`. Texts over several lines are left alone.
+/// Place and reason: the parser draws them over several lines, with the text between.
+fn one_line(error: &hcl::Error) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim);
+    let place = lines.next().unwrap_or_default();
+    let place = place
+        .trim_start_matches("--> ")
+        .trim_start_matches("HCL parse error in ");
+    let reasons = lines.filter_map(|line| line.strip_prefix("= "));
+    std::iter::once(place)
+        .chain(reasons)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// Takes the quotes off keys: `"a" = 1` is ` a  = 1`, so that every place stays where it is. Texts over several lines are left alone.
 fn unquoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut until: Option<&str> = None;
@@ -51,7 +71,7 @@ fn unquoted(text: &str) -> String {
             until = Some(marker.trim().trim_start_matches('-'));
         }
         match quoted_key(line) {
-            Some((before, key, after)) => out.extend([before, key, after]),
+            Some((before, key, after)) => out.extend([before, " ", key, " ", after]),
             None => out.push_str(line),
         }
     }
@@ -90,7 +110,8 @@ fn object(body: Body, path: &str) -> Result<Value, String> {
                 let path = below(path, &key);
                 let mut value = object(block.body, &path)?;
                 for label in block.labels.into_iter().rev() {
-                    value = Value::Object(Map::from_iter([(label.into_inner(), value)]));
+                    let label = written(label.into_inner());
+                    value = Value::Object(Map::from_iter([(label, value)]));
                 }
                 match members.get_mut(&key) {
                     None => {
@@ -113,9 +134,9 @@ fn value(expression: Expression, path: &str) -> Result<Value, String> {
         Expression::Null => Value::Null,
         Expression::Bool(value) => Value::Bool(value),
         Expression::Number(value) => number(&value).ok_or_else(|| no_meaning(path))?,
-        Expression::String(text) => Value::String(text),
-        // HCL 1 gives no meaning to templates, and neither do we.
-        Expression::TemplateExpr(template) => Value::String(template.to_string()),
+        Expression::String(text) => Value::String(written(text)),
+        // A text over several lines: nothing else is left of templates.
+        Expression::TemplateExpr(template) => Value::String(written(template.to_string())),
         Expression::Array(items) => Value::Array(
             items
                 .into_iter()
@@ -126,7 +147,7 @@ fn value(expression: Expression, path: &str) -> Result<Value, String> {
             let mut out = Map::new();
             for (key, member) in members {
                 let key = match key {
-                    hcl::ObjectKey::Expression(Expression::String(text)) => text,
+                    hcl::ObjectKey::Expression(Expression::String(text)) => written(text),
                     key => key.to_string(),
                 };
                 let path = below(path, &key);
@@ -235,12 +256,12 @@ mod tests {
 
     #[test]
     fn keys_in_quotes_and_dollars_in_texts_are_as_in_hcl_1() {
-        let text = "node_meta {\n  \"rack-id\" = \"r1\"\n}\nservice {\n  \"name\" = \"n ${x}\"\n  notes = <<EOT\n\"kept\" = 1\nEOT\n}\n";
+        let text = "node_meta {\n  \"rack-id\" = \"r1\"\n}\nservice {\n  \"name\" = \"n ${x}\"\n  notes = <<EOT\n\"kept\" = %{1}\nEOT\n}\n";
         assert_eq!(
             parse(text).unwrap(),
             json!({
                 "node_meta": {"rack-id": "r1"},
-                "service": {"name": "n ${x}", "notes": "\"kept\" = 1\n"},
+                "service": {"name": "n ${x}", "notes": "\"kept\" = %{1}\n"},
             })
         );
     }
@@ -250,9 +271,10 @@ mod tests {
         for (text, error) in [
             ("a { b = c }", "a.b: only texts"),
             ("a = 1 + 2", "a: only texts"),
-            ("a = 1\na = 2", "a is given twice"),
+            ("a { b = x.y }", "a.b: only texts"),
             ("a = 1\na { b = 2 }", "a is given twice"),
-            ("a = ", "not HCL: "),
+            ("b = 1\n a = 1\n  a = 2", "not HCL: line 3, column 3: "),
+            ("a = ", "not HCL: line 1, column 1: unexpected token"),
         ] {
             let wrong = parse(text).unwrap_err();
             assert!(wrong.starts_with(error), "{text}: {wrong}");

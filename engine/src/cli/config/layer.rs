@@ -136,6 +136,10 @@ impl Layer {
                 Some((name, value)) => Ok(serde_json::json!({ name: value })),
                 None => Err(wrong("KEY:VALUE")),
             },
+            // A port that is not wanted, for one.
+            Some(Kind::Ignored) => Ok(text
+                .parse::<i64>()
+                .map_or_else(|_| Value::String(text.clone()), Value::from)),
             _ => Ok(Value::String(text.clone())),
         };
         match value {

@@ -7,7 +7,7 @@
 //!   keys         which keys there are
 //! check        defaults, and every rule of and between values
 //!   addresses    where to listen, whom to join        definitions  services and checks
-//!   options      acl, autopilot, telemetry, http_config
+//!   options      acl, autopilot, telemetry, …           fields       of one definition
 //! ```
 //! Files in the order given, then `-hcl`, then `-set`, then flags. Each error names where the value
 //! came from and what to do, and all are told at once.
@@ -15,6 +15,7 @@
 mod addresses;
 mod check;
 mod definitions;
+mod fields;
 mod hcl;
 mod interfaces;
 mod keys;
@@ -148,16 +149,16 @@ fn take_flags(layer: &mut Layer, flags: &AgentFlags) {
     }
 }
 
-/// The keys of configuration files, for `curia agent -help`: those with an effect.
-pub(super) fn keys_with_effect() -> impl Iterator<Item = &'static str> {
-    let effective = |kind: &Kind| {
+/// The keys of configuration files, for `curia agent -help`: those that are read.
+pub(super) fn keys_read() -> impl Iterator<Item = &'static str> {
+    let is_read = |kind: &Kind| {
         !matches!(
             kind,
             Kind::Object | Kind::Ignored | Kind::Protection | Kind::Old(_)
         )
     };
     KEYS.iter()
-        .filter(move |(_, kind)| effective(kind))
+        .filter(move |(_, kind)| is_read(kind))
         .map(|(key, _)| *key)
 }
 

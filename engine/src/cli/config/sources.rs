@@ -113,8 +113,8 @@ fn files_of(
     let mut paths = Vec::new();
     for entry in fs::read_dir(&named.path).map_err(wrong)? {
         let path = entry.map_err(wrong)?.path();
-        // Directories below it are not looked into, as in Consul.
-        if !path.is_dir() {
+        // Directories below it are not looked into, as in Consul, and sockets are no files.
+        if path.is_file() {
             paths.push(path);
         }
     }

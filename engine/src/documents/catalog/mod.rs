@@ -39,6 +39,7 @@ use crate::{
 };
 
 pub use narrow::Narrow;
+pub(super) use shown::{ShownCheck, ShownNode, ShownService};
 pub(super) use subjects::{touched_check, touched_index, touched_node, touched_services};
 
 /// A question about the catalog, and what narrows its answer.

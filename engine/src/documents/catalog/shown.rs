@@ -31,7 +31,7 @@ fn json_or<'s>(json: &'s JsonText, default: &'static str) -> &'s RawValue {
 /// A node.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ShownNode<'s> {
+pub(in crate::documents) struct ShownNode<'s> {
     #[serde(rename = "ID")]
     id: &'s str,
     node: &'s str,
@@ -44,7 +44,7 @@ pub(super) struct ShownNode<'s> {
 }
 
 impl<'s> ShownNode<'s> {
-    pub(super) fn new(node: &'s Node) -> Self {
+    pub(in crate::documents) fn new(node: &'s Node) -> Self {
         Self {
             id: &node.id,
             node: &node.node,
@@ -119,7 +119,7 @@ impl<'s> ShownInstance<'s> {
 /// A service on a node.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ShownService<'s> {
+pub(in crate::documents) struct ShownService<'s> {
     #[serde(skip_serializing_if = "str::is_empty")]
     kind: &'s str,
     #[serde(rename = "ID")]
@@ -142,7 +142,7 @@ pub(super) struct ShownService<'s> {
 }
 
 impl<'s> ShownService<'s> {
-    pub(super) fn new(service: &'s Service) -> Self {
+    pub(in crate::documents) fn new(service: &'s Service) -> Self {
         Self {
             kind: &service.kind,
             id: &service.id,
@@ -166,7 +166,7 @@ impl<'s> ShownService<'s> {
 /// A check.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ShownCheck<'s> {
+pub(in crate::documents) struct ShownCheck<'s> {
     node: &'s str,
     #[serde(rename = "CheckID")]
     check_id: &'s str,
@@ -189,7 +189,7 @@ pub(super) struct ShownCheck<'s> {
 }
 
 impl<'s> ShownCheck<'s> {
-    pub(super) fn new(check: &'s Check) -> Self {
+    pub(in crate::documents) fn new(check: &'s Check) -> Self {
         Self {
             node: &check.node,
             check_id: &check.check_id,

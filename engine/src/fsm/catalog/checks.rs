@@ -87,6 +87,13 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, node: &str, id: &str) {
     sessions::invalidate_for_check(txn, index, node, id);
 }
 
+/// The check that an operation names; Consul's text where there is none.
+pub fn find_check(tables: &Tables, check: &Check) -> Result<RecordRow<Check>, String> {
+    let (node, id) = (&check.node, &check.check_id);
+    let found = get(tables, node, id).cloned();
+    found.ok_or_else(|| format!("check {id:?} on node {node:?} doesn't exist"))
+}
+
 /// An operation of a transaction. Answers with the check, unless it was deleted.
 pub fn check_op(
     txn: &mut Txn<'_>,
@@ -98,10 +105,7 @@ pub fn check_op(
     let held = get(txn.tables(), node, id);
     let held_index = held.map(|held| held.modify_index);
     match verb {
-        CatalogVerb::Get => match held {
-            Some(held) => Ok(Some(held.clone())),
-            None => Err(format!("check {id:?} on node {node:?} doesn't exist")),
-        },
+        CatalogVerb::Get => find_check(txn.tables(), check).map(Some),
         CatalogVerb::Cas if !cas_holds(check.modify_index, held_index) => Err(format!(
             "failed to set check {id:?} on node {node:?}, index is stale"
         )),

@@ -34,9 +34,9 @@ use crate::state::{
     records::{Check, Node, Service},
 };
 
-pub use checks::check_op;
-pub use nodes::node_op;
-pub use services::service_op;
+pub use checks::{check_op, find_check};
+pub use nodes::{find_node, node_op};
+pub use services::{find_service, service_op};
 pub use validate::{
     CATALOG_NAME_BYTES_MAX, CHECK_OUTPUT_BYTES_MAX, META_KEY_BYTES_MAX, META_PAIRS_MAX,
     META_VALUE_BYTES_MAX, cut_output,

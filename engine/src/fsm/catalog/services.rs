@@ -84,6 +84,13 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, node: &str, id: &str) {
     rows::instance_went(txn, index, &service);
 }
 
+/// The service that an operation names; Consul's text where there is none.
+pub fn find_service(tables: &Tables, service: &Service) -> Result<RecordRow<Service>, String> {
+    let (node, id) = (&service.node, &service.id);
+    let found = get(tables, node, id).cloned();
+    found.ok_or_else(|| format!("service {id:?} on node {node:?} doesn't exist"))
+}
+
 /// An operation of a transaction. Answers with the service, unless it was deleted.
 pub fn service_op(
     txn: &mut Txn<'_>,
@@ -95,10 +102,7 @@ pub fn service_op(
     let held = get(txn.tables(), node, id);
     let held_index = held.map(|held| held.modify_index);
     match verb {
-        CatalogVerb::Get => match held {
-            Some(held) => Ok(Some(held.clone())),
-            None => Err(format!("service {id:?} on node {node:?} doesn't exist")),
-        },
+        CatalogVerb::Get => find_service(txn.tables(), service).map(Some),
         CatalogVerb::Cas if !cas_holds(service.modify_index, held_index) => Err(format!(
             "failed to set service {id:?} on node {node:?}, index is stale"
         )),

@@ -1,7 +1,7 @@
 //! Registrations against a plain model, and Consul's rules one by one.
 
 use proptest::prelude::*;
-use wire::{Index, Uuid};
+use wire::{Index, Term, Uuid};
 
 use super::{
     model::{Model, key},
@@ -9,11 +9,11 @@ use super::{
     *,
 };
 use crate::{
-    fsm::usage,
+    fsm::{Fsm, records::RecordOp, usage},
     state::{
         RecordRow, Store,
         records::{Record, Session, SessionCheck},
-        schema::{SessionChecks, Sessions},
+        schema::{Change, SessionChecks, Sessions},
         tree::View,
     },
 };
@@ -64,6 +64,7 @@ fn check() -> impl Strategy<Value = Check> {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are few")]
 enum Step {
     Register(RegisterRequest),
     Deregister(DeregisterRequest),
@@ -264,6 +265,48 @@ proptest! {
             law(&store, index, &before, &model);
             counts(&store, &model);
         }
+    }
+}
+
+impl Step {
+    fn encoded(&self) -> bytes::Bytes {
+        match self.clone() {
+            Step::Register(request) => RecordOp::Register(request).encode(),
+            Step::Deregister(request) => RecordOp::Deregister(request).encode(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    /// Servers cut the log into runs as it comes, and end with the same state, refusals included.
+    #[test]
+    fn how_the_log_is_cut_into_runs_changes_nothing(
+        steps in prop::collection::vec(step(), 1..40),
+        cuts in prop::collection::vec(1..8usize, 1..8),
+    ) {
+        let entries: Vec<_> = steps
+            .iter()
+            .enumerate()
+            .map(|(at, step)| (Index(at as u64 + 1), Term(1), step.encoded()))
+            .collect();
+        let (mut one, mut other) = (Fsm::new(), Fsm::new());
+        let (mut ones, mut others) = (Vec::new(), Vec::new());
+        for entry in entries.chunks(1) {
+            one.apply_run(entry, &mut ones).expect("known commands");
+        }
+        let (mut rest, mut cuts) = (&entries[..], cuts.iter().cycle());
+        while !rest.is_empty() {
+            let (run, later) = rest.split_at(rest.len().min(*cuts.next().expect("cycles")));
+            let mut ignore = |_: &[Change]| ();
+            other
+                .apply_run_watched(run, &mut others, Some(&mut ignore))
+                .expect("known commands");
+            rest = later;
+        }
+        prop_assert_eq!(ones, others);
+        prop_assert_eq!(one.digest(), other.digest());
+        other.store().tables().check();
     }
 }
 

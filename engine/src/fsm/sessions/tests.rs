@@ -487,7 +487,7 @@ fn take(fsm: &mut Fsm, step: &Step) -> Option<bool> {
     match outcome {
         Outcome::Done { ok } => Some(ok),
         Outcome::Refused(_) => None,
-        Outcome::Txn(_) => unreachable!("no transaction was sent"),
+        Outcome::Txn(_) | Outcome::Mixed(_) => unreachable!("no transaction was sent"),
     }
 }
 

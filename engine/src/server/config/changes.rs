@@ -4,7 +4,7 @@
 //! telemetry filters. The rest is fixed at the start, and a change of it is named until there is
 //! a restart. Both lists are made by one exhaustive pattern, so that a new field has to choose.
 
-use super::AgentConfig;
+use super::{AgentConfig, RaftOptions};
 
 /// Keys of a new configuration that differ from the one in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,6 @@ impl AgentConfig {
             rpc_hold_timeout,
             http,
             http_rules,
-            session_ttl_min,
             services,
             checks,
             acl,
@@ -90,17 +89,28 @@ impl AgentConfig {
         changes.restart("executors", self.executors != executors);
         changes.restart("shards", self.shards != shards);
         changes.restart("log", self.log != log);
-        changes.restart("raft_*, performance.raft_multiplier", self.raft != raft);
+        changes.restart(
+            "performance.raft_multiplier",
+            self.raft.multiplier != raft.multiplier,
+        );
         changes.restart(
             "performance.rpc_hold_timeout",
             self.rpc_hold_timeout != rpc_hold_timeout,
         );
-        changes.restart("session_ttl_min", self.session_ttl_min != session_ttl_min);
         changes.restart("autopilot", self.autopilot != autopilot);
         changes.restart("pid_file", self.pid_file != pid_file);
 
+        let compaction = RaftOptions {
+            multiplier: self.raft.multiplier,
+            ..raft
+        };
+        changes.applied(
+            "raft_snapshot_threshold, raft_snapshot_interval, raft_trailing_logs",
+            self.raft != compaction,
+        );
+        self.raft = compaction;
         changes.applied("log_level", self.log_level != log_level);
-        changes.applied("limits", self.http != http);
+        changes.applied("limits, session_ttl_min", self.http != http);
         changes.applied("http_config", self.http_rules != http_rules);
         (self.log_level, self.http, self.http_rules) = (log_level, http, http_rules);
 

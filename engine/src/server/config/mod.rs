@@ -159,8 +159,6 @@ pub struct AgentConfig {
     pub http: HttpLimits,
     /// `http_config`: what HTTP requests are let in, and what each answer carries.
     pub http_rules: HttpRules,
-    /// `session_ttl_min`: shortest TTL of a session; longer than 0.
-    pub session_ttl_min: Duration,
     /// `services`, `service`: to be registered at the start; ids differ.
     pub services: Vec<ServiceDefinition>,
     /// `checks`, `check`: to be registered at the start; ids differ.
@@ -195,6 +193,12 @@ impl AgentConfig {
         self.server_bind.port() != 0
     }
 }
+
+/// Shortest TTL of a session unless `session_ttl_min` says otherwise; Consul's.
+pub const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
+/// What `session_ttl_min` may be at least: the lease clock moves up to 20 ms at once, and a TTL must
+/// be several times that (`shard::duties`).
+pub const SESSION_TTL_MIN_LEAST: Duration = Duration::from_millis(100);
 
 /// Most executors of a server.
 pub const EXECUTORS_MAX: u16 = 256;

@@ -311,11 +311,11 @@ impl<G: Gateway> Call<'_, G> {
     }
 
     fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
-        let (load, limits) = (&self.inner.load, &self.inner.limits());
+        let (load, limits) = (&self.inner.load, self.inner.limits());
         if waits {
-            *self.admitted = Some(Admitted::waiting(load, limits)?);
+            *self.admitted = Some(Admitted::waiting(load, &limits)?);
         } else if self.admitted.is_none() {
-            *self.admitted = Some(Admitted::new(load, limits, 0)?);
+            *self.admitted = Some(Admitted::new(load, &limits, 0)?);
         }
         Ok(())
     }

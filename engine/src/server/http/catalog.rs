@@ -203,7 +203,7 @@ struct RegisterBody {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase", default)]
-struct ServiceBody {
+pub(super) struct ServiceBody {
     id: String,
     service: String,
     kind: String,
@@ -217,6 +217,8 @@ struct ServiceBody {
     enabletagoverride: bool,
     proxy: Option<Value>,
     connect: Option<Value>,
+    /// What a cas expects.
+    modifyindex: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -235,7 +237,7 @@ struct WeightsBody {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase", default)]
-struct CheckBody {
+pub(super) struct CheckBody {
     node: String,
     checkid: String,
     name: String,
@@ -249,6 +251,8 @@ struct CheckBody {
     timeout: String,
     exposedport: u64,
     definition: Option<Value>,
+    /// What a cas expects.
+    modifyindex: u64,
 }
 
 /// What was read as JSON is JSON.
@@ -281,7 +285,7 @@ impl RegisterBody {
 }
 
 impl ServiceBody {
-    fn record(self) -> Service {
+    pub(super) fn record(self) -> Service {
         let address = |Loose(given): Loose<AddressBody>| ServiceAddress {
             address: given.address,
             port: given.port,
@@ -311,13 +315,13 @@ impl ServiceBody {
             proxy: text(&self.proxy),
             connect: text(&self.connect),
             create_index: 0,
-            modify_index: 0,
+            modify_index: self.modifyindex,
         }
     }
 }
 
 impl CheckBody {
-    fn record(self) -> Check {
+    pub(super) fn record(self) -> Check {
         Check {
             node: self.node,
             check_id: self.checkid,
@@ -334,6 +338,7 @@ impl CheckBody {
             timeout: self.timeout,
             exposed_port: self.exposedport,
             definition: text(&self.definition),
+            modify_index: self.modifyindex,
             ..Check::default()
         }
     }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::server::config::SESSION_TTL_MIN;
+
 /// Connections of one executor; further ones are answered `503` and closed.
 pub const CONNECTIONS_MAX: usize = 32_768;
 /// Requests in flight on one executor; further ones are answered `429`.
@@ -43,8 +45,8 @@ pub struct HttpLimits {
     pub waiters_max: usize,
     /// Bytes of request bodies in flight.
     pub body_bytes_in_flight_max: usize,
-    /// Shortest TTL of a session, ns (Consul `session_ttl_min`).
-    pub session_ttl_ns_min: u64,
+    /// Shortest TTL of a session (Consul `session_ttl_min`).
+    pub session_ttl_min: Duration,
     /// Longest value of a key, bytes (Consul `limits.kv_max_value_size`).
     pub value_bytes_max: usize,
     /// Longest body of a transaction, bytes (Consul `limits.txn_max_req_len`).
@@ -69,7 +71,7 @@ impl Default for HttpLimits {
             requests_max: REQUESTS_MAX,
             waiters_max: WAITERS_MAX,
             body_bytes_in_flight_max: BODY_BYTES_IN_FLIGHT_MAX,
-            session_ttl_ns_min: 10_000_000_000,
+            session_ttl_min: SESSION_TTL_MIN,
             value_bytes_max: wire::limits::VALUE_BYTES_MAX,
             txn_bytes_max: TXN_BODY_BYTES_MAX,
             header_timeout: Duration::from_secs(10),

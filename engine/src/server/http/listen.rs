@@ -100,9 +100,9 @@ pub fn bind_after_predecessor(
 }
 
 /// How long a predecessor may take to be gone.
-const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two attempts.
-const PREDECESSOR_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const PREDECESSOR_PAUSE: Duration = Duration::from_millis(5);
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(

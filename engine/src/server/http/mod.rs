@@ -34,6 +34,7 @@ mod limits;
 mod link;
 mod listen;
 mod loose;
+mod mixed;
 mod params;
 mod path;
 mod reads;
@@ -54,4 +55,4 @@ pub use limits::{
 pub use listen::{ListenError, bind_after_predecessor, bind_exclusive};
 pub use rules::{HttpRules, Network};
 pub use serve::HttpService;
-pub use unix::{UnixListenError, UnixSocketFile, listen_at};
+pub use unix::{UnixListenError, UnixSocketFile, listen_after_predecessor};

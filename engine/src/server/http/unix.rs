@@ -11,11 +11,12 @@ use std::{
         net::UnixStream,
     },
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::listen::BACKLOG;
+use super::listen::{BACKLOG, PREDECESSOR_PATIENCE, PREDECESSOR_PAUSE};
 use crate::server::config::UnixSocketOptions;
 
 /// Why there is no socket. Its text names the path and what to do.
@@ -59,7 +60,7 @@ impl Drop for UnixSocketFile {
 ///
 /// # Errors
 /// When somebody else listens there, a file is in the way, or the kernel refuses.
-pub fn listen_at(
+fn listen_at(
     path: &Path,
     options: &UnixSocketOptions,
 ) -> Result<(Socket, UnixSocketFile), UnixListenError> {
@@ -87,6 +88,23 @@ pub fn listen_at(
     }
     socket.listen(BACKLOG).map_err(other("listen"))?;
     Ok((socket, file))
+}
+
+/// [`listen_at`], for a server that may follow upon one that was just killed: the kernel keeps its
+/// socket for some milliseconds (see [`bind_after_predecessor`](super::bind_after_predecessor)).
+pub fn listen_after_predecessor(
+    path: &Path,
+    options: &UnixSocketOptions,
+) -> Result<(Socket, UnixSocketFile), UnixListenError> {
+    let deadline = Instant::now() + PREDECESSOR_PATIENCE;
+    loop {
+        match listen_at(path, options) {
+            Err(UnixListenError::InUse(_)) if Instant::now() < deadline => {
+                std::thread::sleep(PREDECESSOR_PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Removes a socket that a dead process has left.
