@@ -469,3 +469,72 @@ fn sessions_of_nodes_are_seen_and_ended_by_those_who_may() {
         [others]
     );
 }
+
+#[test]
+fn transactions_on_the_catalog_are_guarded_by_operation() {
+    let group = guarded(1, json!({}));
+    let server = &group.servers[0];
+    register(server, "n1", "web");
+    register(server, "n1", "db");
+    let t = bearer(
+        server,
+        "p",
+        r#"service "web" { policy = "write" } key "k" { policy = "write" }"#,
+    );
+    let node = json!({"Node": "n1", "Address": "10.0.0.1"});
+    let service = |name: &str, id: &str| json!({"ID": id, "Service": name});
+    let check = |id: &str, service: &str| json!({"Node": "n1", "CheckID": id, "Name": id, "ServiceID": service});
+    let ops = json!([
+        {"KV": {"Verb": "set", "Key": "k", "Value": "MQ=="}},
+        {"Node": {"Verb": "set", "Node": node}},
+        {"Service": {"Verb": "set", "Node": "n1", "Service": service("web", "web-2")}},
+        {"Service": {"Verb": "set", "Node": "n1", "Service": service("web", "db-1")}},
+        {"Service": {"Verb": "delete", "Node": "n1", "Service": {"ID": "db-1"}}},
+        {"Check": {"Verb": "set", "Check": check("new", "web-2")}},
+        {"Check": {"Verb": "set", "Check": check("new", "db-1")}},
+        {"Check": {"Verb": "delete", "Check": {"Node": "n1", "CheckID": "alive"}}},
+        {"Node": {"Verb": "get", "Node": {"Node": "n1"}}},
+    ]);
+    let refused = put(server, "/v1/txn", &t, ops.to_string());
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    let of_db = lacks(server, &t, "'service:write' on \"db\"").1;
+    let of_n1 = lacks(server, &t, "'node:write' on \"n1\"").1;
+    let error = |at: u32, what: &String| json!({"OpIndex": at, "What": what});
+    // The sixth would put a check on what the third made one's own.
+    assert_eq!(
+        refused.json()["Errors"],
+        json!([
+            error(1, &of_n1),
+            error(3, &of_db),
+            error(4, &of_db),
+            error(7, &of_n1)
+        ])
+    );
+    let ops = json!([
+        {"KV": {"Verb": "set", "Key": "k", "Value": "MQ=="}},
+        {"Service": {"Verb": "set", "Node": "n1", "Service": service("web", "web-2")}},
+        {"Check": {"Verb": "set", "Check": check("new", "web-2")}},
+        {"Service": {"Verb": "get", "Node": "n1", "Service": {"ID": "db-1"}}},
+        {"Node": {"Verb": "get", "Node": {"Node": "n1"}}},
+        {"Check": {"Verb": "delete", "Check": {"Node": "n1", "CheckID": "web-up"}}},
+    ]);
+    let done = put(server, "/v1/txn", &t, ops.to_string());
+    assert_eq!(done.status, 200, "{}", done.text());
+    let json = done.json();
+    let kinds: Vec<_> = json["Results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r.as_object().unwrap().keys().next().unwrap().clone())
+        .collect();
+    // The check is the node's too, which may not be seen.
+    assert_eq!(kinds, ["KV", "Service"], "{}", done.text());
+    assert_eq!(done.header("x-consul-results-filtered-by-acls"), "true");
+    let whole = put(
+        server,
+        "/v1/txn",
+        ROOT,
+        json!([{"Node": {"Verb": "get", "Node": {"Node": "n1"}}}]).to_string(),
+    );
+    assert_eq!(whole.json()["Results"].as_array().unwrap().len(), 1);
+}

@@ -22,7 +22,6 @@ use super::{
     board::Board,
     config::{
         AgentConfig, DataDir as WhereData, HttpAddress,
-        acl::AclOptions,
         options::{AutopilotOptions, TelemetryOptions},
     },
     executor::{Executor, Listeners, Place},
@@ -165,7 +164,14 @@ fn only_what_is_built(config: &AgentConfig) -> Result<(), String> {
     let waiting = [
         ("services", !config.services.is_empty()),
         ("checks", !config.checks.is_empty()),
-        ("acl", config.acl != AclOptions::default()),
+        (
+            "acl.enable_token_persistence",
+            config.acl.enable_token_persistence,
+        ),
+        (
+            "acl.enable_token_replication",
+            config.acl.enable_token_replication,
+        ),
         ("autopilot", config.autopilot != AutopilotOptions::default()),
         ("telemetry", config.telemetry != TelemetryOptions::default()),
     ];

@@ -44,7 +44,7 @@ impl Machine {
         let verdict = |outcome| match outcome {
             Outcome::Done { ok } => Ok(ok),
             Outcome::Refused(why) => Err(why),
-            Outcome::Txn(_) => panic!("no transaction was asked for"),
+            Outcome::Txn(_) | Outcome::Mixed(_) => panic!("no transaction was asked for"),
         };
         outcomes.into_iter().map(verdict).collect()
     }

@@ -15,7 +15,7 @@ use wire::{
 };
 
 use super::{
-    acl::Who,
+    acl::{self, Who},
     agent::document,
     failure::Refusal,
     json::{self, Style},
@@ -91,14 +91,15 @@ pub(super) async fn put<G: Gateway>(
     let style = inner.style(params.pretty);
     let items = parse(body)?;
     if items.iter().any(|item| item.kv.is_none()) {
-        return mixed(inner, params, &items, style).await;
+        return mixed(inner, who, params, &items, style).await;
     }
     let items: Vec<_> = items.into_iter().filter_map(|item| item.kv).collect();
     let mut errors = Vec::new();
     let mut parsed = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
         let value = decode_value(item, inner.limits().value_bytes_max)?;
-        match check(item).and_then(|verb| permitted(who, verb, item.key.as_bytes())) {
+        let key = item.key.as_bytes();
+        match check(item).and_then(|verb| acl::check_key(who, verb, key).map(|()| verb)) {
             Ok(verb) => parsed.push(Parsed { verb, item, value }),
             Err(what) => errors.push(TxnError {
                 op: at as u32,
@@ -121,23 +122,6 @@ pub(super) async fn put<G: Gateway>(
         true => Reply::json(Content::Whole(whole(&result, None, style))),
         false => failed(&result.errors, style),
     })
-}
-
-/// Refuses an operation that its sender may not do. What is only read is left out afterwards.
-fn permitted(who: &Who, verb: TxnVerb, key: &[u8]) -> Result<TxnVerb, String> {
-    let wanted = match verb {
-        TxnVerb::Get | TxnVerb::GetOrEmpty | TxnVerb::GetTree => return Ok(verb),
-        TxnVerb::CheckIndex | TxnVerb::CheckSession | TxnVerb::CheckNotExists => Access::Read,
-        TxnVerb::Kv(_) => Access::Write,
-    };
-    let may = match verb {
-        TxnVerb::Kv(KvVerb::DeleteTree) => who.may_write_prefix(key),
-        _ => who.may(Resource::Key, key, wanted),
-    };
-    match may {
-        true => Ok(verb),
-        false => Err(who.lacks(Resource::Key, key, wanted)),
-    }
 }
 
 /// Leaves out the rows that may not be seen; returns whether there were any.
@@ -204,6 +188,7 @@ fn parse(body: &[u8]) -> Result<Vec<Item<'_>>, Refusal> {
 /// A transaction that is about records too.
 async fn mixed<G: Gateway>(
     inner: &Inner<G>,
+    who: &Who,
     params: &Params<'_>,
     items: &[Item<'_>],
     style: Style,
@@ -235,8 +220,16 @@ async fn mixed<G: Gateway>(
             }),
         }
     }
+    if errors.is_empty() {
+        let wrong = acl::check_ops(&inner.gateway, who, &ops).await?;
+        let error = |(at, what)| TxnError {
+            op: at as u32,
+            what,
+        };
+        errors.extend(wrong.into_iter().map(error));
+    }
     match errors.is_empty() {
-        true => mixed::put(inner, params.freshness()?, ops, style).await,
+        true => mixed::put(inner, who, params.freshness()?, ops, style).await,
         false => Ok(failed(&errors, style)),
     }
 }

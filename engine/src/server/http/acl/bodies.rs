@@ -161,7 +161,7 @@ async fn register<G: Gateway>(gateway: &G, who: &Who, body: &Fields<'_>) -> Resu
 }
 
 /// Whoever may change the node, or the service that this is or is about.
-async fn owner<G: Gateway>(
+pub(super) async fn owner<G: Gateway>(
     gateway: &G,
     who: &Who,
     node: &str,
@@ -182,7 +182,7 @@ async fn owner<G: Gateway>(
     }
 }
 
-async fn service_of<G: Gateway>(
+pub(super) async fn service_of<G: Gateway>(
     gateway: &G,
     node: &str,
     service_id: &str,

@@ -22,6 +22,7 @@ mod needs;
 mod sieve;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod wanted;
 
 pub(super) use bodies::{check as check_body, check_path};
@@ -29,3 +30,4 @@ pub(super) use endpoints::answer;
 pub(super) use guard::{Guard, Who};
 pub(super) use needs::{Need, of as need_of};
 pub(super) use sieve::{Sieve, Sifted};
+pub(super) use transactions::{check_key, check_ops};

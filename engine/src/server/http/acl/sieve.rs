@@ -48,6 +48,8 @@ pub(in super::super) enum Sieve {
     Queries,
     /// `{Service, Nodes: [{Node: {Node}, Service: {Service}}]}`.
     Executed,
+    /// `{Results: [{KV: {Key}} or {Node: {Node}} or {Service: {Service}} or {Check: {Node, …}}]}`.
+    Results,
     /// `{Query: {Name}}`; the whole answer or none.
     Explained,
     /// `[{Kind, Name}]`, of config entries.
@@ -147,7 +149,7 @@ impl Sieve {
             Self::OwnServices | Self::OwnChecks => {
                 members(json, |_, value| self.keeps(who, value)).map(Ok)
             }
-            Self::NodeServices | Self::NodeServiceList | Self::Executed => {
+            Self::NodeServices | Self::NodeServiceList | Self::Executed | Self::Results => {
                 self.nested(who, json).map(Ok)
             }
             Self::OwnService | Self::Explained => {
@@ -169,6 +171,9 @@ impl Sieve {
 
     /// Whether an element may be seen.
     fn keeps(self, who: &Who, element: &RawValue) -> Result<bool, serde_json::Error> {
+        if self == Self::Results {
+            return result(who, element);
+        }
         let names: Names<'_> = serde_json::from_str(element.get())?;
         let may = |resource, name: &str| who.may(resource, name.as_bytes(), Access::Read);
         let node = || may(Resource::Node, &names.node.0);
@@ -199,7 +204,7 @@ impl Sieve {
                     _ => true,
                 }
             }
-            Self::ServiceNames | Self::OwnService | Self::Explained => false,
+            Self::ServiceNames | Self::OwnService | Self::Explained | Self::Results => false,
         })
     }
 
@@ -223,7 +228,7 @@ impl Sieve {
                     }
                     None
                 }
-                (_, "Services" | "Nodes") if value.get() != "null" => {
+                (_, "Services" | "Nodes" | "Results") if value.get() != "null" => {
                     let inner = Bytes::copy_from_slice(value.get().as_bytes());
                     Some(match self {
                         Self::NodeServices => members(inner, |_, value| self.keeps(who, value))?,
@@ -244,6 +249,37 @@ impl Sieve {
         let json = if filtered { out.into() } else { json.clone() };
         Ok(Sifted { json, filtered })
     }
+}
+
+/// Whether a result of a transaction may be seen. One of a kind that is not known may not.
+fn result(who: &Who, element: &RawValue) -> Result<bool, serde_json::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Key<'a> {
+        #[serde(borrow)]
+        key: std::borrow::Cow<'a, str>,
+    }
+    let may = |resource, name: &str| who.may(resource, name.as_bytes(), Access::Read);
+    let Pairs(pairs) = serde_json::from_str(element.get())?;
+    let [(kind, value)] = &pairs[..] else {
+        return Ok(false);
+    };
+    Ok(match &**kind {
+        "KV" => {
+            let Key { key } = serde_json::from_str(value.get())?;
+            may(Resource::Key, &key)
+        }
+        "Node" => {
+            let node: Named<'_> = serde_json::from_str(value.get())?;
+            may(Resource::Node, &node.0)
+        }
+        "Service" => {
+            let service: Named<'_> = serde_json::from_str(value.get())?;
+            may(Resource::Service, &service.0)
+        }
+        "Check" => Sieve::Checks.keeps(who, value)?,
+        _ => false,
+    })
 }
 
 /// The elements of a list that are kept.

@@ -120,6 +120,9 @@ impl Gateway for Fake {
     async fn record(&self, _: Bytes) -> Result<Written, Failure> {
         unimplemented!("nothing is written")
     }
+    async fn record_with_answer(&self, _: Bytes) -> Result<(Index, Bytes), Failure> {
+        unimplemented!("nothing is written")
+    }
     async fn txn(&self, _: Bytes) -> Result<(Index, TxnResult), Failure> {
         unimplemented!("nothing is written")
     }
