@@ -15,6 +15,10 @@ use cluster::{
     group::Group,
     wait_for,
 };
+use engine::{
+    fsm::{acl::TokenSet, records::RecordOp},
+    state::records::AclToken,
+};
 use serde_json::{Value, json};
 use wire::{FrameKind, KvCommand, KvVerb, Reply, ReplyBody, Role};
 
@@ -470,4 +474,57 @@ fn tokens_outlive_a_restart_and_so_does_their_refusal() {
         3,
         "built-in ones are made once"
     );
+}
+
+/// A token that ends cannot be made to end soon over HTTP, so one that has ended comes from a time
+/// when ACLs were off.
+#[test]
+fn tokens_that_have_ended_are_refused_and_deleted() {
+    let mut group = Group::formed(1, &[]);
+    let ended = "b0000000-0000-4000-8000-000000000001";
+    let secret = "b0000000-0000-4000-8000-000000000002";
+    let token = AclToken {
+        accessor_id: ended.to_owned(),
+        secret_id: secret.to_owned(),
+        expiration_time: 1,
+        ..AclToken::default()
+    };
+    let make = RecordOp::AclTokenSet(TokenSet {
+        tokens: vec![token],
+        create: true,
+        cas: false,
+        now_ns: 0,
+    });
+    let mut raw = Raw::introduced(group.servers[0].server_address(), Role::Client);
+    raw.send(&frame(FrameKind::Propose, 1, make.encode()));
+    let answer = raw.next().expect("a connection").expect("an answer");
+    let reply = Reply::decode(&answer.payload).expect("a reply");
+    assert!(
+        matches!(reply.body, ReplyBody::Written { ok: true, .. }),
+        "{reply:?}"
+    );
+    drop(raw);
+    group.servers[0].stop();
+    let config = json!({"acl": {"enabled": true, "tokens": {"initial_management": ROOT}}});
+    let file = group.home().join("config.json");
+    std::fs::write(&file, config.to_string()).expect("the test's directory is writable");
+    let flag = format!("-config-file={}", file.display());
+    group.servers[0].flags.push(flag);
+    group.start_all();
+    group.wait_for_leader();
+    let server = &group.servers[0];
+    wait_for("its deletion", || {
+        assert_eq!(
+            get(server, "/v1/kv/a", secret).status,
+            403,
+            "it ended long ago"
+        );
+        let log = server.log_text();
+        check(log.contains("deleted tokens that have ended: 1"), || {
+            "not yet".to_owned()
+        })
+    });
+    let all = get(server, "/v1/acl/tokens", ROOT).json();
+    let mut all = all.as_array().unwrap().iter();
+    assert!(all.all(|token| token["AccessorID"] != ended));
 }

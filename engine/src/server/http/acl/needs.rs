@@ -61,6 +61,10 @@ pub(in super::super) fn of<'p>(method: &Method, path: &'p str, node: &'p str) ->
     let Some(path) = path.strip_prefix("/v1/") else {
         return Need::Nothing;
     };
+    // Answered with the names of the methods, and nothing else.
+    if *method == Method::OPTIONS {
+        return Need::Nothing;
+    }
     let (family, rest) = path.split_once('/').unwrap_or((path, ""));
     match family {
         "status" => Need::Nothing,
