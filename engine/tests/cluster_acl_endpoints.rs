@@ -538,3 +538,121 @@ fn transactions_on_the_catalog_are_guarded_by_operation() {
     );
     assert_eq!(whole.json()["Results"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn services_of_the_agent_are_guarded_by_their_names() {
+    let group = guarded(1, json!({}));
+    let server = &group.servers[0];
+    let web = bearer(
+        server,
+        "web",
+        "service \"web\" { policy = \"write\" } node \"s1\" { policy = \"read\" }",
+    );
+    let t = web.as_str();
+    let denied = |what: &str| lacks(server, t, what);
+    let of_db = denied("'service:write' on \"db\"");
+    let of_node = denied("'node:write' on \"s1\"");
+    let register = |token: &str, body: Value| {
+        put(
+            server,
+            "/v1/agent/service/register",
+            token,
+            body.to_string(),
+        )
+    };
+    assert_eq!(
+        said(&register(t, json!({"Name": "db", "ID": "db-1"}))),
+        of_db
+    );
+    assert_eq!(
+        register(ROOT, json!({"Name": "db", "ID": "db-1"})).status,
+        200
+    );
+    let ttl = json!({"Name": "web", "ID": "web-1", "Check": {"CheckID": "web-ttl", "TTL": "60s"}});
+    assert_eq!(register(t, ttl).status, 200);
+    assert_eq!(
+        said(&register(t, json!({"Name": "web", "ID": "db-1"}))),
+        of_db
+    );
+    // What it sees.
+    let services = get(server, "/v1/agent/services", t);
+    let ids: Vec<_> = services
+        .json()
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
+    assert_eq!(ids, ["web-1"], "{}", services.text());
+    assert_eq!(services.header("x-consul-results-filtered-by-acls"), "true");
+    assert_eq!(get(server, "/v1/agent/services", "").json(), json!({}));
+    let checks = get(server, "/v1/agent/checks", t).json();
+    assert!(
+        checks.as_object().unwrap().contains_key("web-ttl"),
+        "{checks}"
+    );
+    assert_eq!(get(server, "/v1/agent/service/web-1", t).status, 200);
+    let read_db = denied("'service:read' on \"db\"");
+    assert_eq!(said(&get(server, "/v1/agent/service/db-1", t)), read_db);
+    assert_eq!(
+        said(&get(server, "/v1/agent/health/service/name/db", t)),
+        read_db
+    );
+    assert_eq!(
+        said(&get(server, "/v1/agent/health/service/id/db-1", t)),
+        read_db
+    );
+    assert_eq!(all(&get(server, "/v1/agent/members", t), &["Name"]), ["s1"]);
+    assert_eq!(get(server, "/v1/agent/members", "").json(), json!([]));
+    // What it may change.
+    assert_eq!(
+        put(server, "/v1/agent/check/pass/web-ttl", t, "").status,
+        200
+    );
+    let check = |body: Value| put(server, "/v1/agent/check/register", t, body.to_string());
+    assert_eq!(
+        check(json!({"Name": "c", "ServiceID": "web-1", "TTL": "60s"})).status,
+        200
+    );
+    assert_eq!(
+        said(&check(
+            json!({"Name": "d", "ServiceID": "db-1", "TTL": "60s"})
+        )),
+        of_db
+    );
+    assert_eq!(said(&check(json!({"Name": "e", "TTL": "60s"}))), of_node);
+    let own = json!({"Name": "of-node", "TTL": "60s"}).to_string();
+    assert_eq!(
+        put(server, "/v1/agent/check/register", ROOT, own).status,
+        200
+    );
+    for verb in ["pass", "warn", "fail", "deregister"] {
+        let path = format!("/v1/agent/check/{verb}/of-node");
+        assert_eq!(said(&put(server, &path, t, "")), of_node, "{verb}");
+    }
+    // Nor does a check become one's own by being registered again.
+    assert_eq!(
+        said(&check(
+            json!({"Name": "of-node", "ServiceID": "web-1", "TTL": "60s"})
+        )),
+        of_node
+    );
+    for path in [
+        "/v1/agent/service/deregister/db-1",
+        "/v1/agent/service/maintenance/db-1?enable=true",
+    ] {
+        assert_eq!(said(&put(server, path, t, "")), of_db);
+    }
+    assert_eq!(
+        said(&put(server, "/v1/agent/maintenance?enable=true", t, "")),
+        of_node
+    );
+    assert_eq!(
+        put(server, "/v1/agent/service/deregister/none", t, "").status,
+        404
+    );
+    assert_eq!(
+        put(server, "/v1/agent/service/deregister/web-1", t, "").status,
+        200
+    );
+}

@@ -13,17 +13,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::{io::BufferedFile, timer::sleep};
 use socket2::Socket;
-use wire::{ClusterId, Hello, Member, ShardId, limits};
+use wire::{ClusterId, FrameKind, Hello, Member, ShardId, limits};
 
 use super::{
     admission::{Admission, AdmissionLimits},
+    agent::{
+        calls::Calls, configured::Configured, events::UserEvent, keeper::Keeper, service::Agent,
+        sync::OwnNode,
+    },
     board::Board,
     cancels::Cancels,
     clients::{ClientTicket, Clients, TooMany},
     config::{AgentConfig, BootstrapMode},
+    dial,
     forming::{Desk, find_cluster},
     gateway::ServerInfo,
     http::{HttpService, keeper},
@@ -104,6 +110,7 @@ pub struct Executor {
     clients: Clients,
     place: Place,
     lanes: Rc<Lanes>,
+    calls: Rc<Calls>,
     shell: Rc<Shell>,
     router: Router,
     service: HttpService<Router>,
@@ -147,9 +154,11 @@ impl Executor {
         );
         let shell = Shell::new(ring, links, board.clone());
         let info = server_info(&config, &place);
+        let calls = Calls::new(Rc::clone(&lanes));
         let router = Router::new(
             Rc::clone(&shell),
             Rc::clone(&lanes),
+            Rc::clone(&calls),
             place.logs(),
             config.rpc_hold_timeout,
             info,
@@ -163,6 +172,7 @@ impl Executor {
             generation: Cell::new(0),
             place,
             lanes,
+            calls,
             shell,
             router,
             service,
@@ -195,6 +205,7 @@ impl Executor {
         signals: Signals,
     ) -> Result<(), String> {
         self.greet();
+        self.start_agent();
         self.read_parcels(inbound);
         let desk = Desk::new(self.own());
         let port = Port::new(Phase::Forming(desk.clone()), self.introduce.clone());
@@ -217,11 +228,34 @@ impl Executor {
             .or(self.stopped())
             .await;
         port.enter(Phase::Stopping);
+        if let Some(agent) = self.calls.agent() {
+            agent.after_sync().await;
+        }
         self.lanes.send_all(|| Parcel::Stop).await;
         if result.is_ok() {
             log::info!(target: "agent", "shutdown complete");
         }
         result
+    }
+
+    /// Registrations are taken from the start; the catalog learns of them once there is one.
+    fn start_agent(&self) {
+        let config = &self.config;
+        let address = config.server_advertise.ip().to_string();
+        let id = &self.place.identity.node_id;
+        let mut own = OwnNode::new(id, &config.node_name, &address, &config.datacenter);
+        own.set_meta(&config.node_meta);
+        let shell = Rc::clone(&self.shell);
+        let tell_peers = Box::new(move |event: &UserEvent| {
+            let mut frame = dial::frame(FrameKind::Event, Bytes::new());
+            frame.blob = event.encode().into();
+            shell.links.tell_all(&frame);
+        });
+        let data = self.place.path.clone();
+        let agent = Agent::start(own, data, Configured::of(config), tell_peers);
+        let keeper = Keeper::new(Rc::clone(&agent), self.router.clone());
+        glommio::spawn_local(keeper.run()).detach();
+        self.calls.settle(agent);
     }
 
     /// Another executor: until the first one says stop.
@@ -441,6 +475,11 @@ impl Executor {
         self.service
             .configure(http, in_force.config.http_rules.clone());
         self.clients.set_max(http.client_connections_max);
+        if let Some(agent) = self.calls.agent().cloned() {
+            let meta = in_force.config.node_meta.clone();
+            let all = Configured::of(&in_force.config);
+            glommio::spawn_local(async move { agent.configure(&meta, all).await }).detach();
+        }
         if self.lanes.index() >= self.place.logs() {
             return;
         }
@@ -501,6 +540,7 @@ impl Executor {
                 self.router.set_shards(configuration.shards);
                 *self.cluster.borrow_mut() = Some(*configuration);
             }
+            Parcel::Agent(parcel) => self.calls.take(parcel),
             Parcel::Refuse(why) => self.shell.refuse(why),
             Parcel::Stop => self.stop(),
             Parcel::Fatal(why) => *self.failed.borrow_mut() = Some(why),
@@ -649,6 +689,7 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         acl: config.acl.clone(),
         data_dir: place.path.clone(),
         dev_mode: config.dev,
+        prometheus: !config.telemetry.prometheus_retention_time.is_zero(),
     }
 }
 

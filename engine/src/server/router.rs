@@ -22,6 +22,11 @@ use wire::{
 };
 
 use super::{
+    agent::{
+        calls::Calls,
+        events::UserEvent,
+        request::{AgentReply, AgentRequest},
+    },
     answer::{ROWS_PER_SLICE, over_bounds, plain},
     gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream, ServerInfo, Written},
     lanes::{Lanes, Parcel},
@@ -29,6 +34,7 @@ use super::{
     window::{Pieces, Window, may_be_long},
 };
 use crate::{
+    documents::TooLong,
     shard::{Event, ReadBody, Reply, Request, failure},
     state::{KvList, KvRow},
 };
@@ -44,6 +50,7 @@ pub struct Router(Rc<Inner>);
 struct Inner {
     shell: Rc<Shell>,
     lanes: Rc<Lanes>,
+    calls: Rc<Calls>,
     /// 0 until the cluster is known. Where a key belongs is a guess until then, and nothing is
     /// asked of a guessed shard.
     shards: Cell<u16>,
@@ -108,6 +115,7 @@ impl Router {
     pub fn new(
         shell: Rc<Shell>,
         lanes: Rc<Lanes>,
+        calls: Rc<Calls>,
         logs: u16,
         hold: Duration,
         info: ServerInfo,
@@ -115,12 +123,21 @@ impl Router {
         Self(Rc::new(Inner {
             shell,
             lanes,
+            calls,
             shards: Cell::new(0),
             logs,
             hold,
             info,
             reload: OnceCell::new(),
         }))
+    }
+
+    /// Another server has fired a user event.
+    pub fn user_event(&self, bytes: &[u8]) {
+        // One of a later version is not understood here, and nothing hangs on it.
+        if let (Some(agent), Ok(event)) = (self.0.calls.agent(), UserEvent::decode(bytes)) {
+            agent.hear(event);
+        }
     }
 
     /// Says what [`Gateway::reload`] does. The first word counts.
@@ -617,11 +634,7 @@ async fn rest_of(first: Bytes, pieces: &mut Pieces) -> Option<Result<Bytes, Fail
 }
 
 fn too_long() -> Failure {
-    let why = format!(
-        "the answer is over the limit of {} bytes; ask for less, such as with ?filter=",
-        limits::DOCUMENT_BYTES_MAX
-    );
-    failure(FailureKind::TooLarge, why)
+    failure(FailureKind::TooLarge, TooLong.to_string())
 }
 
 /// The outcome of a write that was sent elsewhere.
@@ -756,6 +769,10 @@ impl Gateway for Router {
         self.placed().await?;
         let shard = self.shard_of_query(&query)?;
         self.hold_read(shard, query).await
+    }
+
+    async fn agent(&self, request: AgentRequest) -> AgentReply {
+        self.0.calls.ask(request).await
     }
 
     fn shard_of(&self, key: &[u8]) -> ShardId {

@@ -7,6 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use engine::server::agent::{
+    events::Events,
+    local::Local,
+    request::{AgentReply, AgentRequest, answer},
+};
 use engine::server::gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo, Written};
 use wire::{
     ClusterStatus, Command, Failure, FailureKind, Index, KvCommand, KvRow, KvVerb, Member, Query,
@@ -49,6 +54,12 @@ pub struct State {
     pub fail_after_batches: Option<usize>,
     pub info: ServerInfo,
     pub status: ClusterStatus,
+    /// What is registered with the agent, and its clock.
+    pub local: Local,
+    pub events: Events,
+    pub now_ms: u64,
+    /// Registrations cannot be written, for this reason.
+    pub not_kept: Option<String>,
 }
 
 pub const NODE_ID: &str = "0191f3ab-00ff-4c2d-9e7a-0123456789ab";
@@ -99,8 +110,13 @@ impl Default for State {
                 shards: 1,
                 executors: 2,
                 dev_mode: false,
+                prometheus: false,
                 ..ServerInfo::default()
             },
+            local: Local::new("s1"),
+            events: Events::default(),
+            now_ms: 0,
+            not_kept: None,
             status: ClusterStatus {
                 leader: "127.0.0.2:8300".into(),
                 term: Term(3),
@@ -122,6 +138,10 @@ pub fn failure(kind: FailureKind, message: &str) -> Failure {
 }
 
 impl State {
+    fn answer(&mut self, now_ms: u64, request: AgentRequest) -> AgentReply {
+        answer(&mut self.local, &mut self.events, now_ms, "dc1", request)
+    }
+
     fn note_txn(&mut self, command: &[u8]) {
         let Ok(Command::Txn(ops)) = Command::decode(command) else {
             panic!("not a transaction: {command:?}");
@@ -243,8 +263,8 @@ impl State {
                 (index, Found::Keys(names.into_iter().collect()))
             }
             QueryBody::Status => (self.index, Found::Status),
-            QueryBody::Record(_) => panic!("the fake keeps no records"),
             QueryBody::Txn(_) => (self.index, Found::Txn),
+            QueryBody::Record(_) => (self.index, Found::Document),
         }
     }
 }
@@ -278,6 +298,7 @@ enum Found {
     Keys(Vec<Bytes>),
     Status,
     Txn,
+    Document,
 }
 
 #[derive(Clone)]
@@ -384,8 +405,39 @@ impl Gateway for Fake {
                 Found::Keys(keys) => AnswerBody::Keys(keys),
                 Found::Status => AnswerBody::Status(state.status.clone()),
                 Found::Txn => AnswerBody::Txn(state.txn.clone()),
+                // It keeps no records.
+                Found::Document => AnswerBody::Document(Bytes::from_static(b"[]")),
             },
         })
+    }
+
+    async fn agent(&self, request: AgentRequest) -> AgentReply {
+        let begun = std::time::Instant::now();
+        let hash = match &request {
+            AgentRequest::Service { hash, wait_ms, .. } if !hash.is_empty() => {
+                Some((hash.clone(), u64::from(*wait_ms)))
+            }
+            _ => None,
+        };
+        loop {
+            let reply = {
+                let mut state = self.0.lock().unwrap();
+                let now_ms = state.now_ms;
+                let not_kept = state.not_kept.clone();
+                match (state.answer(now_ms, request.clone()), not_kept) {
+                    (AgentReply::Done, Some(why)) => AgentReply::NotKept(why),
+                    (reply, _) => reply,
+                }
+            };
+            match (&hash, &reply) {
+                (Some((known, wait_ms)), AgentReply::Document { hash, .. })
+                    if known == hash && begun.elapsed() < Duration::from_millis(*wait_ms) =>
+                {
+                    glommio::timer::sleep(Duration::from_millis(1)).await;
+                }
+                _ => return reply,
+            }
+        }
     }
 
     fn shard_of(&self, _: &[u8]) -> ShardId {

@@ -114,10 +114,12 @@ impl AgentConfig {
         changes.applied("http_config", self.http_rules != http_rules);
         (self.log_level, self.http, self.http_rules) = (log_level, http, http_rules);
 
+        changes.applied("node_meta", self.node_meta != node_meta);
+        changes.applied("services", self.services != services);
+        changes.applied("checks", self.checks != checks);
+        (self.node_meta, self.services, self.checks) = (node_meta, services, checks);
+
         // Nobody takes these over while the server runs, yet.
-        changes.restart("node_meta", self.node_meta != node_meta);
-        changes.restart("services", self.services != services);
-        changes.restart("checks", self.checks != checks);
         changes.restart("acl", self.acl != acl);
         changes.restart("telemetry", self.telemetry != telemetry);
         changes

@@ -15,7 +15,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 use super::{
     acl::{self, Need, Sieve, Sifted, Who},
     admission::Admitted,
-    body, catalog, config,
+    agent_calls, body, catalog, config, coordinates,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -42,10 +42,16 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 pub(super) enum Family {
     /// `/v1/acl/`.
     Acl,
+    /// `/v1/agent/`.
+    Agent,
     /// `/v1/catalog/`.
     Catalog,
     /// `/v1/config/`.
     Config,
+    /// `/v1/coordinate/`.
+    Coordinate,
+    /// `/v1/event/`.
+    Event,
     /// `/v1/health/`.
     Health,
     /// `/v1/session/`.
@@ -62,8 +68,11 @@ impl Family {
         };
         let family = match name {
             b"acl" => Self::Acl,
+            b"agent" => Self::Agent,
             b"catalog" => Self::Catalog,
             b"config" => Self::Config,
+            b"coordinate" => Self::Coordinate,
+            b"event" => Self::Event,
             b"health" => Self::Health,
             b"session" => Self::Session,
             _ => return None,
@@ -80,7 +89,7 @@ pub(super) struct Call<'c, G: Gateway> {
     pub(super) inner: &'c Inner<G>,
     pub(super) parts: &'c Parts,
     pub(super) params: Params<'c>,
-    link: &'c Link,
+    pub(super) link: &'c Link,
     body: Option<Incoming>,
     admitted: &'c mut Option<Admitted>,
     /// What the endpoint needs; nothing with ACLs off.
@@ -124,7 +133,10 @@ pub(super) async fn answer<G: Gateway>(
     call.check_path().await?;
     let reply = match family {
         Family::Acl => acl::answer(call, rest).await,
+        Family::Agent => agent_calls::answer(call, rest).await,
         Family::Catalog => catalog::answer(call, rest).await,
+        Family::Coordinate => coordinates::answer(call, rest).await,
+        Family::Event => agent_calls::event(call, rest).await,
         Family::Health => catalog::health(call, rest).await,
         Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
@@ -310,7 +322,7 @@ impl<G: Gateway> Call<'_, G> {
         json::styled(compact, self.inner.style(self.params.pretty))
     }
 
-    fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
         let (load, limits) = (&self.inner.load, self.inner.limits());
         if waits {
             *self.admitted = Some(Admitted::waiting(load, &limits)?);

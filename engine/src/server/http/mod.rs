@@ -22,10 +22,12 @@
 mod acl;
 mod admission;
 mod agent;
+mod agent_calls;
 mod body;
 mod call;
 mod catalog;
 mod config;
+mod coordinates;
 mod failure;
 pub mod go_text;
 mod json;

@@ -42,9 +42,6 @@ pub(super) enum Endpoint {
     StatusLeader,
     StatusPeers,
     RaftConfiguration,
-    AgentSelf,
-    AgentMetrics,
-    AgentVersion,
 }
 
 /// Parses the path of a request line.
@@ -73,6 +70,10 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
             Cow::Owned(mut path) => Cow::Owned(path.split_off(KV.len())),
         });
     }
+    // Of the executors, not of the agent.
+    if &*decoded == b"/v1/agent/reload" {
+        return Route::Reload;
+    }
     if let Some((family, rest)) = decoded.strip_prefix(b"/v1/").and_then(Family::of) {
         return Route::Family(family, rest.to_vec());
     }
@@ -80,11 +81,7 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
         b"/v1/status/leader" => Endpoint::StatusLeader,
         b"/v1/status/peers" => Endpoint::StatusPeers,
         b"/v1/operator/raft/configuration" => Endpoint::RaftConfiguration,
-        b"/v1/agent/self" => Endpoint::AgentSelf,
-        b"/v1/agent/metrics" => Endpoint::AgentMetrics,
-        b"/v1/agent/version" => Endpoint::AgentVersion,
         b"/v1/txn" => return Route::Txn,
-        b"/v1/agent/reload" => return Route::Reload,
         b"/v1/kv" => return Route::Moved("/v1/kv/".into()),
         b"/" => return Route::Root,
         other => {
@@ -180,7 +177,11 @@ mod tests {
             ("/v1/kv/%C2%A0", Route::Unprintable),
             ("/v1/kv/100%", Route::BadEscape("%".into())),
             ("/v1/kv/%zz", Route::BadEscape("%zz".into())),
-            ("/v1/agent/self", Route::Fixed(Endpoint::AgentSelf)),
+            ("/v1/status/leader", Route::Fixed(Endpoint::StatusLeader)),
+            (
+                "/v1/agent/service/a%2Fb",
+                Route::Family(Family::Agent, b"service/a/b".to_vec()),
+            ),
             ("/v1/txn", Route::Txn),
             ("/v1/agent/reload", Route::Reload),
             ("/", Route::Root),

@@ -20,7 +20,10 @@ use super::{
 use crate::{
     acl::{Access, Resource},
     documents::{AclQuestion, Question},
-    server::gateway::Gateway,
+    server::{
+        agent::request::{AgentReply, AgentRequest},
+        gateway::Gateway,
+    },
 };
 
 /// Refuses what the body asks for and the token may not do. `node` is this server's.
@@ -53,15 +56,26 @@ pub(in super::super) async fn check<G: Gateway>(
             };
             write(Resource::Service, &name)?;
             // One that takes the place of another takes it from that other's owner.
-            match service_of(gateway, node, &id, "").await? {
+            match own_service(gateway, &id).await {
                 Some(held) => write(Resource::Service, &held),
                 None => Ok(()),
             }
         }
-        Body::OwnCheck => match body.text("serviceid") {
-            id if id.is_empty() => write(Resource::Node, node),
-            id => owner(gateway, who, node, &id, "").await,
-        },
+        Body::OwnCheck => {
+            let id = match body.text("id") {
+                id if id.is_empty() => body.text("name"),
+                id => id,
+            };
+            own_check(gateway, who, node, &id).await?;
+            match body.text("serviceid") {
+                id if id.is_empty() => write(Resource::Node, node),
+                id => match own_service(gateway, &id).await {
+                    Some(name) => write(Resource::Service, &name),
+                    // Its handler says that there is no such service.
+                    None => Ok(()),
+                },
+            }
+        }
         Body::Session => match body.text("node") {
             given if given.is_empty() => write(Resource::Session, node),
             given => write(Resource::Session, &given),
@@ -91,8 +105,12 @@ pub(in super::super) async fn check_path<G: Gateway>(
 ) -> Result<(), Refusal> {
     match need {
         Need::Of(resource, name, access) => who.must(*resource, name.as_bytes(), *access),
-        Need::OwnService(id) => owner(gateway, who, node, id, "").await,
-        Need::OwnCheck(id) => owner(gateway, who, node, "", id).await,
+        Need::OwnService(id) => match own_service(gateway, id).await {
+            Some(name) => who.must(Resource::Service, name.as_bytes(), Access::Write),
+            // There is nothing to change, as its handler says.
+            None => Ok(()),
+        },
+        Need::OwnCheck(id) => own_check(gateway, who, node, id).await,
         Need::Session(id) => {
             let question = Question::from(AclQuestion::SessionNode {
                 id: (*id).to_owned(),
@@ -157,6 +175,41 @@ async fn register<G: Gateway>(gateway: &G, who: &Who, body: &Fields<'_>) -> Resu
     match changes_node {
         true => write(Resource::Node, &node),
         false => Ok(()),
+    }
+}
+
+/// The name of a service that this server's agent has under an id.
+async fn own_service<G: Gateway>(gateway: &G, id: &str) -> Option<String> {
+    let request = AgentRequest::Service {
+        id: id.to_owned(),
+        hash: String::new(),
+        wait_ms: 0,
+    };
+    let AgentReply::Document { json, .. } = gateway.agent(request).await else {
+        return None;
+    };
+    Some(Fields::parse(&json).ok()?.text("service"))
+}
+
+/// Refuses a change to a check of this server's agent: it takes the right to change its service, or
+/// the node if it is of none. One that is not there may be changed by anyone: nothing happens.
+async fn own_check<G: Gateway>(
+    gateway: &G,
+    who: &Who,
+    node: &str,
+    id: &str,
+) -> Result<(), Refusal> {
+    let AgentReply::Document { json, .. } = gateway.agent(AgentRequest::Checks).await else {
+        return who.must(Resource::Node, node.as_bytes(), Access::Write);
+    };
+    let Pairs(checks) = serde_json::from_slice(&json)
+        .map_err(|error| Refusal::internal(format!("internal error: {error}")))?;
+    let Some((_, check)) = checks.iter().find(|(known, _)| known == id) else {
+        return Ok(());
+    };
+    match Fields::parse(check.get().as_bytes())?.text("servicename") {
+        name if name.is_empty() => who.must(Resource::Node, node.as_bytes(), Access::Write),
+        name => who.must(Resource::Service, name.as_bytes(), Access::Write),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
         records::RecordOp,
     },
     server::{
+        agent::request::{AgentReply, AgentRequest},
         config::acl::{AclOptions, AclTokens, DefaultPolicy, DownPolicy, Secret},
         gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo, Written},
         http::failure::Refusal,
@@ -156,8 +157,11 @@ impl Gateway for Fake {
             index: Index(1),
             known_leader: true,
             last_contact_ms: 0,
-            body: AnswerBody::Document(json.into()),
+            body: AnswerBody::Document(json.expect("short").into()),
         })
+    }
+    async fn agent(&self, _: AgentRequest) -> AgentReply {
+        unimplemented!("there is no agent")
     }
     fn shard_of(&self, _: &[u8]) -> ShardId {
         ShardId(0)

@@ -74,10 +74,10 @@ pub(in super::super) async fn check_ops<G: Gateway>(
                 let puts = matches!(verb, CatalogVerb::Set | CatalogVerb::Cas);
                 let given = puts.then(|| service.service.clone());
                 put.extend(given.clone().map(|name| (place, name)));
-                let names = given.into_iter().chain(held);
+                let mut names = given.into_iter().chain(held);
                 let write =
                     |name: String| who.must(Resource::Service, name.as_bytes(), Access::Write);
-                names.map(write).collect()
+                names.try_for_each(write)
             }
             MixedOp::Check { verb, check } => {
                 let node = &check.node;
