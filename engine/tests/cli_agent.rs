@@ -589,15 +589,15 @@ fn a_reload_takes_over_what_can_change_and_names_both() {
         [
             "raft_snapshot_threshold, raft_snapshot_interval, raft_trailing_logs",
             "log_level",
-            "limits",
-            "http_config"
+            "limits, session_ttl_min",
+            "http_config",
+            "services"
         ]
     );
     let restart = [
         "node_name",
         "client_addr, addresses.http, ports.http",
         "performance.raft_multiplier",
-        "services",
     ];
     assert_eq!(changes.restart, restart);
     assert_eq!(config.log_level, log::LevelFilter::Debug);

@@ -16,7 +16,7 @@ use wire::{ClusterStatus, ShardId};
 
 use crate::{
     fsm::acl::decisions_index,
-    shard::{Core, status},
+    shard::{Core, Member, status},
 };
 
 /// Shared by all executors of a process.
@@ -123,6 +123,7 @@ impl Board {
                     ("curia.requests.waiting", member.waiting() as f64),
                 ];
                 metrics.extend(gauges);
+                metrics.extend(consul_gauges(member));
             }
         }
         let log = core.log_stats();
@@ -148,6 +149,11 @@ impl Board {
             ),
         ];
         metrics.extend(counters);
+        metrics.extend([
+            ("consul.raft.wal.log_appends", log.batches as f64),
+            ("consul.raft.wal.log_entries_written", log.entries as f64),
+            ("consul.rpc.queries_blocking", waiters as f64),
+        ]);
     }
 
     /// A shard's cluster as this server sees it.
@@ -165,4 +171,33 @@ impl Board {
         }
         all
     }
+}
+
+/// What dashboards made for Consul look for, as far as it is counted here: under its names, and in
+/// its units.
+fn consul_gauges(member: &Member) -> [(&'static str, f64); 7] {
+    let replica = member.replica();
+    let tables = member.fsm().store().tables();
+    let servers = replica.configuration().members.len();
+    [
+        (
+            "consul.server.isLeader",
+            f64::from(u8::from(replica.is_leader())),
+        ),
+        (
+            "consul.raft.applied_index",
+            replica.applied_index().0 as f64,
+        ),
+        ("consul.raft.last_index", replica.last_index().0 as f64),
+        ("consul.members.servers", servers as f64),
+        (
+            "consul.state.kv_entries",
+            member.fsm().store().kv_len() as f64,
+        ),
+        ("consul.state.nodes", tables.nodes.len() as f64),
+        (
+            "consul.state.service_instances",
+            tables.services.len() as f64,
+        ),
+    ]
 }

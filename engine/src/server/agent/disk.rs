@@ -43,19 +43,17 @@ pub(super) fn write(data: &Path, files: Vec<Stored>) -> Failed {
                 _ => Ok(()),
             },
         };
-        match (done, path.parent()) {
-            (Err(error), _) => {
-                failed
-                    .why
-                    .get_or_insert(format!("{}: {error}", path.display()));
-                failed.places.push(file.place);
-            }
-            (Ok(()), Some(folder)) if file.kept == Kept::Durably => {
-                if !folders.iter().any(|known| known == folder) {
-                    folders.push(folder.to_owned());
-                }
-            }
-            _ => {}
+        if let Err(error) = done {
+            failed
+                .why
+                .get_or_insert(format!("{}: {error}", path.display()));
+            failed.places.push(file.place);
+            continue;
+        }
+        let folder = path.parent().unwrap_or(data);
+        let known = folders.iter().any(|known| known == folder);
+        if file.kept == Kept::Durably && !known {
+            folders.push(folder.to_owned());
         }
     }
     for folder in folders {

@@ -61,6 +61,7 @@ pub struct Agent {
     /// Rung whenever the catalog may have to be told something.
     pub(super) changed: Signal,
     seen_version: Cell<u64>,
+    seen_generations: Cell<u64>,
     news: News,
     events: RefCell<Events>,
     event_news: News,
@@ -106,6 +107,7 @@ impl Agent {
             status_files: Signal::default(),
             changed: Signal::default(),
             seen_version: Cell::new(0),
+            seen_generations: Cell::new(0),
             news: News::default(),
             events: RefCell::default(),
             event_news: News::default(),
@@ -152,7 +154,7 @@ impl Agent {
     }
 
     /// Writes what has changed without anybody's asking.
-    pub(in super::super) async fn after_sync(&self) {
+    pub(in super::super) async fn after_sync(self: &Rc<Self>) {
         if let Err(why) = self.flush().await {
             log::error!(target: "agent", "cannot write a registration: {why}");
         }
@@ -250,11 +252,23 @@ impl Agent {
             self.changed.ring();
             self.news.tell();
         }
-        self.start_runs();
+        // Signs of life are many, and change nothing of what is run.
+        let generations = self.local.borrow().generations();
+        if self.seen_generations.replace(generations) != generations {
+            self.start_runs();
+        }
     }
 
-    /// Writes what has changed.
-    async fn flush(&self) -> Result<(), String> {
+    /// Writes what has changed. Goes on when whoever waits for it has gone: what could not be
+    /// written must be noted.
+    async fn flush(self: &Rc<Self>) -> Result<(), String> {
+        let agent = Rc::clone(self);
+        let writing = async move { agent.write().await };
+        let written = glommio::spawn_local(writing).detach().await;
+        written.unwrap_or_else(|| Err("the agent is stopping".to_owned()))
+    }
+
+    async fn write(&self) -> Result<(), String> {
         let Ok(_turn) = self.writing.acquire_permit(1).await else {
             return Err("the agent is stopping".to_owned());
         };

@@ -51,10 +51,8 @@ impl News {
     /// Waits for the next.
     pub(super) async fn next(&self) {
         let (tell, told) = oneshot::channel();
-        let mut waiting = self.0.borrow_mut();
-        waiting.retain(|other| !other.is_canceled());
-        waiting.push(tell);
-        drop(waiting);
+        self.0.borrow_mut().retain(|other| !other.is_canceled());
+        self.0.borrow_mut().push(tell);
         // The sender lives here until it has told.
         let _ = told.await;
     }

@@ -136,6 +136,11 @@ impl Local {
         &self.checks
     }
 
+    /// Grows with each check that is to be run otherwise than before.
+    pub fn generations(&self) -> u64 {
+        self.generations
+    }
+
     /// What has changed since this was last asked, as far as the catalog goes.
     pub fn take_unsynced(&mut self) -> BTreeSet<Item> {
         std::mem::take(&mut self.unsynced)
