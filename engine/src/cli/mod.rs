@@ -5,15 +5,19 @@
 //! Errors name the flag, file or address and what to do, and end in exit code 1.
 
 mod args;
+mod child;
 mod client;
 mod config;
 mod config_file;
+mod durations;
 mod flags;
 mod interfaces;
 mod kv;
+mod lock;
 mod log_tools;
 pub mod logger;
 mod operator;
+mod output;
 pub mod signals;
 
 use std::{ffi::OsString, fmt::Display, process::ExitCode};
@@ -21,7 +25,7 @@ use std::{ffi::OsString, fmt::Display, process::ExitCode};
 use clap::Parser;
 
 pub use crate::server::config::AgentConfig;
-use flags::{Command, Curia, KvCommand, LogCommand, OperatorCommand, RaftCommand};
+use flags::{Command, Curia, LogCommand, OperatorCommand, RaftCommand};
 
 /// A command's error: what to print, one or more lines. Its exit code is 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,12 +68,11 @@ pub fn run<E: Display>(
         }
     };
     let done = match parsed.command {
+        Command::Lock(lock) => return ended(lock::run(&lock)),
         Command::Agent(flags) => agent_config(*flags).and_then(|config| {
             start_agent(config).map_err(|error| CliError(format!("Error: {error}")))
         }),
-        Command::Kv(KvCommand::Get(get)) => kv::get(get),
-        Command::Kv(KvCommand::Put(put)) => kv::put(put),
-        Command::Kv(KvCommand::Delete(delete)) => kv::delete(delete),
+        Command::Kv(command) => kv::run(&command),
         Command::Operator(OperatorCommand::Raft(RaftCommand::ListPeers(peers))) => {
             operator::list_peers(peers)
         }
@@ -80,8 +83,13 @@ pub fn run<E: Display>(
             Ok(())
         }
     };
+    ended(done.map(|()| ExitCode::SUCCESS))
+}
+
+/// The exit code of a command, whose error is printed.
+fn ended(done: Result<ExitCode, CliError>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(CliError(text)) => {
             eprintln!("{text}");
             ExitCode::FAILURE
