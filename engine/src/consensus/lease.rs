@@ -31,6 +31,11 @@ impl QuorumClock {
         *newest = (*newest).max(sent_at_ns);
     }
 
+    /// The newest stamp that a server has echoed.
+    pub fn echoed_ns(&self, server: u64) -> Option<u64> {
+        self.echoed.get(&server).copied()
+    }
+
     /// The newest stamp that a quorum has echoed, the leader itself counting as echoing `now_ns`.
     /// `None` when no quorum has echoed anything. `is_quorum` judges a set of voters.
     pub fn quorum_stamp_ns(

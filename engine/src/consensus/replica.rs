@@ -122,6 +122,7 @@ pub struct Replica {
     told: Index,
     seen_term: u64,
     last_contact_ns: u64,
+    last_leader: ServerId,
 }
 
 impl Replica {
@@ -192,6 +193,7 @@ impl Replica {
             told: Index(0),
             seen_term: 0,
             last_contact_ns: 0,
+            last_leader: ServerId::default(),
         };
         replica.seen_term = replica.node.raft.term;
         replica.promised = (replica.node.raft.term, replica.node.raft.vote);
@@ -294,6 +296,7 @@ impl Replica {
         let current = term == self.node.raft.term;
         if current && self.node.raft.leader_id == from.0 {
             self.last_contact_ns = now_ns;
+            self.last_leader = from;
         }
         self.after_input(if current { sent_at } else { 0 });
         if answers && current && self.is_leader() && echo != 0 && echo <= now_ns {
@@ -695,6 +698,16 @@ impl Replica {
     /// How often this server was elected since it started.
     pub fn elections(&self) -> u64 {
         self.elections
+    }
+
+    /// The leader that this server last heard from, and when, ns; `None` for never since its start.
+    pub fn last_heard(&self) -> Option<(ServerId, u64)> {
+        (self.last_contact_ns != 0).then_some((self.last_leader, self.last_contact_ns))
+    }
+
+    /// As the leader: newest stamp of this clock that a server has echoed in this term, ns.
+    pub fn echoed_ns(&self, server: ServerId) -> Option<u64> {
+        self.clock.echoed_ns(server.0)
     }
 
     /// When this server last heard from its leader; 0 for never.

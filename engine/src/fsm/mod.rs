@@ -11,12 +11,14 @@
 //! What this build cannot read stops the server too, unless it is marked as safe to skip: to go on
 //! without it would be to hold another state than the others.
 
+pub mod catalog;
 pub mod config;
 mod digests;
 mod kv;
 pub mod records;
 pub mod sessions;
 pub mod tombstones;
+pub mod usage;
 
 #[cfg(test)]
 mod model;

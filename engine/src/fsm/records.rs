@@ -15,6 +15,7 @@ use wire::{Command, Index, RecordCommand, RecordKind, WireError};
 
 use super::{
     Outcome,
+    catalog::{self, DeregisterRequest, RegisterRequest},
     config::{self, ConfigRequest},
     sessions::{self, SessionRequest, Tick},
     tombstones::{self, Reap},
@@ -24,6 +25,10 @@ use crate::state::Txn;
 /// A command about records, read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RecordOp {
+    /// Puts a node, with what is on it, into the catalog.
+    Register(RegisterRequest),
+    /// Takes a node, service or check out of the catalog.
+    Deregister(DeregisterRequest),
     /// Creates, destroys or renews a session.
     Session(SessionRequest),
     /// Forgets old tombstones.
@@ -38,6 +43,8 @@ impl RecordOp {
     /// What the command is about.
     pub fn kind(&self) -> RecordKind {
         match self {
+            Self::Register(_) => RecordKind::Register,
+            Self::Deregister(_) => RecordKind::Deregister,
             Self::Session(_) => RecordKind::Session,
             Self::Tombstone(_) => RecordKind::Tombstone,
             Self::ConfigEntry(_) => RecordKind::ConfigEntry,
@@ -48,6 +55,8 @@ impl RecordOp {
     /// Reads a body. `Malformed` for one that is not of its kind or of a later version.
     pub fn decode(command: &RecordCommand<'_>) -> Result<Self, WireError> {
         match command.kind {
+            RecordKind::Register => body(command).map(Self::Register),
+            RecordKind::Deregister => body(command).map(Self::Deregister),
             RecordKind::Session => body(command).map(Self::Session),
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
             RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
@@ -59,6 +68,8 @@ impl RecordOp {
     /// The encoded [`Command`].
     pub fn encode(&self) -> Bytes {
         let body = match self {
+            Self::Register(request) => packed(request),
+            Self::Deregister(request) => packed(request),
             Self::Session(request) => packed(request),
             Self::Tombstone(reap) => packed(reap),
             Self::ConfigEntry(request) => packed(request),
@@ -92,7 +103,10 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
     match Command::decode(bytes)? {
         Command::Kv(_) | Command::Txn(_) | Command::Ignorable => Ok(()),
         Command::Record(record) => match RecordOp::decode(&record)? {
-            RecordOp::Session(_) | RecordOp::ConfigEntry(_) => Ok(()),
+            RecordOp::Register(_)
+            | RecordOp::Deregister(_)
+            | RecordOp::Session(_)
+            | RecordOp::ConfigEntry(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
             RecordOp::LeaseClock(_) => Err(leaders_own("LeaseClock")),
         },
@@ -108,6 +122,8 @@ fn leaders_own(what: &str) -> WireError {
 pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
     let before = txn.savepoint();
     let done = match op {
+        RecordOp::Register(request) => catalog::register(txn, index, request).map(|()| true),
+        RecordOp::Deregister(request) => catalog::deregister(txn, index, request).map(|()| true),
         RecordOp::Session(request) => sessions::apply(txn, index, request),
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
         RecordOp::ConfigEntry(request) => config::apply(txn, index, request),

@@ -51,6 +51,18 @@ pub async fn dial(
     address: SocketAddr,
     bind: Option<IpAddr>,
 ) -> Result<(Socket, Stream), DialError> {
+    let late = async {
+        sleep(DIAL_TIMEOUT).await;
+        Err(DialError::Timeout)
+    };
+    connect(address, bind).or(late).await
+}
+
+/// As [`dial`], for who keeps the time.
+pub async fn connect(
+    address: SocketAddr,
+    bind: Option<IpAddr>,
+) -> Result<(Socket, Stream), DialError> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -79,18 +91,11 @@ pub async fn dial(
 /// Waits until a connection is made or refused.
 async fn connected(socket: &Socket) -> Result<(), DialError> {
     let mut writable = Readiness::new(reactor::ring()?, Interest::Write);
-    let answered = async {
-        writable.ready(socket.as_raw_fd()).await;
-        match socket.take_error()? {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
-        }
-    };
-    let late = async {
-        sleep(DIAL_TIMEOUT).await;
-        Err(DialError::Timeout)
-    };
-    answered.or(late).await
+    writable.ready(socket.as_raw_fd()).await;
+    match socket.take_error()? {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// Sends a frame and waits for the next one.

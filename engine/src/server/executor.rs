@@ -18,6 +18,7 @@ use wire::{ClusterId, Hello, Member, ShardId, limits};
 
 use super::{
     admission::{Admission, AdmissionLimits},
+    agent::{calls::Calls, service::Agent},
     board::Board,
     cancels::Cancels,
     config::{AgentConfig, BootstrapMode},
@@ -85,6 +86,7 @@ pub struct Executor {
     config: AgentConfig,
     place: Place,
     lanes: Rc<Lanes>,
+    calls: Rc<Calls>,
     shell: Rc<Shell>,
     router: Router,
     service: HttpService<Router>,
@@ -127,9 +129,11 @@ impl Executor {
         );
         let shell = Shell::new(ring, links, board.clone());
         let info = server_info(&config, &place);
+        let calls = Calls::new(Rc::clone(&lanes));
         let router = Router::new(
             Rc::clone(&shell),
             Rc::clone(&lanes),
+            Rc::clone(&calls),
             place.logs(),
             config.rpc_hold_timeout,
             info,
@@ -139,6 +143,7 @@ impl Executor {
             config,
             place,
             lanes,
+            calls,
             shell,
             router,
             service,
@@ -161,6 +166,11 @@ impl Executor {
         stop: StopSignal,
     ) -> Result<(), String> {
         self.greet();
+        self.calls.settle(Agent::start(
+            &self.config.node_name,
+            &self.config.datacenter,
+            self.place.path.clone(),
+        ));
         self.read_parcels(inbound);
         let desk = Desk::new(self.own());
         let port = Port::new(Phase::Forming(desk.clone()), self.introduce.clone());
@@ -401,6 +411,7 @@ impl Executor {
                 self.router.set_shards(configuration.shards);
                 *self.cluster.borrow_mut() = Some(*configuration);
             }
+            Parcel::Agent(parcel) => self.calls.take(parcel),
             Parcel::Refuse(why) => self.shell.refuse(why),
             Parcel::Stop => self.stop(),
             Parcel::Fatal(why) => *self.failed.borrow_mut() = Some(why),
@@ -524,6 +535,7 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         shards: 1,
         executors: config.executors,
         dev_mode: config.dev,
+        prometheus: false,
     }
 }
 

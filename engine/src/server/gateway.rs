@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, future::Future};
 use bytes::Bytes;
 use wire::{ClusterStatus, Failure, Index, KvRow, KvRowRef, Query, ShardId, TxnResult};
 
+use super::agent::request::{AgentReply, AgentRequest};
+
 /// A write that is durable on a quorum and applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -98,6 +100,8 @@ pub struct ServerInfo {
     pub executors: u16,
     /// Started with `-dev`: answers are indented, as Consul's.
     pub dev_mode: bool,
+    /// `telemetry.prometheus_retention_time` is positive: metrics are given in Prometheus's format.
+    pub prometheus: bool,
 }
 
 /// The way from a request handler into the cluster. One per executor, cheap to clone.
@@ -124,6 +128,9 @@ pub trait Gateway: Clone + 'static {
     /// waits with, or its time is over. One whose future is dropped is forgotten. `SpansShards` for
     /// what more than one shard would have to answer.
     fn read(&self, query: Query) -> impl Future<Output = Result<Answer<Self::Rows>, Failure>>;
+
+    /// Has a request carried out by this server's agent.
+    fn agent(&self, request: AgentRequest) -> impl Future<Output = AgentReply>;
 
     /// Which shard a key belongs to.
     fn shard_of(&self, key: &[u8]) -> ShardId;

@@ -24,6 +24,7 @@ use glommio::{
 use wire::{FrameKind, Reply, ShardId};
 
 use super::{
+    agent::calls::AgentParcel,
     reactor::Bell,
     window::{Arrivals, Maker, Pieces, Windows},
 };
@@ -72,6 +73,8 @@ pub enum Parcel {
     Event(Box<Event>),
     /// There is a cluster now: open your shards.
     Serve(Box<Configuration>),
+    /// For the agent, or from it.
+    Agent(AgentParcel),
     /// This server serves nothing, for this reason; or serves again.
     Refuse(Option<String>),
     /// Stop.

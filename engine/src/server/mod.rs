@@ -4,6 +4,7 @@
 //! peers, admission, forwarding. The only part of the engine, with `cli`, that names a runtime.
 
 pub mod admission;
+pub mod agent;
 mod answer;
 mod awake;
 mod board;

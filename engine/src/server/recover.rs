@@ -214,7 +214,10 @@ impl Opened {
             images: image_config(config, id),
         };
         let began = Instant::now();
-        let members = self.open_members(&settings, place, configuration, &images)?;
+        let mut members = self.open_members(&settings, place, configuration, &images)?;
+        if let Some(system) = members.get_mut(&ShardId(0)) {
+            system.keep_servers(&config.datacenter);
+        }
         log::info!(target: "agent.server", "state replayed: took_ms={}", began.elapsed().as_millis());
         let options = RingOptions {
             require_direct: config.log.require_direct,

@@ -21,6 +21,10 @@ use wire::{
 };
 
 use super::{
+    agent::{
+        calls::Calls,
+        request::{AgentReply, AgentRequest},
+    },
     answer::{ROWS_PER_SLICE, over_bounds, plain},
     gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream, ServerInfo, Written},
     lanes::{Lanes, Parcel},
@@ -43,6 +47,7 @@ pub struct Router(Rc<Inner>);
 struct Inner {
     shell: Rc<Shell>,
     lanes: Rc<Lanes>,
+    calls: Rc<Calls>,
     /// 0 until the cluster is known. Where a key belongs is a guess until then, and nothing is
     /// asked of a guessed shard.
     shards: Cell<u16>,
@@ -102,6 +107,7 @@ impl Router {
     pub fn new(
         shell: Rc<Shell>,
         lanes: Rc<Lanes>,
+        calls: Rc<Calls>,
         logs: u16,
         hold: Duration,
         info: ServerInfo,
@@ -109,6 +115,7 @@ impl Router {
         Self(Rc::new(Inner {
             shell,
             lanes,
+            calls,
             shards: Cell::new(0),
             logs,
             hold,
@@ -729,6 +736,10 @@ impl Gateway for Router {
         self.placed().await?;
         let shard = self.shard_of_query(&query)?;
         self.hold_read(shard, query).await
+    }
+
+    async fn agent(&self, request: AgentRequest) -> AgentReply {
+        self.0.calls.ask(request).await
     }
 
     fn shard_of(&self, key: &[u8]) -> ShardId {

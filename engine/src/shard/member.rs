@@ -12,6 +12,7 @@ use super::{
     event::{Effects, Notice, Request, Ticket, failure},
     images::{ImageEvent, Images, Loaded},
     reads::{Asked, Reads, Sight, not_leader},
+    reconcile::{Contact, Reconciler},
     repair::Repairs,
     tickets::{Applied, Tickets},
     watch::Watches,
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     consensus::{Configuration, Output, ProposeError, Replica, RoleChange, WantedEntries},
     documents::Question,
-    fsm::{Fsm, Outcome, Watch},
+    fsm::{Fsm, Outcome, Watch, records::RecordOp},
     io::FileDone,
     log::{Checkpoint, Log, LogError},
     state::schema::Change,
@@ -42,6 +43,7 @@ pub struct Member {
     outcomes: Vec<Outcome>,
     digest_proposed: Index,
     duties: Duties,
+    reconciler: Reconciler,
     /// Reads of old entries under way for lagging followers, by log token.
     fetching: Vec<(u64, WantedEntries)>,
 }
@@ -68,8 +70,14 @@ impl Member {
             outcomes: Vec::new(),
             digest_proposed: Index(0),
             duties: Duties::default(),
+            reconciler: Reconciler::default(),
             fetching: Vec::new(),
         }
+    }
+
+    /// As the leader, keeps the peer set in the catalog as nodes of this datacenter.
+    pub fn keep_servers(&mut self, datacenter: &str) {
+        self.reconciler = Reconciler::new(datacenter);
     }
 
     /// The raft group member.
@@ -214,15 +222,41 @@ impl Member {
             return;
         }
         let applied = self.replica.applied_index().0;
-        let due = self.duties.due(now_ns, applied, self.fsm.store().tables());
+        let mut due = self.duties.due(now_ns, applied, self.fsm.store().tables());
+        due.extend(self.look_at_servers(now_ns));
         self.askers.extend(due.iter().map(|_| None));
         self.commands.extend(due);
+    }
+
+    /// What the catalog must be told of the peer set.
+    fn look_at_servers(&mut self, now_ns: u64) -> Vec<Bytes> {
+        if !self.reconciler.is_due(now_ns) {
+            return Vec::new();
+        }
+        let replica = &self.replica;
+        let contacts = replica
+            .configuration()
+            .members
+            .iter()
+            .map(|member| Contact {
+                member,
+                own: member.raft_id == replica.id(),
+                echoed_ns: replica.echoed_ns(member.raft_id),
+            });
+        let last_heard = replica.last_heard();
+        let tables = self.fsm.store().tables();
+        let ops = self.reconciler.look(now_ns, last_heard, contacts, tables);
+        ops.iter().map(RecordOp::encode).collect()
     }
 
     /// When there will be something to propose that nobody asks for, ns.
     pub fn next_duty_ns(&self) -> Option<u64> {
         let leads = self.replica.is_leader() && self.replica.reads_ready();
-        self.duties.next_ns().filter(|_| leads && !self.stopping)
+        let next = self.duties.next_ns();
+        next.into_iter()
+            .chain(self.reconciler.next_ns())
+            .min()
+            .filter(|_| leads && !self.stopping)
     }
 
     /// Lets the newest digest travel with a batch that goes out anyway (reliability promise 6).
@@ -283,6 +317,7 @@ impl Member {
         for role in output.roles.drain(..) {
             let leads = matches!(role, RoleChange::Elected(_));
             self.duties.role_changed();
+            self.reconciler.role_changed();
             if !leads {
                 self.tickets.deposed(effects);
                 for ticket in self.watches.take_unless_stale() {

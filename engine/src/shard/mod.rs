@@ -16,6 +16,7 @@ mod images;
 mod member;
 mod open;
 mod reads;
+pub mod reconcile;
 mod repair;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use engine::server::agent::{
+    local::Local,
+    request::{AgentReply, AgentRequest, answer},
+};
 use engine::server::gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo, Written};
 use wire::{
     ClusterStatus, Command, Failure, FailureKind, Index, KvCommand, KvRow, KvVerb, Member, Query,
@@ -49,6 +53,11 @@ pub struct State {
     pub fail_after_batches: Option<usize>,
     pub info: ServerInfo,
     pub status: ClusterStatus,
+    /// What is registered with the agent, and its clock.
+    pub local: Local,
+    pub now_ms: u64,
+    /// Registrations cannot be written, for this reason.
+    pub not_kept: Option<String>,
 }
 
 pub const NODE_ID: &str = "0191f3ab-00ff-4c2d-9e7a-0123456789ab";
@@ -98,7 +107,11 @@ impl Default for State {
                 shards: 1,
                 executors: 2,
                 dev_mode: false,
+                prometheus: false,
             },
+            local: Local::new("s1"),
+            now_ms: 0,
+            not_kept: None,
             status: ClusterStatus {
                 leader: "127.0.0.2:8300".into(),
                 term: Term(3),
@@ -242,6 +255,7 @@ impl State {
             }
             QueryBody::Status => (self.index, Found::Status),
             QueryBody::Txn(_) => (self.index, Found::Txn),
+            QueryBody::Record(_) => panic!("the fake keeps no records"),
         }
     }
 }
@@ -379,6 +393,38 @@ impl Gateway for Fake {
                 Found::Txn => AnswerBody::Txn(state.txn.clone()),
             },
         })
+    }
+
+    async fn agent(&self, request: AgentRequest) -> AgentReply {
+        let begun = std::time::Instant::now();
+        let hash = match &request {
+            AgentRequest::Service { hash, wait_ms, .. } if !hash.is_empty() => {
+                Some((hash.clone(), u64::from(*wait_ms)))
+            }
+            _ => None,
+        };
+        loop {
+            let reply = {
+                let mut state = self.0.lock().unwrap();
+                let now_ms = state.now_ms;
+                let not_kept = state.not_kept.clone();
+                match (
+                    answer(&mut state.local, now_ms, "dc1", request.clone()),
+                    not_kept,
+                ) {
+                    (AgentReply::Done, Some(why)) => AgentReply::NotKept(why),
+                    (reply, _) => reply,
+                }
+            };
+            match (&hash, &reply) {
+                (Some((known, wait_ms)), AgentReply::Document { hash, .. })
+                    if known == hash && begun.elapsed() < Duration::from_millis(*wait_ms) =>
+                {
+                    glommio::timer::sleep(Duration::from_millis(1)).await;
+                }
+                _ => return reply,
+            }
+        }
     }
 
     fn shard_of(&self, _: &[u8]) -> ShardId {

@@ -11,7 +11,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
     admission::Admitted,
-    body, config,
+    agent_calls, body, config,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -36,6 +36,8 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 /// A family of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
+    /// `/v1/agent/`.
+    Agent,
     /// `/v1/config/`.
     Config,
     /// `/v1/session/`.
@@ -51,6 +53,7 @@ impl Family {
             None => (path, &b""[..]),
         };
         let family = match name {
+            b"agent" => Self::Agent,
             b"config" => Self::Config,
             b"session" => Self::Session,
             _ => return None,
@@ -67,7 +70,7 @@ pub(super) struct Call<'c, G: Gateway> {
     pub(super) inner: &'c Inner<G>,
     pub(super) parts: &'c Parts,
     pub(super) params: Params<'c>,
-    link: &'c Link,
+    pub(super) link: &'c Link,
     body: Option<Incoming>,
     admitted: &'c mut Option<Admitted>,
 }
@@ -92,6 +95,7 @@ pub(super) async fn answer<G: Gateway>(
     };
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     match family {
+        Family::Agent => agent_calls::answer(call, rest).await,
         Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     }
@@ -185,7 +189,7 @@ impl<G: Gateway> Call<'_, G> {
         json::styled(compact, self.inner.style(self.params.pretty))
     }
 
-    fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
         let (load, limits) = (&self.inner.load, &self.inner.limits);
         if waits {
             *self.admitted = Some(Admitted::waiting(load, limits)?);

@@ -20,6 +20,7 @@
 
 mod admission;
 mod agent;
+mod agent_calls;
 mod body;
 mod call;
 mod config;

@@ -178,14 +178,7 @@ impl<'q> Params<'q> {
     /// How long a read waits for a change. Bad values are refused; too long ones are cut, and an
     /// index of 0 waits for nothing.
     pub(super) fn wait(&self) -> Result<Wait, Refusal> {
-        let mut ms = limits::WAIT_MS_DEFAULT;
-        if let Some(text) = self.wait.as_deref().filter(|text| !text.is_empty()) {
-            let nanos = parse_duration(text).ok_or_else(|| Refusal::bad("Invalid wait time"))?;
-            if nanos > 0 {
-                let longest = u64::from(limits::WAIT_MS_MAX);
-                ms = (nanos as u64 / 1_000_000).clamp(1, longest) as u32;
-            }
-        }
+        let ms = self.wait_ms()?;
         let mut index = 0;
         if let Some(text) = self.index.as_deref().filter(|text| !text.is_empty()) {
             index = parse_uint(text).map_err(|_| Refusal::bad("Invalid index"))?;
@@ -233,6 +226,19 @@ impl<'q> Params<'q> {
             _ => ReadMode::Default,
         };
         Ok(Freshness { mode, max_stale_ms })
+    }
+
+    /// How long whoever waits would wait, ms, whatever for.
+    pub(super) fn wait_ms(&self) -> Result<u32, Refusal> {
+        let Some(text) = self.wait.as_deref().filter(|text| !text.is_empty()) else {
+            return Ok(limits::WAIT_MS_DEFAULT);
+        };
+        let nanos = parse_duration(text).ok_or_else(|| Refusal::bad("Invalid wait time"))?;
+        let longest = u64::from(limits::WAIT_MS_MAX);
+        Ok(match nanos {
+            ..=0 => limits::WAIT_MS_DEFAULT,
+            nanos => (nanos as u64 / 1_000_000).clamp(1, longest) as u32,
+        })
     }
 
     /// Refuses two of the things that a request can do at once.

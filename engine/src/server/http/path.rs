@@ -40,9 +40,6 @@ pub(super) enum Endpoint {
     StatusLeader,
     StatusPeers,
     RaftConfiguration,
-    AgentSelf,
-    AgentMetrics,
-    AgentVersion,
 }
 
 /// Parses the path of a request line.
@@ -81,9 +78,6 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
         b"/v1/status/leader" => Endpoint::StatusLeader,
         b"/v1/status/peers" => Endpoint::StatusPeers,
         b"/v1/operator/raft/configuration" => Endpoint::RaftConfiguration,
-        b"/v1/agent/self" => Endpoint::AgentSelf,
-        b"/v1/agent/metrics" => Endpoint::AgentMetrics,
-        b"/v1/agent/version" => Endpoint::AgentVersion,
         b"/v1/kv" => return Route::Moved("/v1/kv/".into()),
         b"/" => return Route::Root,
         other => {
@@ -179,7 +173,11 @@ mod tests {
             ("/v1/kv/%C2%A0", Route::Unprintable),
             ("/v1/kv/100%", Route::BadEscape("%".into())),
             ("/v1/kv/%zz", Route::BadEscape("%zz".into())),
-            ("/v1/agent/self", Route::Fixed(Endpoint::AgentSelf)),
+            ("/v1/status/leader", Route::Fixed(Endpoint::StatusLeader)),
+            (
+                "/v1/agent/service/a%2Fb",
+                Route::Family(Family::Agent, b"service/a/b".to_vec()),
+            ),
             ("/", Route::Root),
             ("/v1/nothing", Route::Unknown { v1: true }),
             ("/ui/", Route::Unknown { v1: false }),

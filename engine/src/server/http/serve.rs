@@ -272,15 +272,6 @@ async fn fixed<G: Gateway>(
             let status = inner.status(params.freshness()?).await?;
             agent::raft_configuration(&status, style)
         }
-        Endpoint::AgentSelf => agent::this(&inner.info, &inner.gateway.status(), style),
-        Endpoint::AgentVersion => agent::version(&inner.info, style),
-        Endpoint::AgentMetrics => {
-            let mut metrics = inner.gateway.metrics();
-            for (name, value) in inner.metrics() {
-                metrics.entry(name.to_string()).or_insert(value);
-            }
-            agent::metrics(&metrics, std::time::SystemTime::now(), style)
-        }
     };
     Ok(Reply::json(Content::Whole(document)))
 }
@@ -368,7 +359,7 @@ impl<G: Gateway> Inner<G> {
         )))
     }
 
-    fn metrics(&self) -> Vec<(&'static str, f64)> {
+    pub(super) fn metrics(&self) -> Vec<(&'static str, f64)> {
         let load = &self.load;
         vec![
             ("curia.http.connections", load.connections.get() as f64),

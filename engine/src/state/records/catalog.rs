@@ -10,7 +10,7 @@ use crate::state::index::Key;
 
 /// A machine, or whatever else has a name and an address. Consul: `structs.Node`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Node {
     /// UUID as text; empty for nodes that were registered without one.
     #[serde(rename = "ID")]
@@ -42,7 +42,7 @@ impl Record for Node {
 
 /// Address and port of a service under one tag. Consul: `structs.ServiceAddress`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct ServiceAddress {
     /// IP address or host name.
     pub address: String,
@@ -52,7 +52,7 @@ pub struct ServiceAddress {
 
 /// How a service's instance is weighted in DNS by its health. Consul: `structs.Weights`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Weights {
     /// While all its checks pass.
     pub passing: u64,
@@ -72,7 +72,7 @@ impl Default for Weights {
 /// One instance of a service on a node. Consul: `structs.ServiceNode`, without what it repeats
 /// of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Service {
     /// The node it is on.
     pub node: String,
@@ -147,7 +147,7 @@ impl Service {
 
 /// What is known of the health of a node, or of a service on it. Consul: `structs.HealthCheck`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Check {
     /// The node.
     pub node: String,

@@ -8,7 +8,7 @@ use crate::state::index::Key;
 
 /// A configuration entry: stored and served, not understood. Consul: `structs.ConfigEntry`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct ConfigEntry {
     /// What it configures: `service-defaults`, `proxy-defaults`, ….
     pub kind: String,
@@ -34,7 +34,7 @@ impl Record for ConfigEntry {
 /// Whether a prepared query stands for all names that begin as its own. Consul:
 /// `structs.QueryTemplateOptions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct QueryTemplate {
     /// `name_prefix_match`, or empty for no template.
     #[serde(rename = "Type")]
@@ -43,7 +43,7 @@ pub struct QueryTemplate {
 
 /// A stored query for a service. Consul: `structs.PreparedQuery`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct PreparedQuery {
     /// UUID as text.
     #[serde(rename = "ID")]
@@ -80,7 +80,7 @@ impl Record for PreparedQuery {
 
 /// How the cluster looks after its servers; one row. Consul: `structs.AutopilotConfig`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct AutopilotConfig {
     /// Whether servers that are gone are removed.
     pub cleanup_dead_servers: bool,

@@ -7,7 +7,7 @@ use crate::state::index::Key;
 
 /// A place in the space of round-trip times (Vivaldi). Consul: `coordinate.Coordinate`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Coord {
     /// Euclidean part, seconds per dimension.
     pub vec: Vec<f64>,
@@ -21,7 +21,7 @@ pub struct Coord {
 
 /// The coordinate of a node in a network segment. Consul: `structs.Coordinate`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Coordinate {
     /// The node.
     pub node: String,

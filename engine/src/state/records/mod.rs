@@ -24,6 +24,9 @@
 //!   of two versions agree for as long as nobody uses the field. A field is never removed,
 //!   renamed, or given another type.
 //!
+//! The same structs are parts of commands in the log, so all refuse unknown fields: a server that
+//! would drop a later version's field must stop instead of going on with another state.
+//!
 //! Goldens of every table's rows: `engine/golden/rows`, checked by the conformance test.
 
 mod acl;

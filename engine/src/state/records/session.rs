@@ -12,7 +12,7 @@ use crate::state::index::Key;
 
 /// A check of a service that a session is bound to. Consul: `structs.ServiceCheck`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct ServiceCheck {
     /// The check's id.
     #[serde(rename = "ID")]
@@ -23,7 +23,7 @@ pub struct ServiceCheck {
 
 /// A session: what locks are held by. Consul: `structs.Session`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Session {
     /// UUID as text.
     #[serde(rename = "ID")]
@@ -77,7 +77,7 @@ impl Record for Session {
 
 /// That a session is bound to a check. Consul: `sessionCheck`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct SessionCheck {
     /// The node of both.
     pub node: String,
@@ -99,7 +99,7 @@ impl Record for SessionCheck {
 /// That a key cannot be locked for a while, since its holder was invalidated. Ours: Consul keeps
 /// these in the memory of each server, and by its clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct LockDelay {
     /// The key in `kvs`.
     #[serde(with = "serde_bytes")]

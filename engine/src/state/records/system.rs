@@ -8,7 +8,7 @@ use crate::state::index::Key;
 
 /// A fact about the cluster. Consul: `structs.SystemMetadataEntry`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct SystemMetadata {
     /// Its name.
     pub key: String,
@@ -31,7 +31,7 @@ impl Record for SystemMetadata {
 
 /// How many of something there are. Consul: `state.UsageEntry`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Usage {
     /// Of what: a table's name, `service-names`, `config-entries-<kind>`, ….
     #[serde(rename = "ID")]

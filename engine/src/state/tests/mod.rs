@@ -2,4 +2,5 @@
 
 mod gadgets;
 mod kv_reads;
+mod records;
 mod transactions;

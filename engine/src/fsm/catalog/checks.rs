@@ -1,0 +1,125 @@
+//! How does a check come, change its status, and go?
+//!
+//! A check of a service carries the service's name and tags, as they were when it was registered.
+//! A check that goes or turns critical ends the sessions that are bound to it.
+
+use wire::Index;
+
+use super::{
+    CatalogVerb, cas_holds, delete_cas_holds, nodes, same_name, services, touched, validate,
+};
+use crate::{
+    fsm::sessions,
+    state::{RecordRow, Tables, Txn, index::Key, records::Check, schema::Checks, tree::Keyed},
+};
+
+/// A check by node and id.
+pub fn get<'t>(tables: &'t Tables, node: &str, id: &str) -> Option<&'t RecordRow<Check>> {
+    let mut key = Key::default();
+    key.lower(node).lower(id);
+    tables.checks.get(key.as_bytes())
+}
+
+/// Whether two are the same but for their indexes.
+fn is_same(a: &Check, b: &Check) -> bool {
+    let bare = |check: &Check| Check {
+        node: touched::lower(&check.node),
+        create_index: 0,
+        modify_index: 0,
+        ..check.clone()
+    };
+    bare(a) == bare(b)
+}
+
+/// Puts a check on its node, which must be known, and so must its service.
+pub(super) fn ensure(txn: &mut Txn<'_>, index: Index, mut check: Check) -> Result<(), String> {
+    if nodes::get(txn.tables(), &check.node).is_none() {
+        return Err("Missing node registration".to_owned());
+    }
+    if check.service_id.is_empty() {
+        check.service_name.clear();
+        check.service_tags.clear();
+    } else {
+        let service = services::get(txn.tables(), &check.node, &check.service_id)
+            .ok_or("Missing service registration")?;
+        check.service_name.clone_from(&service.service);
+        check.service_tags.clone_from(&service.tags);
+    }
+    let held = get(txn.tables(), &check.node, &check.check_id).cloned();
+    if check.status == "critical" {
+        sessions::invalidate_for_check(txn, index, &check.node, &check.check_id);
+    }
+    if let Some(held) = &held
+        && is_same(held, &check)
+    {
+        return Ok(());
+    }
+    check.create_index = held.as_ref().map_or(index.0, |held| held.create_index);
+    check.modify_index = index.0;
+    txn.put_record::<Checks, _>(check.clone())
+        .map_err(|error| error.to_string())?;
+    txn.touch::<Checks>(index);
+    touch_services(txn, index, &check);
+    if let Some(held) = held
+        && !same_name(&held.service_id, &check.service_id)
+    {
+        touch_services(txn, index, &held);
+    }
+    Ok(())
+}
+
+/// Says that the services which show a check changed: its own, or all on the node.
+fn touch_services(txn: &mut Txn<'_>, index: Index, check: &Check) {
+    if check.service_id.is_empty() {
+        return touched::services_of(txn, index, &check.node);
+    }
+    if let Some(service) = services::get(txn.tables(), &check.node, &check.service_id).cloned() {
+        touched::service(txn, index, &service);
+    }
+}
+
+/// Takes a check off its node.
+pub(super) fn delete(txn: &mut Txn<'_>, index: Index, node: &str, id: &str) {
+    let Some(check) = get(txn.tables(), node, id).cloned() else {
+        return;
+    };
+    txn.remove::<Checks>(check.key());
+    txn.touch::<Checks>(index);
+    touch_services(txn, index, &check);
+    sessions::invalidate_for_check(txn, index, node, id);
+}
+
+/// An operation of a transaction. Answers with the check, unless it was deleted.
+pub fn check_op(
+    txn: &mut Txn<'_>,
+    index: Index,
+    verb: CatalogVerb,
+    check: &Check,
+) -> Result<Option<RecordRow<Check>>, String> {
+    let (node, id) = (&check.node, &check.check_id);
+    let held = get(txn.tables(), node, id);
+    let held_index = held.map(|held| held.modify_index);
+    match verb {
+        CatalogVerb::Get => match held {
+            Some(held) => Ok(Some(held.clone())),
+            None => Err(format!("check {id:?} on node {node:?} doesn't exist")),
+        },
+        CatalogVerb::Cas if !cas_holds(check.modify_index, held_index) => Err(format!(
+            "failed to set check {id:?} on node {node:?}, index is stale"
+        )),
+        CatalogVerb::Set | CatalogVerb::Cas => {
+            let mut check = check.clone();
+            validate::check(&mut check)?;
+            let id = check.check_id.clone();
+            ensure(txn, index, check)?;
+            Ok(get(txn.tables(), node, &id).cloned())
+        }
+        CatalogVerb::DeleteCas if !delete_cas_holds(check.modify_index, held_index) => Err(
+            format!("failed to delete check {id:?} on node {node:?}, index is stale"),
+        ),
+        CatalogVerb::Delete | CatalogVerb::DeleteCas => {
+            delete(txn, index, node, id);
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! How do registrations get into the data directory, and out of it again?
+//!
+//! A file is written beside its place, flushed, and moved there; then its folder is flushed. After
+//! a crash there is the old file or the new one. All of this blocks: at the start nothing else runs
+//! yet, later it is done aside.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::local::{Kept, Local, Place, Stored};
+
+/// What the name of an unfinished file ends with.
+const UNFINISHED: &str = ".tmp";
+
+/// Longest file that is read, bytes: far beyond any that is written.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Files that could not be written, and why the first could not.
+#[derive(Debug, Default)]
+pub(super) struct Failed {
+    pub(super) places: Vec<Place>,
+    pub(super) why: Option<String>,
+}
+
+/// Writes or removes files below `data`.
+pub(super) fn write(data: &Path, files: Vec<Stored>) -> Failed {
+    let mut failed = Failed::default();
+    for folder in Place::FOLDERS {
+        // Refused, the files say so.
+        let _ = fs::create_dir_all(data.join(folder));
+    }
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for file in files {
+        let path = data.join(file.place.path());
+        let done = match &file.bytes {
+            Some(bytes) => replace(&path, bytes, file.kept),
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        };
+        match (done, path.parent()) {
+            (Err(error), _) => {
+                failed
+                    .why
+                    .get_or_insert(format!("{}: {error}", path.display()));
+                failed.places.push(file.place);
+            }
+            (Ok(()), Some(folder)) if file.kept == Kept::Durably => {
+                if !folders.iter().any(|known| known == folder) {
+                    folders.push(folder.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    for folder in folders {
+        if let Err(error) = File::open(&folder).and_then(|folder| folder.sync_all()) {
+            failed
+                .why
+                .get_or_insert(format!("{}: {error}", folder.display()));
+        }
+    }
+    failed
+}
+
+fn replace(path: &Path, bytes: &[u8], kept: Kept) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    // Registrations may hold tokens: nobody else may read them.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&name)?;
+    file.write_all(bytes)?;
+    if kept == Kept::Durably {
+        file.sync_all()?;
+    }
+    fs::rename(&name, path)
+}
+
+/// Takes in all registrations below `data`. What cannot be used is named in the log and left where
+/// it is: one bad file must not keep a server from its cluster.
+pub(super) fn read(data: &Path, local: &mut Local, now_ms: u64, unix_ms: u64) {
+    for (number, folder) in Place::FOLDERS.iter().enumerate() {
+        for path in files_of(&data.join(folder)) {
+            if path.extension().is_some_and(|end| end == &UNFINISHED[1..]) {
+                // Its write was not answered.
+                let _ = fs::remove_file(&path);
+                continue;
+            }
+            let loaded = bytes_of(&path)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| {
+                    local
+                        .load(number, &bytes, now_ms, unix_ms)
+                        .map_err(|error| error.to_string())
+                });
+            if let Err(why) = loaded {
+                log::error!(
+                    target: "agent",
+                    "{}: not registered: {why}; register it again, or remove the file",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+/// Files of a folder in the order of their names; none of one that is not there.
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            log::error!(target: "agent", "{}: {error}", folder.display());
+            return Vec::new();
+        }
+    };
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    files
+}
+
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    let length = fs::metadata(path)?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!(
+            "{length} bytes are too many, at most {FILE_BYTES_MAX}"
+        )));
+    }
+    fs::read(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::agent::local::{CheckDefinition, Origin, ServiceDefinition};
+
+    fn registered() -> Local {
+        let mut local = Local::new("n1");
+        let service = br#"{"Name": "web", "Check": {"TTL": "1m"}}"#;
+        let service = ServiceDefinition::from_json(service).unwrap();
+        local
+            .register_service(0, service, Origin::Client, false)
+            .unwrap();
+        local
+    }
+
+    #[test]
+    fn registrations_come_back_and_others_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut local = registered();
+        assert!(write(dir.path(), local.take_dirty(0, 1000)).why.is_none());
+        fs::write(dir.path().join("services/garbage"), "{").unwrap();
+        fs::write(dir.path().join("services/half.tmp"), "{").unwrap();
+        let huge = vec![b' '; FILE_BYTES_MAX as usize + 1];
+        fs::write(dir.path().join("checks/huge"), huge).unwrap();
+        let mut again = Local::new("n1");
+        read(dir.path(), &mut again, 0, 1000);
+        assert_eq!(again.services(), local.services());
+        assert_eq!(again.checks().keys().collect::<Vec<_>>(), ["service:web"]);
+        assert!(dir.path().join("services/garbage").exists());
+        assert!(!dir.path().join("services/half.tmp").exists());
+        local.deregister_service("web").unwrap();
+        assert!(write(dir.path(), local.take_dirty(0, 1000)).why.is_none());
+        let mut again = Local::new("n1");
+        read(dir.path(), &mut again, 0, 1000);
+        assert!(again.services().is_empty() && again.checks().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named_and_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("services"), "not a folder").unwrap();
+        let mut local = registered();
+        let failed = write(dir.path(), local.take_dirty(0, 1000));
+        assert_eq!(failed.places, [Place::Service("web".into())]);
+        assert!(failed.why.unwrap().contains("services/"));
+        assert!(!local.is_dirty());
+        local.not_written(failed.places);
+        fs::remove_file(dir.path().join("services")).unwrap();
+        assert!(write(dir.path(), local.take_dirty(0, 1000)).why.is_none());
+        let check = br#"{"Name": "c", "TTL": "1m"}"#;
+        let check = CheckDefinition::from_json(check).unwrap();
+        let mut again = Local::new("n1");
+        read(dir.path(), &mut again, 0, 1000);
+        assert_eq!(again.services().len(), 1);
+        again.register_check(0, check, Origin::Client).unwrap();
+    }
+
+    #[test]
+    fn files_are_for_their_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), registered().take_dirty(0, 1000));
+        let path = dir.path().join(Place::Service("web".into()).path());
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+}

@@ -1,0 +1,324 @@
+//! The agent of a server: registrations, on disk and in time.
+//!
+//! Lives on the first executor. A request is carried out at once on what is registered; it is
+//! answered when its files are written. One task expires TTL checks, one for each check that runs
+//! runs it; whoever keeps the catalog in step waits for [`Agent::changed`].
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    path::PathBuf,
+    rc::Rc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_lite::FutureExt;
+use glommio::{sync::Semaphore, timer::sleep};
+
+use super::{
+    aside::Aside,
+    disk,
+    local::{CheckKind, Local},
+    probe,
+    request::{AgentReply, AgentRequest, answer},
+    signal::{News, Signal},
+};
+use crate::{cluster::identity::random_u64, server::shell};
+
+/// Runs of checks that are under way at once, at most.
+pub const RUNS_IN_FLIGHT_MAX: u64 = 64;
+
+/// Between two looks for services that have been critical for too long (Consul: 30 s).
+const REAP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The first run of a check comes within this, spread over it.
+const FIRST_RUN_WITHIN_NS: u64 = 1_000_000_000;
+
+/// A status that stays the same is written again at most this often: its file only says for how
+/// long a TTL check still lives.
+const STATUS_WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The agent of a server.
+pub struct Agent {
+    local: RefCell<Local>,
+    datacenter: String,
+    data: PathBuf,
+    files: Rc<Aside>,
+    names: Rc<Aside>,
+    /// One writes files at a time.
+    writing: Semaphore,
+    runs: Rc<Semaphore>,
+    /// Generations of the checks that have a task.
+    running: RefCell<BTreeMap<String, u64>>,
+    timers: Signal,
+    status_files: Signal,
+    /// Rung whenever the catalog may have to be told something.
+    pub(super) changed: Signal,
+    seen_version: Cell<u64>,
+    news: News,
+}
+
+/// The clock of TTLs, ms.
+pub(super) fn now_ms() -> u64 {
+    shell::now_ns() / 1_000_000
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Agent {
+    /// Reads what was registered before, below `data`, and starts its checks. Blocks for that.
+    pub fn start(node: &str, datacenter: &str, data: PathBuf) -> Rc<Self> {
+        let mut local = Local::new(node);
+        disk::read(&data, &mut local, now_ms(), unix_ms());
+        let agent = Rc::new(Self {
+            local: RefCell::new(local),
+            datacenter: datacenter.to_owned(),
+            data,
+            files: Aside::new("curia-agent"),
+            names: Aside::new("curia-names"),
+            writing: Semaphore::new(1),
+            runs: Rc::new(Semaphore::new(RUNS_IN_FLIGHT_MAX)),
+            running: RefCell::default(),
+            timers: Signal::default(),
+            status_files: Signal::default(),
+            changed: Signal::default(),
+            seen_version: Cell::new(0),
+            news: News::default(),
+        });
+        glommio::spawn_local(Rc::clone(&agent).expire()).detach();
+        glommio::spawn_local(Rc::clone(&agent).reap()).detach();
+        glommio::spawn_local(Rc::clone(&agent).write_statuses()).detach();
+        agent.after_change();
+        agent
+    }
+
+    /// What is registered, to be looked at for a moment.
+    pub(super) fn with_local<T>(&self, look: impl FnOnce(&mut Local) -> T) -> T {
+        look(&mut self.local.borrow_mut())
+    }
+
+    /// The catalog took over or gave something: files may have changed by it.
+    pub(super) async fn after_sync(self: &Rc<Self>) {
+        if let Err(why) = self.flush().await {
+            log::error!(target: "agent", "cannot write a registration: {why}");
+        }
+    }
+
+    /// Carries out a request.
+    pub async fn serve(self: &Rc<Self>, request: AgentRequest) -> AgentReply {
+        if let AgentRequest::Service { id, hash, wait_ms } = &request
+            && !hash.is_empty()
+        {
+            self.hash_differs(id, hash, *wait_ms).await;
+        }
+        let told = matches!(request, AgentRequest::UpdateCheck { .. });
+        let reads = matches!(
+            request,
+            AgentRequest::Services
+                | AgentRequest::Checks
+                | AgentRequest::Counts
+                | AgentRequest::Service { .. }
+                | AgentRequest::HealthOf { .. }
+                | AgentRequest::HealthNamed { .. }
+        );
+        let version = self.local.borrow().version();
+        let reply = self.with_local(|local| answer(local, now_ms(), &self.datacenter, request));
+        if reads {
+            return reply;
+        }
+        let same_status = told && self.local.borrow().version() == version;
+        self.after_change();
+        if same_status {
+            // A sign of life: its file can wait, so that each does not cost a write.
+            self.status_files.ring();
+            return reply;
+        }
+        match self.flush().await {
+            Err(why) if reply == AgentReply::Done => AgentReply::NotKept(why),
+            _ => reply,
+        }
+    }
+
+    /// Wakes whoever has to do with what has just changed.
+    fn after_change(self: &Rc<Self>) {
+        let version = self.local.borrow().version();
+        self.timers.ring();
+        if self.seen_version.replace(version) != version {
+            self.changed.ring();
+            self.news.tell();
+        }
+        self.start_runs();
+    }
+
+    /// Writes what has changed.
+    async fn flush(&self) -> Result<(), String> {
+        let Ok(_turn) = self.writing.acquire_permit(1).await else {
+            return Err("the agent is stopping".to_owned());
+        };
+        // Somebody else may have written ours along.
+        let files = self.with_local(|local| local.take_dirty(now_ms(), unix_ms()));
+        if files.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<_> = files.iter().map(|file| file.place.clone()).collect();
+        let data = self.data.clone();
+        match self.files.run(move || disk::write(&data, files)).await {
+            Ok(failed) => {
+                self.with_local(|local| local.not_written(failed.places));
+                failed.why.map_or(Ok(()), Err)
+            }
+            Err(error) => {
+                self.with_local(|local| local.not_written(places));
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Waits until a service has another hash than `hash`, at most so long.
+    async fn hash_differs(&self, id: &str, hash: &str, wait_ms: u32) {
+        let differs = async {
+            loop {
+                let ask = AgentRequest::Service {
+                    id: id.to_owned(),
+                    hash: String::new(),
+                    wait_ms: 0,
+                };
+                let found = self.with_local(|local| answer(local, 0, &self.datacenter, ask));
+                match found {
+                    AgentReply::Document { hash: now, .. } if now == hash => {
+                        self.news.next().await;
+                    }
+                    _ => return,
+                }
+            }
+        };
+        let late = async {
+            sleep(Duration::from_millis(wait_ms.into())).await;
+        };
+        differs.or(late).await;
+    }
+
+    /// Expires TTL checks.
+    async fn expire(self: Rc<Self>) {
+        loop {
+            let next_ms = self.local.borrow().next_deadline_ms();
+            let rung = self.timers.rung();
+            match next_ms {
+                None => rung.await,
+                Some(next_ms) => {
+                    let left = Duration::from_millis(next_ms.saturating_sub(now_ms()));
+                    let due = async {
+                        sleep(left).await;
+                    };
+                    rung.or(due).await;
+                }
+            }
+            let expired = self.with_local(|local| local.expire(now_ms()));
+            if expired.is_empty() {
+                continue;
+            }
+            for id in expired {
+                log::warn!(target: "agent", "Check missed TTL, is now critical: check={id}");
+            }
+            self.after_change();
+            self.status_files.ring();
+        }
+    }
+
+    /// Takes out services that have been critical for too long.
+    async fn reap(self: Rc<Self>) {
+        loop {
+            sleep(REAP_INTERVAL).await;
+            let overdue = self.local.borrow().overdue(now_ms());
+            for id in overdue {
+                log::info!(target: "agent", "deregistered service due to a check that was critical for too long: service={id}");
+                let reply = self.serve(AgentRequest::DeregisterService { id }).await;
+                if let AgentReply::NotKept(why) = reply {
+                    log::error!(target: "agent", "cannot write a registration: {why}");
+                }
+            }
+        }
+    }
+
+    /// Writes the files of statuses that nobody waits for, and tries again what failed.
+    async fn write_statuses(self: Rc<Self>) {
+        loop {
+            self.status_files.rung().await;
+            sleep(STATUS_WRITE_INTERVAL).await;
+            if let Err(why) = self.flush().await {
+                log::error!(target: "agent", "cannot write a registration: {why}");
+                sleep(REAP_INTERVAL).await;
+                self.status_files.ring();
+            }
+        }
+    }
+
+    /// Starts a task for each check that runs and has none.
+    fn start_runs(self: &Rc<Self>) {
+        let local = self.local.borrow();
+        let mut running = self.running.borrow_mut();
+        running.retain(|id, generation| {
+            local
+                .checks()
+                .get(id)
+                .is_some_and(|check| check.generation == *generation)
+        });
+        for (id, check) in local.checks() {
+            let runs = matches!(
+                check.definition.kind,
+                CheckKind::Http(_) | CheckKind::Tcp { .. }
+            );
+            if runs && !running.contains_key(id) {
+                running.insert(id.clone(), check.generation);
+                let run = Rc::clone(self).run(id.clone(), check.generation);
+                glommio::spawn_local(run).detach();
+            }
+        }
+    }
+
+    /// Runs a check for as long as it is registered as it is.
+    async fn run(self: Rc<Self>, id: String, generation: u64) {
+        let mut runs = 0;
+        loop {
+            let found = self.local.borrow().checks().get(&id).cloned();
+            let Some(check) = found.filter(|check| check.generation == generation) else {
+                return;
+            };
+            let check = check.definition;
+            let interval_ns = check.interval_ns;
+            // The first result comes soon; then the checks are spread over their intervals.
+            let pause_ns = match runs {
+                0 => random_below(interval_ns.min(FIRST_RUN_WITHIN_NS)),
+                1 => random_below(interval_ns),
+                _ => interval_ns,
+            };
+            sleep(Duration::from_nanos(pause_ns)).await;
+            runs += 1;
+            let Ok(permit) = self.runs.acquire_permit(1).await else {
+                return;
+            };
+            let timeout = probe::timeout(check.timeout_ns, interval_ns);
+            let (status, output) = match &check.kind {
+                CheckKind::Http(request) => {
+                    probe::http(&self.names, request, check.output_bytes_max, timeout).await
+                }
+                CheckKind::Tcp { address } => probe::tcp(&self.names, address, timeout).await,
+                _ => return,
+            };
+            drop(permit);
+            self.with_local(|local| local.observe(now_ms(), &id, generation, status, output));
+            if self.local.borrow().is_dirty() {
+                self.after_change();
+                self.status_files.ring();
+            }
+        }
+    }
+}
+
+fn random_below(bound: u64) -> u64 {
+    random_u64() % bound.max(1)
+}

@@ -1,0 +1,356 @@
+//! `/v1/agent/…`: what is asked of this very server?
+//!
+//! Registrations go to the server's agent, which is on one executor; what the server says of
+//! itself is made here. Statuses and texts are Consul's.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::Value;
+
+use super::{
+    agent,
+    call::{Call, Outcome},
+    failure::Refusal,
+    go_text::quote,
+    reply::{Content, Reply},
+};
+use crate::{
+    filter::{Filter, Shape, shapes},
+    server::{
+        agent::{
+            local::{AgentError, CheckDefinition, ServiceDefinition, Status},
+            request::{AgentReply, AgentRequest},
+        },
+        gateway::{Gateway, RowStream},
+    },
+};
+
+const X_CONSUL_CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
+
+pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome<G> {
+    let (name, argument) = rest.split_once('/').unwrap_or((rest, ""));
+    let allowed = match (name, argument.split('/').next().unwrap_or_default()) {
+        ("self" | "members" | "metrics" | "version" | "host" | "services" | "checks", "")
+        | ("health", "service") => Method::GET,
+        ("service", "register" | "deregister" | "maintenance")
+        | ("check", "register" | "deregister" | "pass" | "warn" | "fail" | "update")
+        | ("maintenance" | "reload" | "leave", "")
+        | ("join" | "force-leave" | "token", _) => Method::PUT,
+        ("service", _) => Method::GET,
+        _ => return call.unknown(),
+    };
+    if let Some(reply) = call.unless(&[allowed]) {
+        return Ok(reply);
+    }
+    let (verb, id) = argument.split_once('/').unwrap_or((argument, ""));
+    let id = id.to_owned();
+    match (name, verb) {
+        ("service", "register") => register_service(call).await,
+        ("service", "deregister") => {
+            required(&id, "Missing service ID")?;
+            ask(call, AgentRequest::DeregisterService { id }).await
+        }
+        ("service", "maintenance") => {
+            required(&id, "Missing service ID")?;
+            let (on, reason) = maintenance(&call)?;
+            ask(call, AgentRequest::MaintainService { id, on, reason }).await
+        }
+        ("service", _) => service(call, argument).await,
+        ("maintenance", _) => {
+            let (on, reason) = maintenance(&call)?;
+            ask(call, AgentRequest::MaintainNode { on, reason }).await
+        }
+        ("check", "register") => register_check(call).await,
+        ("check", "deregister") => {
+            required(&id, "Missing check ID")?;
+            ask(call, AgentRequest::DeregisterCheck { id }).await
+        }
+        ("check", verb) => update_check(call, verb, id).await,
+        ("health", _) => health(call, &id).await,
+        ("services", _) => listing(call, AgentRequest::Services, &shapes::SERVICE).await,
+        ("checks", _) => listing(call, AgentRequest::Checks, &shapes::CHECK).await,
+        _ => own(call, name).await,
+    }
+}
+
+fn required(id: &str, missing: &'static str) -> Result<(), Refusal> {
+    match id {
+        "" => Err(Refusal::bad(missing)),
+        _ => Ok(()),
+    }
+}
+
+/// Asks the agent; its answer as it is.
+async fn ask<G: Gateway>(mut call: Call<'_, G>, request: AgentRequest) -> Outcome<G> {
+    call.admit(false)?;
+    let reply = call.inner.gateway.agent(request).await;
+    replied(&call, reply)
+}
+
+fn replied<G: Gateway>(call: &Call<'_, G>, reply: AgentReply) -> Outcome<G> {
+    match reply {
+        AgentReply::Done => Ok(Reply::new(StatusCode::OK, Content::Empty)),
+        AgentReply::Document {
+            status, json, hash, ..
+        } => {
+            let mut reply = Reply::json(Content::Whole(call.styled(json)));
+            reply.status = StatusCode::from_u16(status).unwrap_or_default();
+            if !hash.is_empty() {
+                let hash = HeaderValue::try_from(hash).expect("hexadecimal digits");
+                reply = reply.header(X_CONSUL_CONTENT_HASH, hash);
+            }
+            Ok(reply)
+        }
+        AgentReply::NoService(id) => Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("unknown service ID: {id}"),
+        )),
+        AgentReply::Refused(error) => {
+            let status = match error {
+                AgentError::Invalid(_) => StatusCode::BAD_REQUEST,
+                AgentError::NoTtl(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                AgentError::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+                AgentError::UnknownService(_)
+                | AgentError::UnknownCheck(_)
+                | AgentError::NoSuchService(_) => StatusCode::NOT_FOUND,
+            };
+            Err(Refusal::new(status, error.to_string()))
+        }
+        AgentReply::NotKept(why) => Err(Refusal::internal(format!(
+            "done, but not kept through a restart of this server: {why}; it is tried again"
+        ))),
+        AgentReply::Gone => Err(Refusal::internal("this server's agent does not answer")),
+    }
+}
+
+fn invalid(error: &AgentError) -> Refusal {
+    Refusal::bad(error.to_string())
+}
+
+async fn register_service<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
+    let body = call.body().await?;
+    let definition = ServiceDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    let replace = matches!(
+        call.params.get("replace-existing-checks"),
+        Some("" | "true")
+    );
+    let request = AgentRequest::RegisterService {
+        definition: Box::new(definition),
+        replace,
+    };
+    ask(call, request).await
+}
+
+async fn register_check<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
+    let body = call.body().await?;
+    let definition = CheckDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    let definition = Box::new(definition);
+    ask(call, AgentRequest::RegisterCheck { definition }).await
+}
+
+async fn update_check<G: Gateway>(mut call: Call<'_, G>, verb: &str, id: String) -> Outcome<G> {
+    required(&id, "Missing check ID")?;
+    let (status, output) = match verb {
+        "pass" => (Status::Passing, note(&call)),
+        "warn" => (Status::Warning, note(&call)),
+        "fail" => (Status::Critical, note(&call)),
+        _ => {
+            let update: Value = call.json().await?;
+            let text = |name: &str| {
+                let found = update.as_object().into_iter().flatten();
+                let mut found = found.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+                let value = found.next().map(|(_, value)| value);
+                value.and_then(Value::as_str).unwrap_or_default().to_owned()
+            };
+            let status = text("Status");
+            let status = Status::parse(&status)
+                .ok_or_else(|| Refusal::bad(format!("Invalid check status: '{status}'")))?;
+            (status, text("Output"))
+        }
+    };
+    ask(call, AgentRequest::UpdateCheck { id, status, output }).await
+}
+
+fn note<G: Gateway>(call: &Call<'_, G>) -> String {
+    call.params.get("note").unwrap_or_default().to_owned()
+}
+
+fn maintenance<G: Gateway>(call: &Call<'_, G>) -> Result<(bool, String), Refusal> {
+    let Some(enable) = call.params.get("enable") else {
+        return Err(Refusal::bad("Missing value for enable"));
+    };
+    let on = match enable {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => true,
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => false,
+        other => {
+            let text = format!("Invalid value for enable: {}", quote(other));
+            return Err(Refusal::bad(text));
+        }
+    };
+    let reason = call.params.get("reason").unwrap_or_default().to_owned();
+    Ok((on, reason))
+}
+
+/// One service; with `?hash=` once it has another hash. A client that goes away waits no longer.
+async fn service<G: Gateway>(mut call: Call<'_, G>, id: &str) -> Outcome<G> {
+    required(id, "Missing service ID")?;
+    let hash = call.params.get("hash").unwrap_or_default().to_owned();
+    let wait_ms = call.params.wait_ms()?;
+    call.admit(!hash.is_empty())?;
+    let ask = |hash: String| {
+        let id = id.to_owned();
+        let request = AgentRequest::Service { id, hash, wait_ms };
+        call.inner.gateway.agent(request)
+    };
+    let reply = match hash.is_empty() {
+        true => ask(hash).await,
+        false => {
+            let waiting = async { Some(ask(hash).await) };
+            let gone = async {
+                call.link.ended().await;
+                None
+            };
+            match futures_lite::FutureExt::or(waiting, gone).await {
+                Some(reply) => reply,
+                None => ask(String::new()).await,
+            }
+        }
+    };
+    replied(&call, reply)
+}
+
+/// Rows by id, those that a filter lets through.
+async fn listing<G: Gateway>(
+    mut call: Call<'_, G>,
+    request: AgentRequest,
+    shape: &Shape,
+) -> Outcome<G> {
+    let filter = call.params.get("filter").unwrap_or_default();
+    let filter =
+        Filter::parse(filter, shape).map_err(|error| Refusal::internal(error.to_string()))?;
+    call.admit(false)?;
+    let reply = call.inner.gateway.agent(request).await;
+    let reply = match reply {
+        AgentReply::Document { json, .. } if !filter.is_empty() => AgentReply::Document {
+            status: 200,
+            json: filtered(&json, &filter),
+            word: String::new(),
+            hash: String::new(),
+        },
+        reply => reply,
+    };
+    replied(&call, reply)
+}
+
+/// The members of an object that pass.
+fn filtered(json: &[u8], filter: &Filter) -> Bytes {
+    let rows: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
+        serde_json::from_slice(json).expect("it was just written");
+    let passes = |row: &serde_json::value::RawValue| {
+        serde_json::from_str(row.get()).is_ok_and(|row| filter.matches(&row))
+    };
+    let rows: std::collections::BTreeMap<_, _> =
+        rows.into_iter().filter(|(_, row)| passes(row)).collect();
+    serde_json::to_vec(&rows)
+        .expect("plain data into memory")
+        .into()
+}
+
+async fn health<G: Gateway>(mut call: Call<'_, G>, rest: &str) -> Outcome<G> {
+    let (by, what) = rest.split_once('/').unwrap_or((rest, ""));
+    let what = what.to_owned();
+    let request = match by {
+        "id" => {
+            required(&what, "Missing serviceID")?;
+            AgentRequest::HealthOf { id: what }
+        }
+        "name" => {
+            required(&what, "Missing service Name")?;
+            AgentRequest::HealthNamed { name: what }
+        }
+        _ => return call.unknown(),
+    };
+    call.admit(false)?;
+    match call.inner.gateway.agent(request).await {
+        AgentReply::Document { status, word, .. } if call.params.get("format") == Some("text") => {
+            let status = StatusCode::from_u16(status).unwrap_or_default();
+            Err(Refusal::new(status, word))
+        }
+        reply => replied(&call, reply),
+    }
+}
+
+/// What this server says of itself, and what it is told to do.
+async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
+    call.admit(false)?;
+    let inner = call.inner;
+    let style = inner.style(call.params.pretty);
+    let document = match name {
+        "self" => {
+            let counts = inner.gateway.agent(AgentRequest::Counts).await;
+            let counts = match &counts {
+                AgentReply::Document { json, .. } => serde_json::from_slice(json).ok(),
+                _ => None,
+            };
+            let counts = counts.unwrap_or_default();
+            agent::this(&inner.info, &inner.gateway.status(), &counts, style)
+        }
+        "members" => {
+            let filter = call.params.get("filter").unwrap_or_default();
+            let filter = Filter::parse(filter, &shapes::MEMBER)
+                .map_err(|error| Refusal::internal(error.to_string()))?;
+            agent::members(&inner.info, &inner.gateway.status(), &[], &filter, style)
+        }
+        "version" => agent::version(&inner.info, style),
+        "host" => agent::host(style),
+        "metrics" => return metrics(&call),
+        "reload" => {
+            return Err(Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "reloading over HTTP is not supported yet: send the process SIGHUP",
+            ));
+        }
+        "token" => {
+            return Err(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "ACL support disabled",
+            ));
+        }
+        _ => {
+            return Err(Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                format!(
+                    "{name} is not supported yet: the servers of a cluster are those it was formed \
+                     with (-bootstrap-expect, -retry-join)"
+                ),
+            ));
+        }
+    };
+    Ok(Reply::json(Content::Whole(document)))
+}
+
+fn metrics<G: Gateway>(call: &Call<'_, G>) -> Outcome<G> {
+    let inner = call.inner;
+    let mut metrics = inner.gateway.metrics();
+    for (name, value) in inner.metrics() {
+        metrics.entry(name.to_string()).or_insert(value);
+    }
+    if call.params.get("format") != Some("prometheus") {
+        let style = inner.style(call.params.pretty);
+        let document = agent::metrics(&metrics, std::time::SystemTime::now(), style);
+        return Ok(Reply::json(Content::Whole(document)));
+    }
+    if !inner.info.prometheus {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Prometheus is not enabled since its retention time is not positive",
+        ));
+    }
+    Ok(prometheus(&metrics))
+}
+
+fn prometheus<R: RowStream>(metrics: &std::collections::BTreeMap<String, f64>) -> Reply<R> {
+    let text = agent::prometheus(metrics);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Reply::new(StatusCode::OK, Content::Whole(text.into())).header(http::header::CONTENT_TYPE, kind)
+}
