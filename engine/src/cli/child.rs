@@ -120,6 +120,11 @@ impl Child {
         })
     }
 
+    /// The child's standard input, if it was piped and is taken for the first time.
+    pub(super) fn take_stdin(&mut self) -> Option<process::ChildStdin> {
+        self.process.stdin.take()
+    }
+
     pub(super) fn id(&self) -> u32 {
         self.process.id()
     }

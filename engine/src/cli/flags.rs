@@ -41,6 +41,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Kv(super::kv::KvCommand),
     Lock(super::lock::LockFlags),
+    Watch(super::watch::WatchFlags),
     /// Looks into the cluster itself.
     #[command(subcommand)]
     Operator(OperatorCommand),

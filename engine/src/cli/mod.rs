@@ -19,6 +19,7 @@ pub mod logger;
 mod operator;
 mod output;
 pub mod signals;
+mod watch;
 
 use std::{ffi::OsString, fmt::Display, process::ExitCode};
 
@@ -69,6 +70,7 @@ pub fn run<E: Display>(
     };
     let done = match parsed.command {
         Command::Lock(lock) => return ended(lock::run(&lock)),
+        Command::Watch(watch) => return ended(watch::run(&watch)),
         Command::Agent(flags) => agent_config(*flags).and_then(|config| {
             start_agent(config).map_err(|error| CliError(format!("Error: {error}")))
         }),
