@@ -3,6 +3,8 @@
 //! Files in the order given, then `-set`, then flags; what comes later wins. Then defaults, and
 //! every rule between values. Each error names where the value came from and what to do.
 
+mod hcl;
+
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -38,6 +40,11 @@ fn err<T>(text: String) -> Result<T, ConfigError> {
 }
 
 /// Makes a configuration of the flags and the files that they name.
+/// Reads a document in HCL, as configuration files are read.
+pub(super) fn parse_hcl(text: &str) -> Result<serde_json::Value, String> {
+    hcl::parse(text)
+}
+
 pub(super) fn build(flags: AgentFlags) -> Result<AgentConfig, ConfigError> {
     let mut layer = Layer::default();
     for file in &flags.config_file {

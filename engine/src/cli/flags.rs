@@ -42,6 +42,19 @@ pub(super) enum Command {
     Kv(super::kv::KvCommand),
     Lock(super::lock::LockFlags),
     Watch(super::watch::WatchFlags),
+    #[command(subcommand)]
+    Session(super::session::SessionCommand),
+    #[command(subcommand)]
+    Catalog(super::catalog::CatalogCommand),
+    #[command(subcommand)]
+    Services(super::services::ServicesCommand),
+    Event(super::event::EventFlags),
+    Maint(super::maint::MaintFlags),
+    /// Reads and writes config entries.
+    #[command(subcommand)]
+    Config(super::config_entries::ConfigCommand),
+    Members(super::members::MembersFlags),
+    Info(super::members::InfoFlags),
     /// Looks into the cluster itself.
     #[command(subcommand)]
     Operator(OperatorCommand),

@@ -5,19 +5,28 @@
 //! Errors name the flag, file or address and what to do, and end in exit code 1.
 
 mod args;
+mod catalog;
 mod child;
 mod client;
 mod config;
+mod config_entries;
 mod config_file;
+mod document_file;
 mod durations;
+mod event;
 mod flags;
 mod interfaces;
 mod kv;
 mod lock;
 mod log_tools;
 pub mod logger;
+mod maint;
+mod members;
 mod operator;
 mod output;
+mod rows;
+mod services;
+mod session;
 pub mod signals;
 mod watch;
 
@@ -71,6 +80,14 @@ pub fn run<E: Display>(
     let done = match parsed.command {
         Command::Lock(lock) => return ended(lock::run(&lock)),
         Command::Watch(watch) => return ended(watch::run(&watch)),
+        Command::Members(members) => return ended(members::members(&members)),
+        Command::Info(info) => members::info(&info),
+        Command::Session(command) => session::run(&command),
+        Command::Catalog(command) => catalog::run(&command),
+        Command::Services(command) => services::run(&command),
+        Command::Event(event) => event::run(&event),
+        Command::Maint(maint) => maint::run(&maint),
+        Command::Config(command) => config_entries::run(&command),
         Command::Agent(flags) => agent_config(*flags).and_then(|config| {
             start_agent(config).map_err(|error| CliError(format!("Error: {error}")))
         }),

@@ -4,7 +4,30 @@
 
 use std::io::{self, Write};
 
+use clap::Args;
+
 use super::CliError;
+
+/// In which form a command prints what it was asked for.
+#[derive(Args, Debug, Default)]
+pub(super) struct Format {
+    /// How to print: pretty or json
+    #[arg(long = "format", value_name = "FORMAT", default_value = "pretty")]
+    format: String,
+}
+
+impl Format {
+    /// Whether it is JSON.
+    pub(super) fn json(&self) -> Result<bool, CliError> {
+        match &*self.format {
+            "json" => Ok(true),
+            "pretty" => Ok(false),
+            other => Err(CliError(format!(
+                "Unknown format: {other}; there are pretty and json"
+            ))),
+        }
+    }
+}
 
 /// Writes to standard output.
 pub(super) fn write_out(out: &[u8]) -> Result<(), CliError> {

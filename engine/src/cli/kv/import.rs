@@ -232,7 +232,7 @@ mod tests {
                 .map(|size| Entry { key: "k".into(), flags: 0, value: "A".repeat(*size) })
                 .collect();
             let batches = batches(&entries);
-            prop_assert_eq!(batches.concat(), entries);
+            prop_assert_eq!(batches.concat(), entries.clone());
             for batch in batches {
                 let bytes: usize = batch.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
                 prop_assert!(!batch.is_empty() && batch.len() <= BATCH_OPS_MAX);
