@@ -115,9 +115,7 @@ fn go_bool(name: &str, value: &str) -> Result<bool, String> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!(
-            "Error: -{name}={value}: must be true or false"
-        )),
+        _ => Err(format!("Error: -{name}={value}: must be true or false")),
     }
 }
 

@@ -48,9 +48,7 @@ pub(super) fn ends(signal: i32) -> bool {
 
 /// Takes the signals that children are to hear of, from now on.
 pub(super) fn take_signals<T: Send + 'static>(events: Sender<Event<T>>) -> Result<(), CliError> {
-    let taken = [
-        SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
-    ];
+    let taken = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
     let mut signals = Signals::new(taken)
         .map_err(|error| CliError(format!("Error: cannot take signals: {error}")))?;
     thread::spawn(move || {

@@ -28,7 +28,12 @@ pub(super) enum ConfigCommand {
 #[command(verbatim_doc_comment)]
 pub(super) struct ConfigList {
     /// Kind of the entries
-    #[arg(long, value_name = "KIND", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "",
+        hide_default_value = true
+    )]
     kind: String,
     /// Those that match an expression
     #[arg(long, value_name = "EXPRESSION")]
@@ -46,10 +51,20 @@ pub(super) struct ConfigList {
 #[command(verbatim_doc_comment)]
 pub(super) struct ConfigRead {
     /// Kind of the entry
-    #[arg(long, value_name = "KIND", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "",
+        hide_default_value = true
+    )]
     kind: String,
     /// Name of the entry
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     name: String,
     #[command(flatten)]
     client: ClientFlags,
@@ -85,10 +100,20 @@ pub(super) struct ConfigWrite {
 #[command(verbatim_doc_comment)]
 pub(super) struct ConfigDelete {
     /// Kind of the entry
-    #[arg(long, value_name = "KIND", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "",
+        hide_default_value = true
+    )]
     kind: String,
     /// Name of the entry
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     name: String,
     /// Deletes only if the entry's modify index is -modify-index
     #[arg(long)]
@@ -121,7 +146,11 @@ fn given(flag: &str, text: &str) -> Result<(), CliError> {
 fn list(flags: &ConfigList) -> Result<(), CliError> {
     none(&flags.args)?;
     given("kind", &flags.kind)?;
-    let query: Vec<String> = flags.filter.iter().map(|text| pair("filter", text)).collect();
+    let query: Vec<String> = flags
+        .filter
+        .iter()
+        .map(|text| pair("filter", text))
+        .collect();
     let entries: Option<Vec<Value>> = Client::new(&flags.client)?
         .get(&path_of("/v1/config", &flags.kind), &query)
         .and_then(|reply| reply.json())
@@ -224,9 +253,7 @@ fn delete(flags: &ConfigDelete) -> Result<(), CliError> {
     let body = Client::new(&flags.client)?
         .delete(&path(&flags.kind, &flags.name), &query)
         .and_then(|reply| reply.success())
-        .map_err(|CliError(why)| {
-            CliError(format!("Error deleting config entry {entry}: {why}"))
-        })?;
+        .map_err(|CliError(why)| CliError(format!("Error deleting config entry {entry}: {why}")))?;
     match flags.cas && body.trim_ascii() == b"false" {
         true => Err(CliError(format!("Config entry not deleted: {entry}"))),
         false => say(format!("Config entry deleted: {entry}")),

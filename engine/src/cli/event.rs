@@ -18,7 +18,12 @@ use super::{
 #[command(verbatim_doc_comment)]
 pub(super) struct EventFlags {
     /// Name of the event
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     name: String,
     /// Regular expression that names of nodes must match
     #[arg(long, value_name = "REGEXP")]
@@ -53,7 +58,9 @@ pub(super) fn run(flags: &EventFlags) -> Result<(), CliError> {
         ("tag", &flags.tag),
     ] {
         if let Some(Err(error)) = pattern.as_ref().map(|pattern| regex::Regex::new(pattern)) {
-            return Err(CliError(format!("Error parsing {what} filter regexp: {error}")));
+            return Err(CliError(format!(
+                "Error parsing {what} filter regexp: {error}"
+            )));
         }
     }
     if flags.tag.is_some() && flags.service.is_none() {

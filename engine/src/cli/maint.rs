@@ -34,7 +34,12 @@ pub(super) struct MaintFlags {
     #[arg(long)]
     disable: bool,
     /// Why, for people; with -enable
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     reason: String,
     /// Id of the service [default: the whole node]
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]

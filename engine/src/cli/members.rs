@@ -215,6 +215,8 @@ mod tests {
              s1     127.0.0.1:8301  alive   server  1.21.0  2         dc1  default    <all>\n\
              other  [::1]:1         failed  client  < 0.3                  default    <default>\n"
         );
-        assert!(table(&members, true).contains("alive   build=1.21.0:abc,dc=dc1,role=consul,vsn=2\n"));
+        assert!(
+            table(&members, true).contains("alive   build=1.21.0:abc,dc=dc1,role=consul,vsn=2\n")
+        );
     }
 }

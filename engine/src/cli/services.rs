@@ -36,7 +36,12 @@ pub(super) struct ServicesRegister {
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     id: String,
     /// Name of the service
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     name: String,
     /// Address of the service [default: that of the node]
     #[arg(long, value_name = "ADDRESS")]
@@ -230,9 +235,18 @@ mod tests {
     #[test]
     fn services_come_from_json_and_hcl() {
         assert_eq!(names(r#"{"service":{"name":"web"}}"#), ["web"]);
-        assert_eq!(names(r#"{"Services":[], "services":[{"Name":"a"},{"name":"b"}]}"#), ["a", "b"]);
-        assert_eq!(names("service {\n  name = \"web\"\n  port = 80\n}"), ["web"]);
-        assert_eq!(names("service { name = \"a\" }\nservice { name = \"b\" }"), ["a", "b"]);
+        assert_eq!(
+            names(r#"{"Services":[], "services":[{"Name":"a"},{"name":"b"}]}"#),
+            ["a", "b"]
+        );
+        assert_eq!(
+            names("service {\n  name = \"web\"\n  port = 80\n}"),
+            ["web"]
+        );
+        assert_eq!(
+            names("service { name = \"a\" }\nservice { name = \"b\" }"),
+            ["a", "b"]
+        );
         assert!(names(r#"{"node_name":"x"}"#).is_empty());
     }
 }

@@ -123,11 +123,8 @@ pub(super) fn run(command: &SessionCommand) -> Result<(), CliError> {
         SessionCommand::Destroy(flags) => {
             let id = only(&flags.args, "ID")?;
             let failed = |CliError(why)| CliError(format!("Error destroying session: {why}"));
-            let reply = Client::new(&flags.client)?.put(
-                &path_of("/v1/session/destroy", id),
-                &[],
-                b"",
-            );
+            let reply =
+                Client::new(&flags.client)?.put(&path_of("/v1/session/destroy", id), &[], b"");
             reply.and_then(|reply| reply.success()).map_err(failed)?;
             say(format!("Session destroyed: {id}"))
         }
@@ -155,7 +152,9 @@ fn list(flags: &SessionList) -> Result<(), CliError> {
         None => "/v1/session/list".into(),
     };
     let listing = |CliError(why)| CliError(format!("Error listing sessions: {why}"));
-    let reply = Client::new(&flags.client)?.get(&path, &[]).map_err(listing)?;
+    let reply = Client::new(&flags.client)?
+        .get(&path, &[])
+        .map_err(listing)?;
     if flags.format.json()? {
         let body = reply.success().map_err(listing)?;
         return say(indented(&String::from_utf8_lossy(&body), "    "));
@@ -164,7 +163,11 @@ fn list(flags: &SessionList) -> Result<(), CliError> {
     let heading = ["ID", "Name", "Node", "TTL", "Behavior"];
     let mut table = vec![heading.map(String::from).to_vec()];
     table.extend(rows.into_iter().map(|row| {
-        let ttl = if row.ttl.is_empty() { "-".into() } else { row.ttl };
+        let ttl = if row.ttl.is_empty() {
+            "-".into()
+        } else {
+            row.ttl
+        };
         vec![row.id, row.name, row.node, ttl, row.behavior]
     }));
     write_out(columns(&table).as_bytes())
@@ -204,9 +207,12 @@ fn shown(row: &Row) -> String {
         ("Name", or_dash(&row.name)),
         ("Node", row.node.clone()),
         ("TTL", or_dash(&row.ttl)),
-        ("LockDelay", crate::server::http::go_text::print_duration(
-            i64::try_from(row.lock_delay).unwrap_or(i64::MAX),
-        )),
+        (
+            "LockDelay",
+            crate::server::http::go_text::print_duration(
+                i64::try_from(row.lock_delay).unwrap_or(i64::MAX),
+            ),
+        ),
         ("Behavior", row.behavior.clone()),
         ("NodeChecks", or_dash(&row.node_checks.join(", "))),
         ("ServiceChecks", or_dash(&services.join(", "))),

@@ -72,12 +72,18 @@ mod tests {
             ("127.0.0.1:8500", tcp("http://127.0.0.1:8500")),
             ("http://curia.example:1/", tcp("http://curia.example:1")),
             ("tcp://[::1]:8500", tcp("http://[::1]:8500")),
-            ("unix:///run/curia.sock", Address::Unix("/run/curia.sock".into())),
+            (
+                "unix:///run/curia.sock",
+                Address::Unix("/run/curia.sock".into()),
+            ),
         ] {
             assert_eq!(Address::parse(text).unwrap(), address);
         }
         for bad in ["https://a:1", "unix://", "", "a/b", "http://"] {
-            assert!(Address::parse(bad).unwrap_err().0.contains("-http-addr"), "{bad}");
+            assert!(
+                Address::parse(bad).unwrap_err().0.contains("-http-addr"),
+                "{bad}"
+            );
         }
     }
 }

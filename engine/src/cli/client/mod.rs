@@ -78,11 +78,9 @@ impl Client {
             .build();
         let agent = match &address {
             Address::Tcp(_) => config.into(),
-            Address::Unix(path) => Agent::with_parts(
-                config,
-                unix::UnixConnector(path.clone()),
-                unix::NoResolver,
-            ),
+            Address::Unix(path) => {
+                Agent::with_parts(config, unix::UnixConnector(path.clone()), unix::NoResolver)
+            }
         };
         let mut query = Vec::new();
         if let Some(datacenter) = &flags.datacenter {
@@ -247,9 +245,8 @@ impl Reply {
 
     /// The document of a success.
     pub(super) fn json<T: DeserializeOwned>(self) -> Result<T, CliError> {
-        serde_json::from_slice(&self.success()?).map_err(|error| {
-            CliError(format!("the server's answer is not as expected: {error}"))
-        })
+        serde_json::from_slice(&self.success()?)
+            .map_err(|error| CliError(format!("the server's answer is not as expected: {error}")))
     }
 
     /// Consul's answer to a write.
@@ -274,9 +271,8 @@ fn token(flags: &ClientFlags) -> Result<Option<String>, CliError> {
     let token = match flags.token_file.as_deref().filter(|path| !path.is_empty()) {
         None => flags.token.clone(),
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                CliError(format!("Error loading token file {path} : {error}"))
-            })?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| CliError(format!("Error loading token file {path} : {error}")))?;
             Some(text.trim().to_owned())
         }
     };
@@ -326,6 +322,9 @@ mod tests {
         ] {
             assert_eq!(kv_path(key), path);
         }
-        assert_eq!(path_of("/v1/catalog/node", "a/b c"), "/v1/catalog/node/a%2Fb%20c");
+        assert_eq!(
+            path_of("/v1/catalog/node", "a/b c"),
+            "/v1/catalog/node/a%2Fb%20c"
+        );
     }
 }

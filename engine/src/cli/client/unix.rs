@@ -13,9 +13,7 @@ use ureq::{
     Error,
     unversioned::{
         resolver::{ResolvedSocketAddrs, Resolver},
-        transport::{
-            Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
-        },
+        transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport},
     },
 };
 

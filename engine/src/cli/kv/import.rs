@@ -41,7 +41,12 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 #[command(verbatim_doc_comment)]
 pub(in super::super) struct KvImport {
     /// Path to put before each key
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
     prefix: String,
     #[command(flatten)]
     client: ClientFlags,
@@ -253,8 +258,14 @@ mod tests {
     fn mistakes_are_found_before_anything_is_written() {
         for (text, error) in [
             ("{", "Error! Cannot unmarshal data"),
-            (r#"[{"key":"a","value":"!"}]"#, "Error! base64 decoding value for key a"),
-            (r#"[{"key":"","value":""}]"#, "Error! an entry of the document has no key"),
+            (
+                r#"[{"key":"a","value":"!"}]"#,
+                "Error! base64 decoding value for key a",
+            ),
+            (
+                r#"[{"key":"","value":""}]"#,
+                "Error! an entry of the document has no key",
+            ),
         ] {
             let CliError(told) = entries(text.as_bytes(), "").unwrap_err();
             assert!(told.starts_with(error), "{told}");

@@ -70,11 +70,21 @@ pub(super) struct LockFlags {
     #[arg(long = "n", value_name = "N", default_value = "1")]
     limit: String,
     /// Name of the session [default: made of the command and the prefix]
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     name: String,
     /// Gives up when the lock was not obtained after this time, such as 10s or 3m [default: waits
     /// without end]
-    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "0s",
+        hide_default_value = true
+    )]
     timeout: String,
     /// Old name of -timeout
     #[arg(long = "try", value_name = "DURATION", hide = true)]
@@ -314,7 +324,9 @@ impl Holder<'_> {
             Err(CliError(why)) => return Err(CliError(format!("Lock cleanup failed: {why}"))),
         }
         destroyed.map_err(|CliError(why)| {
-            CliError(format!("Lock released, but its session was not destroyed: {why}"))
+            CliError(format!(
+                "Lock released, but its session was not destroyed: {why}"
+            ))
         })?;
         match end {
             End::Child(false) if self.flags.child_exit_code => Ok(ExitCode::from(2)),
@@ -412,7 +424,10 @@ impl Holder<'_> {
     /// the way there is no time left for gentle ones.
     fn kill(&self, child: Child, signals: &[i32]) {
         for (at, signal) in signals.iter().enumerate() {
-            self.verbose(format!("Sending signal {signal} to child pid {}", child.id()));
+            self.verbose(format!(
+                "Sending signal {signal} to child pid {}",
+                child.id()
+            ));
             if let Err(error) = child.signal(*signal) {
                 eprintln!("Failed to terminate {}: {error}", child.id());
             }

@@ -172,12 +172,11 @@ impl Semaphore {
     /// Whether we hold a slot, when `look` has seen news; and what to look with next.
     pub(super) fn held(&self, look: Look) -> Result<(bool, u64), Failure> {
         let (rows, index) = self.store.list(&self.prefix, look)?;
-        let found = Document::find(&rows, &self.key, self.limit).map_err(|CliError(why)| {
-            Failure {
+        let found =
+            Document::find(&rows, &self.key, self.limit).map_err(|CliError(why)| Failure {
                 why,
                 passing: false,
-            }
-        })?;
+            })?;
         let held = found.document.holders.contains_key(&self.session);
         Ok((held, index))
     }

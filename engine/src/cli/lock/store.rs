@@ -122,7 +122,9 @@ fn unanswered(CliError(why): CliError) -> Failure {
 
 fn answered(reply: Reply) -> Result<Vec<u8>, Failure> {
     let passing = reply.status >= 500 || reply.status == 429;
-    reply.success().map_err(|CliError(why)| Failure { why, passing })
+    reply
+        .success()
+        .map_err(|CliError(why)| Failure { why, passing })
 }
 
 fn took_effect(reply: Result<Reply, CliError>) -> Result<bool, Failure> {

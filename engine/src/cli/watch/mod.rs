@@ -48,16 +48,36 @@ use super::{
 #[command(verbatim_doc_comment)]
 pub(super) struct WatchFlags {
     /// What to watch
-    #[arg(long = "type", value_name = "TYPE", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        default_value = "",
+        hide_default_value = true
+    )]
     kind: String,
     /// The key, with -type=key
-    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "",
+        hide_default_value = true
+    )]
     key: String,
     /// What keys start with, with -type=keyprefix
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
     prefix: String,
     /// Name of the service, with -type=service or checks; its id with -type=agent_service
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     service: String,
     /// Tag that the service has, with -type=service. Repeatable.
     #[arg(long, value_name = "TAG", action = ArgAction::Append)]
@@ -66,13 +86,28 @@ pub(super) struct WatchFlags {
     #[arg(long)]
     passingonly: bool,
     /// State of the checks, with -type=checks: any, passing, warning or critical
-    #[arg(long, value_name = "STATE", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "STATE",
+        default_value = "",
+        hide_default_value = true
+    )]
     state: String,
     /// Name of the event, with -type=event [default: all]
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     name: String,
     /// Filter expression, with types that list catalog or health
-    #[arg(long, value_name = "EXPRESSION", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "EXPRESSION",
+        default_value = "",
+        hide_default_value = true
+    )]
     filter: String,
     /// Runs the command in a shell: $SHELL, or /bin/sh
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", hide_possible_values = true, value_name = "BOOL")]

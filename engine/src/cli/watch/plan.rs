@@ -98,10 +98,16 @@ mod tests {
     fn only_changes_are_news() {
         let mut plan = Plan::default();
         assert_eq!(plan.mark(), None);
-        assert!(plan.answered(&answer(5, "null")), "also of what is not there");
+        assert!(
+            plan.answered(&answer(5, "null")),
+            "also of what is not there"
+        );
         assert_eq!(plan.mark(), Some(&Mark::Index(5)));
         assert!(!plan.answered(&answer(5, "null")), "the wait was over");
-        assert!(!plan.answered(&answer(6, "null")), "something else has changed");
+        assert!(
+            !plan.answered(&answer(6, "null")),
+            "something else has changed"
+        );
         assert_eq!(plan.mark(), Some(&Mark::Index(6)));
         assert!(plan.answered(&answer(7, "[1]")));
         assert!(!plan.answered(&answer(8, "[1]")));
@@ -113,7 +119,10 @@ mod tests {
         assert!(plan.answered(&answer(9, "1")));
         assert!(plan.answered(&answer(4, "2")));
         assert_eq!(plan.mark(), None);
-        assert!(!plan.answered(&answer(4, "2")), "the same again, with its index");
+        assert!(
+            !plan.answered(&answer(4, "2")),
+            "the same again, with its index"
+        );
         assert_eq!(plan.mark(), Some(&Mark::Index(4)));
     }
 
@@ -129,7 +138,10 @@ mod tests {
         let mut plan = Plan::default();
         for (mark, text) in [(9, "1"), (4, "2"), (7, "3")] {
             let mark = Mark::Event(mark);
-            assert!(plan.answered(&Answer { mark: mark.clone(), text: text.into() }));
+            assert!(plan.answered(&Answer {
+                mark: mark.clone(),
+                text: text.into()
+            }));
             assert_eq!(plan.mark(), Some(&mark));
         }
     }
@@ -141,7 +153,10 @@ mod tests {
         let waits: Vec<u64> = (0..8).map(|_| plan.failed().as_secs()).collect();
         assert_eq!(waits, [5, 20, 45, 80, 125, 180, 180, 180]);
         assert_eq!(plan.mark(), None, "the next question is answered at once");
-        assert!(!plan.answered(&answer(9, "1")), "nothing has changed meanwhile");
+        assert!(
+            !plan.answered(&answer(9, "1")),
+            "nothing has changed meanwhile"
+        );
         assert_eq!(plan.failed().as_secs(), 5);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     super::{
@@ -62,9 +62,7 @@ impl Source {
             },
             "checks" => match (given(&flags.service), given(&flags.state)) {
                 (Some(_), Some(_)) => return wrong("Cannot specify service and state"),
-                (Some(service), None) => {
-                    (path_of("/v1/health/checks", &service), Shape::Document)
-                }
+                (Some(service), None) => (path_of("/v1/health/checks", &service), Shape::Document),
                 (None, state) => {
                     let state = state.unwrap_or_else(|| "any".into());
                     (path_of("/v1/health/state", &state), Shape::Document)
@@ -136,9 +134,8 @@ impl Source {
             }
             Shape::Document | Shape::Hashed => compact(&text(reply)?),
             Shape::Events => {
-                let events: Vec<&serde_json::value::RawValue>;
                 let all = compact(&text(reply)?);
-                events = serde_json::from_str(&all).map_err(unreadable)?;
+                let events: Vec<&RawValue> = serde_json::from_str(&all).map_err(unreadable)?;
                 let events: Vec<&str> = events.iter().map(|event| event.get()).collect();
                 format!("[{}]", newer(&events, asked).join(","))
             }
@@ -202,7 +199,9 @@ mod tests {
             key.read(reply(200, 8, row), None).unwrap().text,
             r#"{"Key":"a","CreateIndex":1,"ModifyIndex":2,"LockIndex":0,"Flags":0,"Value":"dg==","Session":""}"#
         );
-        let CliError(why) = key.read(reply(500, 0, "No cluster leader"), None).unwrap_err();
+        let CliError(why) = key
+            .read(reply(500, 0, "No cluster leader"), None)
+            .unwrap_err();
         assert_eq!(why, "Unexpected response code: 500 (No cluster leader)");
     }
 
@@ -240,7 +239,16 @@ mod tests {
                 (flags.key, flags.prefix) = ("a/b".into(), "a/".into());
             })
             .unwrap();
-            assert_eq!((&*asked.path, &*asked.query), (path, &*query.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>()));
+            assert_eq!(
+                (&*asked.path, &*asked.query),
+                (
+                    path,
+                    &*query
+                        .iter()
+                        .map(|part| (*part).to_owned())
+                        .collect::<Vec<_>>()
+                )
+            );
         }
         for (kind, told) in [
             ("", "Watch type must be specified"),
