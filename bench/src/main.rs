@@ -25,6 +25,10 @@ enum Mode {
     Memory(run::memory::Options),
     /// Time without writes after the leader is killed.
     Failover(run::failover::Options),
+    /// Two builds of curia in turns on the same load.
+    Pairs(run::pairs::Options),
+    /// What blocking queries cost while they wait.
+    Waiters(run::waiters::Options),
     /// A short run that checks correctness, for CI.
     Smoke(run::smoke::Options),
     /// One server of the floor; started by `floor`.
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
         Mode::Compare(options) => run::compare::run(options),
         Mode::Memory(options) => run::memory::run(options),
         Mode::Failover(options) => run::failover::run(options),
+        Mode::Pairs(options) => run::pairs::run(options),
+        Mode::Waiters(options) => run::waiters::run(options),
         Mode::Smoke(options) => run::smoke::run(options),
         Mode::FloorServer(options) => floor::serve(options),
     };

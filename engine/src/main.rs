@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use engine::{
-    cli::{self, AgentConfig, signals::SignalFd},
-    server::run_agent,
+    cli::{self, AgentConfig, Source, signals::SignalFd},
+    server::{Signals, run_agent},
 };
 
 fn main() -> ExitCode {
@@ -12,18 +12,20 @@ fn main() -> ExitCode {
 }
 
 /// Starts a server and runs it until it is signalled.
-fn start_agent(config: AgentConfig) -> Result<(), String> {
+fn start_agent(config: AgentConfig, source: Source) -> Result<(), String> {
     cli::logger::start(config.log_level);
     for warning in &config.warnings {
         log::warn!(target: "agent", "{warning}");
     }
     abort_on_panic();
     // Before any thread is started: threads inherit what is blocked.
-    let signals = SignalFd::new().map_err(|error| format!("cannot take signals: {error}"))?;
-    let stop = signals
-        .reader()
-        .map_err(|error| format!("cannot take signals: {error}"))?;
-    run_agent(config, stop)
+    let cannot = |error| format!("cannot take signals: {error}");
+    let taken = SignalFd::new().map_err(cannot)?;
+    let signals = Signals {
+        stop: taken.reader().map_err(cannot)?,
+        reload: taken.hangups().map_err(cannot)?,
+    };
+    run_agent(config, signals, source)
 }
 
 /// A panic in a task would end its executor and leave a process that serves nothing.

@@ -434,3 +434,54 @@ fn metrics_are_given_to_prometheus_when_it_is_on() {
         "{text}"
     );
 }
+
+#[test]
+fn events_are_fired_listed_and_waited_for() {
+    let server = Server::start();
+    let none = server.get("/v1/event/list");
+    assert_eq!(none.outcome(), (200, "[]"));
+    assert_eq!(none.header("X-Consul-Index"), Some("1"));
+    let fired = server.put("/v1/event/fire/deploy?node=s1", "payload");
+    let event: Value = fired.json();
+    assert_eq!(event["Name"], "deploy");
+    assert_eq!(event["Payload"], "cGF5bG9hZA==");
+    assert_eq!(event["NodeFilter"], "s1");
+    assert_eq!(event["Version"], 1);
+    server.put("/v1/event/fire/elsewhere?node=s9", "");
+    server.put("/v1/event/fire/other", "");
+    let names = |path: &str| {
+        let list = server.get(path).json();
+        let rows = list.as_array().unwrap().iter();
+        rows.map(|row| row["Name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names("/v1/event/list"), ["deploy", "other"]);
+    assert_eq!(names("/v1/event/list?name=deploy"), ["deploy"]);
+    let one = server.get("/v1/event/list?name=deploy");
+    let index = one.header("X-Consul-Index").unwrap();
+    assert_eq!(
+        server
+            .get(&format!(
+                "/v1/event/list?name=deploy&index={index}&wait=5ms"
+            ))
+            .status,
+        200
+    );
+    for (path, outcome) in [
+        ("fire/", (400, "Missing name")),
+        (
+            "fire/e?tag=t",
+            (400, "Cannot provide tag filter without service filter"),
+        ),
+    ] {
+        assert_eq!(
+            server.put(&format!("/v1/event/{path}"), "").outcome(),
+            outcome
+        );
+    }
+    assert_eq!(
+        server.get("/v1/event/list?index=x").outcome(),
+        (400, "Invalid index")
+    );
+    assert_eq!(server.get("/v1/event/fire/e").status, 405);
+}

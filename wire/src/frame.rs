@@ -57,11 +57,13 @@ pub enum FrameKind {
     /// Nobody waits any longer for the answer to the Query under the same request id: it may be
     /// forgotten. No payload, and no answer; an answer may be under way already.
     Cancel = 14,
+    /// A user event that a server tells the others: JSON in the blob, no payload, no answer.
+    Event = 15,
 }
 
 impl FrameKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Hello,
         Self::Raft,
         Self::Propose,
@@ -76,6 +78,7 @@ impl FrameKind {
         Self::EntriesChunk,
         Self::Credit,
         Self::Cancel,
+        Self::Event,
     ];
 
     /// The kind with this number.

@@ -53,7 +53,8 @@ impl TxnVerb {
         !matches!(self, Self::Kv(_))
     }
 
-    fn number(self) -> u8 {
+    /// Its number in a command.
+    pub fn number(self) -> u8 {
         match self {
             Self::Kv(verb) => verb as u8,
             reading => {
@@ -63,7 +64,8 @@ impl TxnVerb {
         }
     }
 
-    fn from_number(number: u8) -> Option<Self> {
+    /// The verb with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
         let number = usize::from(number);
         match KvVerb::ALL.get(number) {
             Some(verb) => Some(Self::Kv(*verb)),

@@ -5,8 +5,10 @@ pub mod failover;
 pub mod floor;
 pub mod latency;
 pub mod memory;
+pub mod pairs;
 pub mod prove;
 pub mod smoke;
+pub mod waiters;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use super::agent_flags::{ForeignFlags, Sources};
+
 /// A Raft-replicated, Consul-API-compatible coordination store.
 ///
 /// A cluster of 1 to 9 servers keeps keys and values (configuration, locks, leader election)
@@ -37,6 +39,8 @@ pub(super) struct Curia {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Agent(Box<AgentFlags>),
+    Validate(ValidateFlags),
+    Reload(ReloadFlags),
     /// Reads and writes keys of a running cluster.
     #[command(subcommand)]
     Kv(super::kv::KvCommand),
@@ -77,9 +81,9 @@ pub(super) enum Command {
 ///         -bind=10.0.0.1 -node=s1 -retry-join=10.0.0.1,10.0.0.2,10.0.0.3
 ///
 /// A stopped or killed server restarts from its data directory alone. SIGINT and SIGTERM
-/// shut it down cleanly.
-#[derive(Args, Debug, Default)]
-#[command(verbatim_doc_comment)]
+/// shut it down cleanly; SIGHUP and `curia reload` have it read its configuration files again.
+#[derive(Args, Clone, Debug, Default)]
+#[command(verbatim_doc_comment, after_long_help = super::agent_flags::keys_help())]
 pub(super) struct AgentFlags {
     /// One server for trying things out: ready at once, data in a temporary directory that goes
     /// with it, on 127.0.0.1.
@@ -124,7 +128,8 @@ pub(super) struct AgentFlags {
     /// Port to serve HTTP on; -1 for no HTTP [default: 8500]
     #[arg(long, value_name = "PORT")]
     pub(super) http_port: Option<String>,
-    /// Port for other servers and native clients [default: 8300]
+    /// Port for other servers and native clients; -1 for none, which only a server on its own can
+    /// do without [default: 8300]
     #[arg(long, value_name = "PORT")]
     pub(super) server_port: Option<String>,
     /// Directory for the log, images and identity of this server. Required, except with -dev.
@@ -133,13 +138,11 @@ pub(super) struct AgentFlags {
     /// Name of the datacenter [default: dc1]
     #[arg(long, value_name = "NAME")]
     pub(super) datacenter: Option<String>,
-    /// Configuration file: JSON with Consul's keys. Repeatable, later ones win; flags win over
-    /// files.
-    #[arg(long, value_name = "FILE", action = ArgAction::Append)]
-    pub(super) config_file: Vec<String>,
-    /// Directory of configuration files: all *.json in it, in name order.
-    #[arg(long, value_name = "DIR", action = ArgAction::Append)]
-    pub(super) config_dir: Vec<String>,
+    #[command(flatten)]
+    pub(super) sources: Sources,
+    /// A piece of configuration in HCL, such as 'log_level = "debug"'. Repeatable.
+    #[arg(long, value_name = "HCL", action = ArgAction::Append)]
+    pub(super) hcl: Vec<String>,
     /// Sets any key of a configuration file, such as performance.raft_multiplier=1. Repeatable.
     #[arg(long, value_name = "KEY=VALUE", action = ArgAction::Append)]
     pub(super) set: Vec<String>,
@@ -156,6 +159,41 @@ pub(super) struct AgentFlags {
     /// File to write the process id to
     #[arg(long, value_name = "FILE")]
     pub(super) pid_file: Option<String>,
+    /// Metadata of this server's node. Repeatable.
+    #[arg(long, value_name = "KEY:VALUE", action = ArgAction::Append)]
+    pub(super) node_meta: Vec<String>,
+    #[command(flatten)]
+    pub(super) foreign: ForeignFlags,
+}
+
+/// Checks configuration files without starting anything.
+///
+///   curia validate /etc/curia.d
+///   curia validate -config-format=hcl curia.conf
+///
+/// Prints "Configuration is valid!", or all that is wrong.
+#[derive(Args, Debug, Default)]
+#[command(verbatim_doc_comment)]
+pub(super) struct ValidateFlags {
+    /// Prints errors only
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
+    pub(super) quiet: bool,
+    /// Reads all files as json or hcl, whatever their endings
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) config_format: Option<String>,
+    /// Files and directories, as the agent's -config-file and -config-dir
+    #[arg(value_name = "FILE_OR_DIR")]
+    pub(super) paths: Vec<PathBuf>,
+}
+
+/// Has a running server read its configuration files again.
+///
+/// The log says what has changed, and what waits for a restart.
+#[derive(Args, Debug, Default)]
+#[command(verbatim_doc_comment)]
+pub(super) struct ReloadFlags {
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
 }
 
 /// Where and how to reach a running server.

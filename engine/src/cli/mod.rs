@@ -4,18 +4,17 @@
 //! every other command is a client of a running server's HTTP API, or a tool for files at rest.
 //! Errors name the flag, file or address and what to do, and end in exit code 1.
 
+mod agent_flags;
 mod args;
 mod catalog;
 mod child;
 mod client;
 mod config;
 mod config_entries;
-mod config_file;
 mod document_file;
 mod durations;
 mod event;
 mod flags;
-mod interfaces;
 mod kv;
 mod lock;
 mod log_tools;
@@ -24,17 +23,19 @@ mod maint;
 mod members;
 mod operator;
 mod output;
+mod reload;
 mod rows;
 mod services;
 mod session;
 pub mod signals;
+mod validate;
 mod watch;
 
 use std::{ffi::OsString, fmt::Display, process::ExitCode};
 
 use clap::Parser;
 
-pub use crate::server::config::AgentConfig;
+pub use crate::server::{config::AgentConfig, reload::Source};
 use flags::{Command, Curia, LogCommand, OperatorCommand, RaftCommand};
 
 /// A command's error: what to print, one or more lines. Its exit code is 1.
@@ -61,10 +62,11 @@ pub fn revision() -> &'static str {
     option_env!("CURIA_REVISION").unwrap_or_default()
 }
 
-/// Runs one command line, the program's name first. `start_agent` serves until it is told to stop.
+/// Runs one command line, the program's name first. `start_agent` serves until it is told to stop;
+/// it is given what reads the configuration again.
 pub fn run<E: Display>(
     args: impl IntoIterator<Item = OsString>,
-    start_agent: impl FnOnce(AgentConfig) -> Result<(), E>,
+    start_agent: impl FnOnce(AgentConfig, Source) -> Result<(), E>,
 ) -> ExitCode {
     let parsed = match parse(args) {
         Ok(parsed) => parsed,
@@ -78,6 +80,13 @@ pub fn run<E: Display>(
         }
     };
     let done = match parsed.command {
+        Command::Agent(flags) => agent_config(&flags).and_then(|config| {
+            let source: Source =
+                Box::new(move || agent_config(&flags).map_err(|error| error.to_string()));
+            start_agent(config, source).map_err(|error| CliError(format!("Error: {error}")))
+        }),
+        Command::Validate(validate) => validate::validate(&validate),
+        Command::Reload(reload) => reload::reload(&reload),
         Command::Lock(lock) => return ended(lock::run(&lock)),
         Command::Watch(watch) => return ended(watch::run(&watch)),
         Command::Members(members) => return ended(members::members(&members)),
@@ -88,9 +97,6 @@ pub fn run<E: Display>(
         Command::Event(event) => event::run(&event),
         Command::Maint(maint) => maint::run(&maint),
         Command::Config(command) => config_entries::run(&command),
-        Command::Agent(flags) => agent_config(*flags).and_then(|config| {
-            start_agent(config).map_err(|error| CliError(format!("Error: {error}")))
-        }),
         Command::Kv(command) => kv::run(&command),
         Command::Operator(OperatorCommand::Raft(RaftCommand::ListPeers(peers))) => {
             operator::list_peers(peers)
@@ -121,14 +127,20 @@ pub fn parse_agent(args: impl IntoIterator<Item = OsString>) -> Result<AgentConf
     match parse(args) {
         Ok(Curia {
             command: Command::Agent(flags),
-        }) => agent_config(*flags),
+        }) => agent_config(&flags),
         Ok(_) => Err(CliError("Error: not a `curia agent` command line".into())),
         Err(Stop::Shown(text) | Stop::Wrong(text)) => Err(CliError(text)),
     }
 }
 
-fn agent_config(flags: flags::AgentFlags) -> Result<AgentConfig, CliError> {
-    config::build(flags).map_err(|error| CliError(format!("Error: {error}")))
+fn agent_config(flags: &flags::AgentFlags) -> Result<AgentConfig, CliError> {
+    config::build(flags).map_err(|errors| {
+        let lines: Vec<String> = errors
+            .iter()
+            .map(|error| format!("Error: {error}"))
+            .collect();
+        CliError(lines.join("\n"))
+    })
 }
 
 /// Why there is nothing to run.

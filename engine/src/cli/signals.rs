@@ -22,12 +22,13 @@ const TAKEN: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 /// The process's signals, as a file descriptor that becomes readable.
 ///
 /// Made once, on the main thread, before any other thread is started: threads inherit what is
-/// blocked. SIGHUP ends nothing: it is taken and noted in the log. Reading 8 bytes from the
-/// descriptor takes the other signals so far; [`SignalFd::last`] says
-/// which came last.
+/// blocked. Reading 8 bytes from the descriptor takes the signals so far that end a server;
+/// [`SignalFd::last`] says which came last. SIGHUP, which has it read its configuration again, has a
+/// descriptor of its own.
 #[derive(Debug)]
 pub struct SignalFd {
     eventfd: OwnedFd,
+    hangups: OwnedFd,
     last: Arc<AtomicI32>,
 }
 
@@ -41,25 +42,30 @@ impl SignalFd {
         if blocked != 0 {
             return Err(io::Error::from_raw_os_error(blocked));
         }
-        // SAFETY: no pointers are passed.
-        let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if raw < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `raw` was just opened and has no other owner.
-        let eventfd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let (eventfd, hangups) = (eventfd(0)?, eventfd(libc::EFD_NONBLOCK)?);
         let last = Arc::new(AtomicI32::new(0));
         let (writer, noted) = (eventfd.try_clone()?, last.clone());
+        let hangup_writer = hangups.try_clone()?;
         thread::Builder::new()
             .name("signals".into())
-            .spawn(move || wait(&writer, &noted))?;
-        Ok(Self { eventfd, last })
+            .spawn(move || wait(&writer, &hangup_writer, &noted))?;
+        Ok(Self {
+            eventfd,
+            hangups,
+            last,
+        })
     }
 
     /// A descriptor of its own for one reader: 8 bytes, blocking until a signal has come. For
     /// glommio: `BufferedFile::from_raw_fd(fd.into_raw_fd())` and `read_at(0, 8)`.
     pub fn reader(&self) -> io::Result<OwnedFd> {
         self.eventfd.try_clone()
+    }
+
+    /// A descriptor of its own for one reader of SIGHUPs: readable, 8 bytes, when one has come;
+    /// never blocks.
+    pub fn hangups(&self) -> io::Result<OwnedFd> {
+        self.hangups.try_clone()
     }
 
     /// The last signal that ends a server: `libc::SIGINT` or `SIGTERM`; `None` before the first.
@@ -86,7 +92,17 @@ fn signal_set() -> libc::sigset_t {
     }
 }
 
-fn wait(eventfd: &OwnedFd, last: &AtomicI32) {
+fn eventfd(flags: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | flags) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `raw` was just opened and has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+fn wait(eventfd: &OwnedFd, hangups: &OwnedFd, last: &AtomicI32) {
     let set = signal_set();
     loop {
         let mut signal = 0;
@@ -94,14 +110,15 @@ fn wait(eventfd: &OwnedFd, last: &AtomicI32) {
         if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
             continue;
         }
-        if signal == libc::SIGHUP {
-            // Consul's agents read their files again; whoever sends it does not mean "stop".
-            log::warn!(target: "agent", "SIGHUP: the configuration is read only at the start; restart this server to change it");
-            continue;
-        }
-        last.store(signal, Ordering::Release);
+        let told = match signal {
+            libc::SIGHUP => hangups,
+            signal => {
+                last.store(signal, Ordering::Release);
+                eventfd
+            }
+        };
         let one = 1u64.to_ne_bytes();
         // SAFETY: 8 bytes from a valid buffer, as an eventfd takes them.
-        unsafe { libc::write(eventfd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        unsafe { libc::write(told.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 }

@@ -104,6 +104,12 @@ impl EntryStore {
         }
     }
 
+    /// Another bound for the entries that are kept although they are no longer on disk; it counts
+    /// from the next compaction on.
+    pub fn set_trailing_entries_max(&mut self, trailing_entries_max: u64) {
+        self.trailing_entries_max = trailing_entries_max;
+    }
+
     /// Appends entries, dropping what conflicts (Raft paper §5.3).
     pub fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first().map(|entry| entry.index) else {

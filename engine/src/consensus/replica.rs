@@ -647,6 +647,13 @@ impl Replica {
         self.is_leader() && self.node.raft.raft_log.applied >= self.term_start.0
     }
 
+    /// Another bound for the entries kept behind an image (`raft_trailing_logs`).
+    pub fn set_trailing_entries_max(&mut self, trailing_entries_max: u64) {
+        self.node
+            .mut_store()
+            .set_trailing_entries_max(trailing_entries_max);
+    }
+
     /// Whether this server leads.
     pub fn is_leader(&self) -> bool {
         self.node.raft.state == StateRole::Leader

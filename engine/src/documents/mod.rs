@@ -13,12 +13,27 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::{Index, WireError};
 
-use crate::{fsm::records::packed, state::Tables};
+use crate::{
+    fsm::{
+        mixed::{MixedTxn, read_only},
+        records::packed,
+    },
+    state::{
+        Tables,
+        schema::{Checks, Kvs, Nodes, Services},
+        table::TableDef,
+    },
+};
 
+pub mod agent;
+pub mod catalog;
 pub mod config;
 pub mod sessions;
 pub mod subjects;
+pub mod txn;
 
+pub use agent::{AgentQuestion, NodeRows};
+pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
@@ -26,6 +41,12 @@ pub use subjects::Subject;
 /// A question about records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Question {
+    /// About all that a node has.
+    Agent(AgentQuestion),
+    /// About nodes, services and checks.
+    Catalog(CatalogQuestion),
+    /// A transaction that only reads; it never waits.
+    Txn(MixedTxn),
     /// About config entries.
     Config(ConfigQuestion),
     /// About sessions.
@@ -49,6 +70,9 @@ impl Question {
     /// Whose changes can change the answer.
     pub fn subject(&self) -> Subject {
         match self {
+            Self::Agent(question) => question.subject(),
+            Self::Catalog(question) => question.subject(),
+            Self::Txn(_) => Subject::table(Nodes::ID),
             Self::Config(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
@@ -57,6 +81,11 @@ impl Question {
     /// `X-Consul-Index` of the answer.
     pub fn index(&self, tables: &Tables) -> Index {
         match self {
+            Self::Agent(question) => question.index(tables),
+            Self::Catalog(question) => question.index(tables),
+            Self::Txn(_) => {
+                tables.max_index(&[Kvs::NAME, Nodes::NAME, Services::NAME, Checks::NAME])
+            }
             Self::Config(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
@@ -65,6 +94,9 @@ impl Question {
     /// The document, compact.
     pub fn answer(&self, tables: &Tables) -> Vec<u8> {
         match self {
+            Self::Agent(question) => question.answer(tables),
+            Self::Catalog(question) => question.answer(tables),
+            Self::Txn(ops) => txn::result(&read_only(tables, ops)),
             Self::Config(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }

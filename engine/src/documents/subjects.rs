@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{config, sessions};
+use super::{catalog, config, sessions};
 use crate::state::{
     records::{Record, RecordRow},
     schema::{Change, RowChange},
@@ -47,6 +47,10 @@ impl Subject {
 /// it had, shows nothing new.
 pub fn touched(change: &Change, each: &mut dyn FnMut(Subject)) {
     match change {
+        Change::Indexes(change) => catalog::touched_index(change, each),
+        Change::Nodes(change) => rows_of(change, |_| catalog::touched_node(each)),
+        Change::Services(change) => catalog::touched_services(change, each),
+        Change::Checks(change) => rows_of(change, |row| catalog::touched_check(row, each)),
         Change::ConfigEntries(change) => rows_of(change, |row| config::touched(row, each)),
         Change::Sessions(change) => rows_of(change, |row| sessions::touched(row, each)),
         // Keys have watches of their own; the others are shown by no question.
@@ -55,7 +59,7 @@ pub fn touched(change: &Change, each: &mut dyn FnMut(Subject)) {
 }
 
 /// Calls `each` with the row before a change and the row since.
-fn rows_of<T: Record>(change: &RowChange<RecordRow<T>>, mut each: impl FnMut(&T)) {
+pub(super) fn rows_of<T: Record>(change: &RowChange<RecordRow<T>>, mut each: impl FnMut(&T)) {
     match change {
         RowChange::Put {
             old: Some(old),

@@ -15,6 +15,8 @@ pub mod catalog;
 pub mod config;
 mod digests;
 mod kv;
+pub mod mixed;
+pub mod queries;
 pub mod records;
 pub mod sessions;
 pub mod tombstones;
@@ -31,7 +33,7 @@ use wire::{Command, Index, Term, WireError};
 use digests::DigestHistory;
 pub use digests::INTERVAL as DIGEST_INTERVAL;
 use records::RecordOp;
-pub use txn::{TxnOutcome, read_only};
+pub use txn::{Row as TxnRow, TxnOutcome, read_only};
 
 use crate::state::{Store, TableViews, Txn, schema::Change};
 
@@ -51,6 +53,8 @@ pub enum Outcome {
     Refused(String),
     /// What a transaction came to.
     Txn(Box<TxnOutcome>),
+    /// What a transaction on records and keys came to.
+    Mixed(Box<TxnOutcome>),
 }
 
 /// Who is told what a run has changed.
@@ -207,6 +211,8 @@ impl Fsm {
             }
         }
         if let Some(watch) = watch {
+            // Who waits for a service waits for its row in the index table.
+            txn.settle();
             watch(txn.changes());
         }
         txn.commit();

@@ -17,6 +17,8 @@ use super::{
     Outcome,
     catalog::{self, DeregisterRequest, RegisterRequest},
     config::{self, ConfigRequest},
+    mixed::{self, MixedTxn},
+    queries::{self, QueryRequest},
     sessions::{self, SessionRequest, Tick},
     tombstones::{self, Reap},
 };
@@ -24,6 +26,10 @@ use crate::state::Txn;
 
 /// A command about records, read.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, where it is read"
+)]
 pub enum RecordOp {
     /// Puts a node, with what is on it, into the catalog.
     Register(RegisterRequest),
@@ -35,6 +41,10 @@ pub enum RecordOp {
     Tombstone(Reap),
     /// Writes or deletes a config entry.
     ConfigEntry(ConfigRequest),
+    /// Creates, changes or deletes a prepared query.
+    PreparedQuery(QueryRequest),
+    /// Changes records and keys together.
+    Txn(MixedTxn),
     /// Lets the lease clock go on.
     LeaseClock(Tick),
 }
@@ -48,6 +58,8 @@ impl RecordOp {
             Self::Session(_) => RecordKind::Session,
             Self::Tombstone(_) => RecordKind::Tombstone,
             Self::ConfigEntry(_) => RecordKind::ConfigEntry,
+            Self::PreparedQuery(_) => RecordKind::PreparedQuery,
+            Self::Txn(_) => RecordKind::Txn,
             Self::LeaseClock(_) => RecordKind::LeaseClock,
         }
     }
@@ -60,6 +72,8 @@ impl RecordOp {
             RecordKind::Session => body(command).map(Self::Session),
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
             RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
+            RecordKind::PreparedQuery => body(command).map(Self::PreparedQuery),
+            RecordKind::Txn => body(command).map(Self::Txn),
             RecordKind::LeaseClock => body(command).map(Self::LeaseClock),
             kind => Err(malformed(format!("{kind:?} is not known to this build"))),
         }
@@ -73,6 +87,8 @@ impl RecordOp {
             Self::Session(request) => packed(request),
             Self::Tombstone(reap) => packed(reap),
             Self::ConfigEntry(request) => packed(request),
+            Self::PreparedQuery(request) => packed(request),
+            Self::Txn(ops) => packed(ops),
             Self::LeaseClock(tick) => packed(tick),
         };
         let kind = self.kind();
@@ -106,7 +122,9 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
             RecordOp::Register(_)
             | RecordOp::Deregister(_)
             | RecordOp::Session(_)
-            | RecordOp::ConfigEntry(_) => Ok(()),
+            | RecordOp::ConfigEntry(_)
+            | RecordOp::PreparedQuery(_)
+            | RecordOp::Txn(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
             RecordOp::LeaseClock(_) => Err(leaders_own("LeaseClock")),
         },
@@ -127,6 +145,10 @@ pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
         RecordOp::Session(request) => sessions::apply(txn, index, request),
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
         RecordOp::ConfigEntry(request) => config::apply(txn, index, request),
+        RecordOp::PreparedQuery(request) => queries::apply(txn, index, request),
+        RecordOp::Txn(ops) => {
+            return Outcome::Mixed(Box::new(mixed::apply(txn, index, ops)));
+        }
         RecordOp::LeaseClock(tick) => Ok(sessions::tick(txn, index, *tick)),
     };
     match done {

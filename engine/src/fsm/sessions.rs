@@ -16,7 +16,7 @@
 //! renewal never ends within one TTL of it.
 
 use serde::{Deserialize, Serialize};
-use wire::{Index, KvRowRef, Uuid};
+use wire::{Index, KvRowRef, Uuid, limits};
 
 use super::kv;
 use crate::state::{
@@ -99,6 +99,34 @@ pub fn lease_clock_ms(tables: &Tables) -> u64 {
     clock_row(tables).map_or(0, |row| row.value.parse().expect("written as a number"))
 }
 
+/// Index of the command that moved the lease clock last; 0 for none.
+pub fn lease_clock_moved(tables: &Tables) -> u64 {
+    clock_row(tables).map_or(0, |row| row.modify_index)
+}
+
+/// Whether something's time is over that is still there: more than one tick may end.
+pub fn is_overdue(tables: &Tables) -> bool {
+    let now_ms = lease_clock_ms(tables);
+    let mut overdue = false;
+    search(
+        tables
+            .sessions
+            .find_prefix(&SESSIONS_DEADLINE, &0, |session| {
+                overdue |= session.deadline_ms().is_some_and(|at| at <= now_ms);
+                false
+            }),
+    );
+    search(
+        tables
+            .lock_delays
+            .find_prefix(&LOCK_DELAYS_UNTIL, &0, |delay| {
+                overdue |= delay.until_ms <= now_ms;
+                false
+            }),
+    );
+    overdue
+}
+
 /// Whether anything in the state waits for the lease clock.
 pub fn needs_lease_clock(tables: &Tables) -> bool {
     shortest_ttl_ms(tables).is_some() || !tables.lock_delays.is_empty()
@@ -124,6 +152,13 @@ const LEASE_CLOCK_KEY: &[u8] = b"lease-clock-ms\0";
 fn create(txn: &mut Txn<'_>, index: Index, mut session: Session) -> Result<(), String> {
     if session.id.is_empty() {
         return Err("Missing session ID".to_owned());
+    }
+    if session.id.len() > limits::SESSION_BYTES_MAX {
+        return Err(format!(
+            "session ID of {} bytes is over the limit of {}",
+            session.id.len(),
+            limits::SESSION_BYTES_MAX
+        ));
     }
     if get(txn.tables(), &session.id).is_some() {
         return Err(format!("session {:?} exists already", session.id));

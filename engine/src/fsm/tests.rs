@@ -147,7 +147,7 @@ proptest! {
                     .map(|outcome| match outcome {
                         Outcome::Done { ok } => Some(*ok),
                         Outcome::Refused(_) => None,
-                        Outcome::Txn(_) => unreachable!("no transactions here"),
+                        Outcome::Txn(_) | Outcome::Mixed(_) => unreachable!("no transactions here"),
                     })
                     .collect();
                 prop_assert_eq!(ok, std::mem::take(&mut expected));

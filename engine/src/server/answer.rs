@@ -50,6 +50,9 @@ impl NativeAsker {
             Ok(Reply::Txn { index, outcome }) => {
                 self.push(&plain(index, ReplyBody::Txn(outcome.to_wire())));
             }
+            Ok(Reply::Document { index, json }) => {
+                self.push(&plain(index, ReplyBody::Document(json)));
+            }
             Ok(Reply::Read(read)) => {
                 if let Some(rest) = self.short(read) {
                     glommio::spawn_local(self.stream(rest)).detach();

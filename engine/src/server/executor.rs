@@ -5,23 +5,31 @@
 
 use std::{
     cell::{Cell, RefCell},
-    os::fd::{FromRawFd, IntoRawFd},
+    io::Read,
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
     path::PathBuf,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::{io::BufferedFile, timer::sleep};
 use socket2::Socket;
-use wire::{ClusterId, Hello, Member, ShardId, limits};
+use wire::{ClusterId, FrameKind, Hello, Member, ShardId, limits};
 
 use super::{
     admission::{Admission, AdmissionLimits},
-    agent::{calls::Calls, service::Agent},
+    agent::{
+        calls::Calls, configured::Configured, events::UserEvent, keeper::Keeper, service::Agent,
+        sync::OwnNode,
+    },
     board::Board,
     cancels::Cancels,
+    clients::{ClientTicket, Clients, TooMany},
     config::{AgentConfig, BootstrapMode},
+    dial,
     forming::{Desk, find_cluster},
     gateway::ServerInfo,
     http::HttpService,
@@ -29,10 +37,11 @@ use super::{
     links::{Introduce, LinkEvent, Links},
     port::{Phase, Port, Serving},
     reactor,
-    recover::{Opened, create_logs, tick},
+    recover::{Opened, create_logs, image_config, tick},
+    reload::{InForce, Reload},
     router::Router,
     shell::{self, Shell},
-    start::StopSignal,
+    start::Signals,
     stream::{Acceptor, Stream},
     throttle::{Throttle, left_out},
 };
@@ -42,7 +51,8 @@ use crate::{
         identity::{DataDir, Identity},
     },
     consensus::Configuration,
-    shard::Event,
+    io::{Interest, Readiness},
+    shard::{CompactionBounds, Event},
 };
 
 /// How long a stopping server waits for its log and its answers, at most.
@@ -81,9 +91,23 @@ impl Place {
     }
 }
 
+/// Where a server listens.
+pub struct Listeners {
+    /// For servers and native clients.
+    pub server: Option<std::net::TcpListener>,
+    /// For HTTP.
+    pub http: Vec<Socket>,
+}
+
 /// One executor of a server.
 pub struct Executor {
+    /// As it was at the start; what has changed since is where it has its effect.
     config: AgentConfig,
+    reload: Arc<Reload>,
+    /// The last configuration that was carried out here.
+    generation: Cell<u64>,
+    /// HTTP connections by client; only the first executor counts.
+    clients: Clients,
     place: Place,
     lanes: Rc<Lanes>,
     calls: Rc<Calls>,
@@ -104,6 +128,7 @@ impl Executor {
     /// The executor that this runs on.
     pub async fn new(
         config: AgentConfig,
+        reload: Arc<Reload>,
         place: Place,
         board: &Board,
         ends: Ends,
@@ -138,9 +163,13 @@ impl Executor {
             config.rpc_hold_timeout,
             info,
         );
-        let service = HttpService::new(router.clone(), config.http.clone());
+        let service = HttpService::new(router.clone(), config.http);
+        service.configure(config.http, config.http_rules.clone());
         let executor = Self {
+            clients: Clients::new(config.http.client_connections_max),
             config,
+            reload,
+            generation: Cell::new(0),
             place,
             lanes,
             calls,
@@ -153,7 +182,18 @@ impl Executor {
             stopping: Rc::default(),
             failed: Rc::default(),
         };
-        Ok((Rc::new(executor), inbound))
+        let executor = Rc::new(executor);
+        let weak = Rc::downgrade(&executor);
+        executor.router.on_reload(Box::new(move || {
+            let executor = weak.upgrade();
+            Box::pin(async move {
+                match executor {
+                    Some(executor) => executor.read_configuration_again().await,
+                    None => Err("this server is stopping".to_owned()),
+                }
+            })
+        }));
+        Ok((executor, inbound))
     }
 
     /// The first executor: until the server is told to stop, or cannot go on.
@@ -161,40 +201,61 @@ impl Executor {
         self: Rc<Self>,
         inbound: Vec<Inbound>,
         data: DataDir,
-        server: std::net::TcpListener,
-        http: Option<std::net::TcpListener>,
-        stop: StopSignal,
+        listeners: Listeners,
+        signals: Signals,
     ) -> Result<(), String> {
         self.greet();
-        self.calls.settle(Agent::start(
-            &self.config.node_name,
-            &self.config.datacenter,
-            self.place.path.clone(),
-        ));
+        self.start_agent();
         self.read_parcels(inbound);
         let desk = Desk::new(self.own());
         let port = Port::new(Phase::Forming(desk.clone()), self.introduce.clone());
         let server_port = Rc::clone(&port);
-        let server = Acceptor::new(server).map_err(|error| error.to_string())?;
-        glommio::spawn_local(accept(server, move |socket| {
-            glommio::spawn_local(Rc::clone(&server_port).serve(socket)).detach();
-        }))
-        .detach();
-        if let Some(listener) = http {
+        if let Some(server) = listeners.server {
+            let server = Acceptor::new(server).map_err(|error| error.to_string())?;
+            glommio::spawn_local(accept(server, move |socket| {
+                glommio::spawn_local(Rc::clone(&server_port).serve(socket)).detach();
+            }))
+            .detach();
+        }
+        for listener in listeners.http {
             let listener = Acceptor::new(listener).map_err(|error| error.to_string())?;
             glommio::spawn_local(accept(listener, Rc::clone(&self).hand_round())).detach();
         }
-        glommio::spawn_local(Rc::clone(&self).stop_on(stop)).detach();
+        glommio::spawn_local(Rc::clone(&self).stop_on(signals.stop)).detach();
+        let _reloading = glommio::spawn_local(Rc::clone(&self).reload_on(signals.reload));
         let result = self
             .join_and_serve(data, &desk, &port)
             .or(self.stopped())
             .await;
         port.enter(Phase::Stopping);
+        if let Some(agent) = self.calls.agent() {
+            agent.after_sync().await;
+        }
         self.lanes.send_all(|| Parcel::Stop).await;
         if result.is_ok() {
             log::info!(target: "agent", "shutdown complete");
         }
         result
+    }
+
+    /// Registrations are taken from the start; the catalog learns of them once there is one.
+    fn start_agent(&self) {
+        let config = &self.config;
+        let address = config.server_advertise.ip().to_string();
+        let id = &self.place.identity.node_id;
+        let mut own = OwnNode::new(id, &config.node_name, &address, &config.datacenter);
+        own.set_meta(&config.node_meta);
+        let shell = Rc::clone(&self.shell);
+        let tell_peers = Box::new(move |event: &UserEvent| {
+            let mut frame = dial::frame(FrameKind::Event, Bytes::new());
+            frame.blob = event.encode().into();
+            shell.links.tell_all(&frame);
+        });
+        let data = self.place.path.clone();
+        let agent = Agent::start(own, data, Configured::of(config), tell_peers);
+        let keeper = Keeper::new(Rc::clone(&agent), self.router.clone());
+        glommio::spawn_local(keeper.run()).detach();
+        self.calls.settle(agent);
     }
 
     /// Another executor: until the first one says stop.
@@ -354,13 +415,68 @@ impl Executor {
         Ok(())
     }
 
-    async fn stop_on(self: Rc<Self>, stop: StopSignal) {
+    async fn stop_on(self: Rc<Self>, stop: OwnedFd) {
         // SAFETY: the descriptor is an open eventfd, and its ownership passes to the file.
         let file = unsafe { BufferedFile::from_raw_fd(stop.into_raw_fd()) };
         // An error means that no signal can be waited for any more: stopping is the safe answer.
         let _ = file.read_at(0, 8).await;
         log::info!(target: "agent", "Gracefully shutting down agent...");
         self.stop();
+    }
+
+    /// Reads the configuration again at every SIGHUP.
+    async fn reload_on(self: Rc<Self>, hangup: OwnedFd) {
+        let Ok(ring) = reactor::ring() else { return };
+        let hangups_file = std::fs::File::from(hangup);
+        let mut hangups = Readiness::new(ring, Interest::Read);
+        loop {
+            hangups.ready(hangups_file.as_raw_fd()).await;
+            // Takes all that came since; somebody else cannot have taken them.
+            let mut count = [0; 8];
+            if (&hangups_file).read(&mut count).is_ok() {
+                // The log has said what came of it.
+                let _ = Rc::clone(&self).read_configuration_again().await;
+            }
+        }
+    }
+
+    /// Reads the configuration again, and has every executor carry it out.
+    async fn read_configuration_again(self: Rc<Self>) -> Result<(), String> {
+        let reload = Arc::clone(&self.reload);
+        let read = glommio::executor().spawn_blocking(move || reload.read_again());
+        let in_force = read.await?;
+        self.lanes
+            .send_all(|| Parcel::Configure(Arc::clone(&in_force)))
+            .await;
+        self.configure(&in_force);
+        Ok(())
+    }
+
+    /// Carries out what can change while the server runs.
+    fn configure(&self, in_force: &InForce) {
+        // Two that were read at the same time may arrive in either order.
+        if in_force.generation <= self.generation.get() {
+            return;
+        }
+        self.generation.set(in_force.generation);
+        let http = in_force.config.http;
+        self.service
+            .configure(http, in_force.config.http_rules.clone());
+        self.clients.set_max(http.client_connections_max);
+        if let Some(agent) = self.calls.agent().cloned() {
+            let meta = in_force.config.node_meta.clone();
+            let all = Configured::of(&in_force.config);
+            glommio::spawn_local(async move { agent.configure(&meta, all).await }).detach();
+        }
+        if self.lanes.index() >= self.place.logs() {
+            return;
+        }
+        let images = image_config(&in_force.config, self.place.identity.server_id());
+        self.shell.post(Event::Compaction(CompactionBounds {
+            threshold_entries: images.threshold_entries,
+            interval_ns: images.interval_ns,
+            trailing_entries_max: in_force.config.raft.trailing_logs,
+        }));
     }
 
     fn stop(&self) {
@@ -383,7 +499,8 @@ impl Executor {
 
     fn take(&self, parcel: Parcel) {
         match parcel {
-            Parcel::Http(fd) => self.serve_http(fd.into()),
+            Parcel::Http(fd, ticket) => self.serve_http(fd.into(), ticket),
+            Parcel::Configure(in_force) => self.configure(&in_force),
             Parcel::Call {
                 from,
                 id,
@@ -418,10 +535,15 @@ impl Executor {
         }
     }
 
-    fn serve_http(&self, socket: Socket) {
+    fn serve_http(&self, socket: Socket, ticket: Option<ClientTicket>) {
         match Stream::new(socket) {
             Ok(stream) => {
-                glommio::spawn_local(self.service.serve_connection(stream)).detach();
+                let served = self.service.serve_connection(stream);
+                glommio::spawn_local(async move {
+                    served.await;
+                    drop(ticket);
+                })
+                .detach();
             }
             Err(error) => log::warn!(target: "agent.http", "connection dropped: {error}"),
         }
@@ -431,23 +553,40 @@ impl Executor {
     fn hand_round(self: Rc<Self>) -> impl Fn(Socket) {
         let next = Cell::new(0);
         move |socket| {
+            let ticket = match self.clients.ticket(&socket) {
+                Ok(ticket) => ticket,
+                Err(TooMany) => return self.turn_away(socket),
+            };
             let to = next.get();
             next.set((to + 1) % self.lanes.count());
             if to == self.lanes.index() {
-                return self.serve_http(socket);
+                return self.serve_http(socket, ticket);
             }
             // An executor that is behind gets no more: this one serves it.
-            if let Err(Parcel::Http(fd)) = self.lanes.try_send(to, Parcel::Http(socket.into())) {
-                self.serve_http(fd.into());
+            let parcel = Parcel::Http(socket.into(), ticket);
+            if let Err(Parcel::Http(fd, ticket)) = self.lanes.try_send(to, parcel) {
+                self.serve_http(fd.into(), ticket);
             }
         }
     }
 
+    fn turn_away(&self, socket: Socket) {
+        if let Ok(stream) = Stream::new(socket) {
+            glommio::spawn_local(self.service.turn_away(stream)).detach();
+        }
+    }
+
     fn greet(&self) {
-        let http = self
+        let http: Vec<String> = self
             .config
-            .http_address
-            .map_or("disabled".to_owned(), |address| address.to_string());
+            .http_addresses
+            .iter()
+            .map(|a| a.to_string())
+            .collect();
+        let http = match http.is_empty() {
+            true => "disabled".to_owned(),
+            false => http.join(","),
+        };
         log::info!(
             target: "agent",
             "curia {} agent running: node={} node_id={} datacenter={} server={} http={http} executors={} data_dir={}",
@@ -492,7 +631,7 @@ fn introduction(
     let own = own(config, place);
     let lanes = place.logs();
     let http = config
-        .http_address
+        .http_address()
         .map(|address| address.to_string())
         .unwrap_or_default();
     Rc::new(move || {
@@ -526,8 +665,9 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         node_id: place.identity.node_id.clone(),
         datacenter: config.datacenter.clone(),
         server_address: config.server_advertise.to_string(),
+        node_meta: config.node_meta.clone(),
         http_address: config
-            .http_address
+            .http_address()
             .map(|address| address.to_string())
             .unwrap_or_default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -535,7 +675,7 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         shards: 1,
         executors: config.executors,
         dev_mode: config.dev,
-        prometheus: false,
+        prometheus: !config.telemetry.prometheus_retention_time.is_zero(),
     }
 }
 

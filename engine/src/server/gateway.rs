@@ -88,6 +88,8 @@ pub struct ServerInfo {
     pub datacenter: String,
     /// Server address `ip:port`.
     pub server_address: String,
+    /// `node_meta`.
+    pub node_meta: BTreeMap<String, String>,
     /// HTTP address `ip:port`.
     pub http_address: String,
     /// Version of this build.
@@ -120,6 +122,12 @@ pub trait Gateway: Clone + 'static {
     /// shard. `SpansShards` for what works in a cluster of one shard only.
     fn record(&self, command: Bytes) -> impl Future<Output = Result<Written, Failure>>;
 
+    /// As [`record`](Self::record), for a command that answers with a document.
+    fn record_with_answer(
+        &self,
+        command: Bytes,
+    ) -> impl Future<Output = Result<(Index, Bytes), Failure>>;
+
     /// As [`write`](Self::write), for an encoded transaction; one that failed was applied too, and
     /// changed nothing.
     fn txn(&self, command: Bytes) -> impl Future<Output = Result<(Index, TxnResult), Failure>>;
@@ -140,6 +148,12 @@ pub trait Gateway: Clone + 'static {
 
     /// Who this server is.
     fn info(&self) -> ServerInfo;
+
+    /// Has this server read its configuration again. The error is why it did not: everything is as
+    /// before.
+    fn reload(&self) -> impl Future<Output = Result<(), String>> {
+        async { Err("this server cannot read its configuration again".to_owned()) }
+    }
 
     /// Counters and gauges by name (`curia.log.batches` …), for `/v1/agent/metrics` and the bench.
     fn metrics(&self) -> BTreeMap<String, f64>;

@@ -25,7 +25,9 @@ use wire::{FrameKind, Reply, ShardId};
 
 use super::{
     agent::calls::AgentParcel,
+    clients::ClientTicket,
     reactor::Bell,
+    reload::InForce,
     window::{Arrivals, Maker, Pieces, Windows},
 };
 use crate::{consensus::Configuration, shard::Event};
@@ -37,7 +39,9 @@ pub const PARCELS_IN_FLIGHT_MAX: usize = 4096;
 #[derive(Debug)]
 pub enum Parcel {
     /// An accepted HTTP connection, to be served there.
-    Http(OwnedFd),
+    Http(OwnedFd, Option<ClientTicket>),
+    /// The configuration has changed: carry it out.
+    Configure(Arc<InForce>),
     /// A request for a shard there.
     Call {
         /// Who asks.

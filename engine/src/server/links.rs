@@ -160,6 +160,17 @@ impl Links {
         }
     }
 
+    /// Sends a frame to all servers that can be reached now.
+    pub fn tell_all(&self, frame: &Frame) {
+        for link in self.0.links.borrow().values() {
+            if let Some(outbox) = link.outbox.borrow().as_ref()
+                && outbox.push(|out| frame.encode(out)).is_ok()
+            {
+                outbox.flush();
+            }
+        }
+    }
+
     /// Sends what gathered, one system call per server.
     pub fn flush(&self) {
         for link in self.0.links.borrow().values() {

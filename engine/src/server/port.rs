@@ -454,6 +454,7 @@ fn peer_frame(router: &Router, from: ServerId, frame: Frame) -> Result<(), End> 
             let chunk = EntriesChunk::decode(&frame.payload, &frame.blob)?;
             router.to_shard(shard, Event::EntriesChunk { from, shard, chunk });
         }
+        FrameKind::Event => router.user_event(&frame.blob),
         other => return Err(unexpected(other, "peer")),
     }
     Ok(())

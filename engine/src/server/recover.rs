@@ -58,7 +58,7 @@ fn log_config(config: &AgentConfig) -> LogConfig {
     }
 }
 
-fn image_config(config: &AgentConfig, id: ServerId) -> ImageConfig {
+pub(super) fn image_config(config: &AgentConfig, id: ServerId) -> ImageConfig {
     // Between once and twice the interval, as Consul's, and each server at its own pace: or all
     // would write their images at the same time.
     let stretch = 1.0 + (id.0 % 1024) as f64 / 1024.0;

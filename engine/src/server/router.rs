@@ -6,8 +6,9 @@
 //! acted on never is.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     collections::BTreeMap,
+    pin::Pin,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -23,6 +24,7 @@ use wire::{
 use super::{
     agent::{
         calls::Calls,
+        events::UserEvent,
         request::{AgentReply, AgentRequest},
     },
     answer::{ROWS_PER_SLICE, over_bounds, plain},
@@ -55,7 +57,11 @@ struct Inner {
     logs: u16,
     hold: Duration,
     info: ServerInfo,
+    reload: OnceCell<ReloadServer>,
 }
+
+/// What has the whole server read its configuration again.
+pub type ReloadServer = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>>>>>;
 
 /// Where the pieces of an answer go.
 pub trait ReplySink {
@@ -100,6 +106,7 @@ enum Attempt<T> {
 enum Carried {
     Written(Written),
     Txn(Index, TxnResult),
+    Document(Index, Bytes),
 }
 
 impl Router {
@@ -120,7 +127,21 @@ impl Router {
             logs,
             hold,
             info,
+            reload: OnceCell::new(),
         }))
+    }
+
+    /// Another server has fired a user event.
+    pub fn user_event(&self, bytes: &[u8]) {
+        // One of a later version is not understood here, and nothing hangs on it.
+        if let (Some(agent), Ok(event)) = (self.0.calls.agent(), UserEvent::decode(bytes)) {
+            agent.hear(event);
+        }
+    }
+
+    /// Says what [`Gateway::reload`] does. The first word counts.
+    pub fn on_reload(&self, reload: ReloadServer) {
+        let _ = self.0.reload.set(reload);
     }
 
     /// How many shards the cluster turned out to have.
@@ -298,6 +319,9 @@ impl Router {
                 Ok(Reply::Txn { index, outcome }) => {
                     Attempt::Settled(Ok(Carried::Txn(index, outcome.to_wire())))
                 }
+                Ok(Reply::Document { index, json }) => {
+                    Attempt::Settled(Ok(Carried::Document(index, json)))
+                }
                 Ok(Reply::Read(_)) => unreachable!("a write is answered as a write"),
                 Err(failure) => settle(failure),
             };
@@ -328,7 +352,7 @@ impl Router {
         if leader.here || query.mode == ReadMode::Stale {
             match shell.call(shard, Request::Read(query.clone())).await {
                 Ok(Reply::Read(read)) => return Attempt::Settled(Ok(local_answer(read))),
-                Ok(Reply::Written { .. } | Reply::Txn { .. }) => {
+                Ok(Reply::Written { .. } | Reply::Txn { .. } | Reply::Document { .. }) => {
                     unreachable!("a read is answered as a read")
                 }
                 Err(failure) if ends_wait(&failure, query.waits()) => {
@@ -377,6 +401,7 @@ impl Router {
                         plain(index, ReplyBody::Written { ok, index })
                     }
                     Ok(Carried::Txn(index, result)) => plain(index, ReplyBody::Txn(result)),
+                    Ok(Carried::Document(index, json)) => plain(index, ReplyBody::Document(json)),
                     Err(failure) => plain(Index(0), ReplyBody::Failed(failure)),
                 })
                 .await;
@@ -428,10 +453,11 @@ impl Router {
             },
             Ok(Command::Txn(ops)) => self.shard_of_txn(&ops),
             Ok(Command::Record(record))
-                if record.kind == RecordKind::Session && self.shards() > 1 =>
+                if matches!(record.kind, RecordKind::Session | RecordKind::Txn)
+                    && self.shards() > 1 =>
             {
                 let why = format!(
-                    "sessions span shards, which a cluster of {} shards does not support",
+                    "sessions and transactions on the catalog span shards, which a cluster of {} shards does not support",
                     self.shards()
                 );
                 Err(failure(FailureKind::SpansShards, why))
@@ -623,6 +649,7 @@ async fn written(mut pieces: Pieces) -> Attempt<Carried> {
             Attempt::Settled(Ok(Carried::Written(Written { ok, index })))
         }
         Some(ReplyBody::Txn(result)) => Attempt::Settled(Ok(Carried::Txn(index, result))),
+        Some(ReplyBody::Document(json)) => Attempt::Settled(Ok(Carried::Document(index, json))),
         Some(ReplyBody::Failed(failure)) => settle(failure),
         Some(_) => Attempt::Settled(Err(garbled())),
         None => Attempt::Settled(Err(failure(
@@ -713,7 +740,7 @@ impl Gateway for Router {
     async fn write(&self, shard: ShardId, command: Bytes) -> Result<Written, Failure> {
         match self.carry_out(shard, command).await? {
             Carried::Written(written) => Ok(written),
-            Carried::Txn(..) => Err(garbled()),
+            Carried::Txn(..) | Carried::Document(..) => Err(garbled()),
         }
     }
 
@@ -723,12 +750,21 @@ impl Gateway for Router {
         self.write(shard, command).await
     }
 
+    async fn record_with_answer(&self, command: Bytes) -> Result<(Index, Bytes), Failure> {
+        self.placed().await?;
+        let shard = self.shard_of_command(&command)?;
+        match self.carry_out(shard, command).await? {
+            Carried::Document(index, json) => Ok((index, json)),
+            Carried::Written(_) | Carried::Txn(..) => Err(garbled()),
+        }
+    }
+
     async fn txn(&self, command: Bytes) -> Result<(Index, TxnResult), Failure> {
         self.placed().await?;
         let shard = self.shard_of_command(&command)?;
         match self.carry_out(shard, command).await? {
             Carried::Txn(index, result) => Ok((index, result)),
-            Carried::Written(_) => Err(garbled()),
+            Carried::Written(_) | Carried::Document(..) => Err(garbled()),
         }
     }
 
@@ -754,6 +790,13 @@ impl Gateway for Router {
         ServerInfo {
             shards: self.shards(),
             ..self.0.info.clone()
+        }
+    }
+
+    async fn reload(&self) -> Result<(), String> {
+        match self.0.reload.get() {
+            Some(reload) => reload().await,
+            None => Err("this server is not ready to read its configuration again".to_owned()),
         }
     }
 

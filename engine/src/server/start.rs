@@ -10,7 +10,7 @@
 use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle, available_parallelism},
     time::Duration,
 };
@@ -20,10 +20,15 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use super::{
     awake::Awake,
     board::Board,
-    config::{AgentConfig, DataDir as WhereData},
-    executor::{Executor, Place},
-    http::bind_after_predecessor,
+    config::{
+        AgentConfig, DataDir as WhereData, HttpAddress,
+        acl::AclOptions,
+        options::{AutopilotOptions, TelemetryOptions},
+    },
+    executor::{Executor, Listeners, Place},
+    http::{UnixSocketFile, bind_after_predecessor, listen_after_predecessor},
     lanes::{Ends, mesh},
+    reload::{Reload, Source},
 };
 use crate::{
     cluster::identity::{DataDir, Identity, random_u64},
@@ -40,6 +45,14 @@ const PREEMPT_AFTER: Duration = Duration::from_millis(10);
 
 /// The signals that end a server, as a descriptor that becomes readable.
 pub type StopSignal = OwnedFd;
+
+/// The signals of a server, as descriptors that become readable.
+pub struct Signals {
+    /// Ends it.
+    pub stop: StopSignal,
+    /// Has it read its configuration again. Reading 8 bytes takes what came; never blocks.
+    pub reload: OwnedFd,
+}
 
 /// Lets the process have as many descriptors as it may: shells start it with a lower bound, for the
 /// sake of programs that cannot take more.
@@ -58,9 +71,12 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Runs a server until it is signalled. The error is one sentence for the operator.
-pub fn run_agent(mut config: AgentConfig, stop: StopSignal) -> Result<(), String> {
+/// Runs a server until it is signalled; `source` reads its configuration again. The error is one
+/// sentence for the operator.
+pub fn run_agent(mut config: AgentConfig, signals: Signals, source: Source) -> Result<(), String> {
     raise_descriptor_limit();
+    only_what_is_built(&config)?;
+    let reload = Reload::new(config.clone(), source);
     let temporary = TemporaryDir::for_config(&config)?;
     let path = match (&config.data_dir, &temporary) {
         (WhereData::At(path), _) => path.clone(),
@@ -79,18 +95,7 @@ pub fn run_agent(mut config: AgentConfig, stop: StopSignal) -> Result<(), String
             config.executors
         ));
     }
-    let server = bind_after_predecessor(config.server_bind, "-bind, -server-port")
-        .map_err(|e| e.to_string())?;
-    let http = config
-        .http_address
-        .map(|address| bind_after_predecessor(address, "-client, -http-port"))
-        .transpose()
-        .map_err(|error| error.to_string())?;
-    if let Some(http) = &http {
-        // Of port 0, the one that was chosen: it is logged, and told to clients.
-        let chosen = http.local_addr().map_err(|error| error.to_string())?;
-        config.http_address = Some(chosen);
-    }
+    let (listeners, _socket_files) = listen(&mut config)?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let board = Board::default();
     let mut ends = mesh(config.executors)
@@ -102,14 +107,14 @@ pub fn run_agent(mut config: AgentConfig, stop: StopSignal) -> Result<(), String
         identity: data.identity().clone(),
     };
     let workers = ends
-        .map(|ends| start_worker(&config, &place, &board, ends))
+        .map(|ends| start_worker(&config, &reload, &place, &board, ends))
         .collect::<Result<Vec<_>, String>>()?;
     let (executor, awake) = make_executor(&config, 0)?;
     let main_config = config.clone();
     let result = executor.run(async move {
-        let made = Executor::new(main_config, place, &board, first);
+        let made = Executor::new(main_config, reload, place, &board, first);
         let (executor, inbound) = awake.through(made).await?;
-        executor.run_first(inbound, data, server, http, stop).await
+        executor.run_first(inbound, data, listeners, signals).await
     });
     if result.is_ok() {
         for worker in workers {
@@ -119,6 +124,64 @@ pub fn run_agent(mut config: AgentConfig, stop: StopSignal) -> Result<(), String
     }
     drop(temporary);
     result
+}
+
+/// Takes every port and socket of the configuration, and puts the chosen port for port 0.
+fn listen(config: &mut AgentConfig) -> Result<(Listeners, Vec<UnixSocketFile>), String> {
+    let mut listeners = Listeners {
+        server: None,
+        http: Vec::new(),
+    };
+    if config.listens_for_servers() {
+        let server = bind_after_predecessor(config.server_bind, "-bind, -server-port")
+            .map_err(|error| error.to_string())?;
+        listeners.server = Some(server);
+    }
+    let mut files = Vec::new();
+    for address in &mut config.http_addresses {
+        match address {
+            HttpAddress::Tcp(address) => {
+                let http = bind_after_predecessor(*address, "-client, -http-port")
+                    .map_err(|error| error.to_string())?;
+                // Of port 0, the one that was chosen: it is logged, and told to clients.
+                *address = http.local_addr().map_err(|error| error.to_string())?;
+                listeners.http.push(http.into());
+            }
+            HttpAddress::Unix(path) => {
+                let (http, file) = listen_after_predecessor(path, &config.unix_sockets)
+                    .map_err(|error| error.to_string())?;
+                listeners.http.push(http);
+                files.push(file);
+            }
+        }
+    }
+    Ok((listeners, files))
+}
+
+/// Refuses what a configuration asks for and this build does not give, where the server would be
+/// less protected without; says the rest in the log. Each part takes its lines from here when it
+/// reads its options.
+fn only_what_is_built(config: &AgentConfig) -> Result<(), String> {
+    if config.acl.enabled {
+        return Err(
+            "acl.enabled: curia cannot do this yet, and without it the server would be less \
+             protected than its configuration asks for: remove the key to run it so anyway"
+                .to_owned(),
+        );
+    }
+    let waiting = [
+        ("services", !config.services.is_empty()),
+        ("checks", !config.checks.is_empty()),
+        ("acl", config.acl != AclOptions::default()),
+        ("autopilot", config.autopilot != AutopilotOptions::default()),
+        ("telemetry", config.telemetry != TelemetryOptions::default()),
+    ];
+    for (key, given) in waiting {
+        if given {
+            log::warn!(target: "agent", "{key}: read, but without an effect in this build of curia");
+        }
+    }
+    Ok(())
 }
 
 /// The others know a server by the address that it formed the cluster with. Started elsewhere with
@@ -148,11 +211,12 @@ type Worker = JoinHandle<()>;
 /// Starts an executor on a thread of its own; returns once it is made.
 fn start_worker(
     config: &AgentConfig,
+    reload: &Arc<Reload>,
     place: &Place,
     board: &Board,
     ends: Ends,
 ) -> Result<Worker, String> {
-    let (config, place) = (config.clone(), place.clone());
+    let (config, reload, place) = (config.clone(), Arc::clone(reload), place.clone());
     let index = ends.index();
     let board = board.for_executor(index);
     let (tell, told) = mpsc::channel();
@@ -164,7 +228,7 @@ fn start_worker(
         };
         tell.send(Ok(())).unwrap_or_default();
         executor.run(async move {
-            let made = Executor::new(config, place, &board, ends);
+            let made = Executor::new(config, reload, place, &board, ends);
             match awake.through(made).await {
                 Ok((executor, inbound)) => executor.run_worker(inbound).await,
                 Err(why) => {

@@ -165,7 +165,7 @@ impl AsyncWrite for Stream {
 /// Accepts connections of a listener, one after the other.
 pub struct Acceptor {
     readable: Readiness,
-    listener: std::net::TcpListener,
+    listener: Socket,
 }
 
 impl Acceptor {
@@ -173,7 +173,8 @@ impl Acceptor {
     ///
     /// # Errors
     /// When the kernel gives no ring, or the listener cannot be made non-blocking.
-    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub fn new(listener: impl Into<Socket>) -> io::Result<Self> {
+        let listener = listener.into();
         listener.set_nonblocking(true)?;
         let readable = Readiness::new(reactor::ring()?, Interest::Read);
         Ok(Self { readable, listener })
@@ -187,7 +188,7 @@ impl Acceptor {
         let fd = self.listener.as_raw_fd();
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => return Ok(stream.into()),
+                Ok((socket, _)) => return Ok(socket),
                 Err(error)
                     if matches!(
                         error.kind(),

@@ -150,6 +150,11 @@ impl Core {
             }
             // Only a shard under repair asks for entries, and that one is not served yet.
             Event::EntriesChunk { .. } | Event::Wake => {}
+            Event::Compaction(bounds) => {
+                for member in self.members.values_mut() {
+                    member.set_compaction(bounds);
+                }
+            }
             Event::Rest => {
                 for member in self.members.values_mut() {
                     member.rest();

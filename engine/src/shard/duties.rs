@@ -25,7 +25,7 @@ use bytes::Bytes;
 use crate::{
     fsm::{
         records::RecordOp,
-        sessions::{Tick, lease_clock_ms, needs_lease_clock, shortest_ttl_ms},
+        sessions::{Tick, is_overdue, lease_clock_moved, needs_lease_clock, shortest_ttl_ms},
         tombstones::Reap,
     },
     state::{Tables, tree::Keyed},
@@ -52,13 +52,15 @@ pub const REAPED_AT_ONCE_MAX: usize = 4096;
 /// When the lease clock moves next.
 #[derive(Debug, Default)]
 pub struct LeaseClock {
-    /// What the clock showed when it was last looked at, ms.
-    seen_ms: u64,
+    /// Index of the command that moved the clock last, when it was last looked at.
+    seen: u64,
     /// From when on time is not counted yet, ns.
     since_ns: u64,
     /// Whether anything waits for the clock.
     needed: bool,
     interval_ns: u64,
+    /// Whether more is over than the last tick ended.
+    overdue: bool,
     /// When the command that is under way was proposed, ns.
     proposed_ns: Option<u64>,
 }
@@ -70,17 +72,18 @@ impl LeaseClock {
         if !needed && !self.needed {
             return;
         }
-        let shows_ms = lease_clock_ms(tables);
+        let moved = lease_clock_moved(tables);
         if !self.needed {
             self.since_ns = now_ns;
             self.proposed_ns = None;
-        } else if shows_ms != self.seen_ms {
+        } else if moved != self.seen {
             // Ours counted up to when it was proposed; what it took to commit counts too, unless
             // it took so long that the next move would be too far.
             let proposed = self.proposed_ns.take().unwrap_or(now_ns);
             self.since_ns = proposed.max(now_ns.saturating_sub(self.interval_ns));
         }
-        self.seen_ms = shows_ms;
+        self.seen = moved;
+        self.overdue = is_overdue(tables);
         self.needed = needed;
         self.interval_ns = interval_ns(tables);
     }
@@ -106,7 +109,10 @@ impl LeaseClock {
     /// When a leader has something to propose, ns.
     pub fn next_ns(&self) -> Option<u64> {
         let waits = self.needed && self.proposed_ns.is_none();
-        waits.then(|| self.since_ns + self.interval_ns)
+        waits.then(|| match self.overdue {
+            true => self.since_ns,
+            false => self.since_ns + self.interval_ns,
+        })
     }
 
     /// What was under way may never be applied.

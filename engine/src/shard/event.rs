@@ -101,12 +101,25 @@ pub enum Event {
         /// The entries.
         chunk: EntriesChunk,
     },
+    /// Other bounds for compaction from now on.
+    Compaction(CompactionBounds),
     /// Time may have passed. (Every turn looks at the clock; this only makes one happen.)
     Wake,
     /// Nothing else is under way on this executor.
     Rest,
     /// The server is stopping: answer what waits, mark the log's tail durable.
     Shutdown,
+}
+
+/// Bounds of compaction that may change while the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionBounds {
+    /// Entries applied since the last image that call for a new one at the next look.
+    pub threshold_entries: u64,
+    /// Between two looks, ns. The next one comes at once.
+    pub interval_ns: u64,
+    /// Entries kept in memory behind an image, at most.
+    pub trailing_entries_max: u64,
 }
 
 /// What a read found.
@@ -155,6 +168,13 @@ pub enum Reply {
         index: Index,
         /// What it came to.
         outcome: Box<TxnOutcome>,
+    },
+    /// A command was committed and applied, and has more to say than a word.
+    Document {
+        /// Its index.
+        index: Index,
+        /// What it says.
+        json: Bytes,
     },
     /// A read.
     Read(ReadAnswer),

@@ -187,6 +187,13 @@ impl Images {
         self.applied_bytes += bytes;
     }
 
+    /// Bounds from now on; the entries are looked at with the next turn.
+    pub fn set_bounds(&mut self, threshold_entries: u64, interval_ns: u64) {
+        self.config.threshold_entries = threshold_entries;
+        self.config.interval_ns = interval_ns;
+        self.look_ns = 0;
+    }
+
     /// Whether an image should be begun. `wanted`: a follower needs one whatever the size of the
     /// log. `pinned`: the log cannot keep to its bound without one. Otherwise none is begun while
     /// a follower pulls one, because the log behind that one is what it will catch up from.

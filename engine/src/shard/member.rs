@@ -9,7 +9,7 @@ use wire::{
 
 use super::{
     duties::Duties,
-    event::{Effects, Notice, Request, Ticket, failure},
+    event::{CompactionBounds, Effects, Notice, Request, Ticket, failure},
     images::{ImageEvent, Images, Loaded},
     reads::{Asked, Reads, Sight, not_leader},
     reconcile::{Contact, Reconciler},
@@ -556,6 +556,14 @@ impl Member {
         let replica = &self.replica;
         self.repairs
             .serve(self.shard, from, fetch, replica, image, log, effects);
+    }
+
+    /// Other bounds for compaction from now on.
+    pub fn set_compaction(&mut self, bounds: CompactionBounds) {
+        self.images
+            .set_bounds(bounds.threshold_entries, bounds.interval_ns);
+        self.replica
+            .set_trailing_entries_max(bounds.trailing_entries_max);
     }
 
     /// A peer's connection broke.

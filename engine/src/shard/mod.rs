@@ -25,8 +25,8 @@ pub mod watch;
 
 pub use self::core::{Core, CoreConfig};
 pub use event::{
-    Answered, Effects, Event, Notice, ReadAnswer, ReadBody, Reply, Request, Ticket, Transfer,
-    failure,
+    Answered, CompactionBounds, Effects, Event, Notice, ReadAnswer, ReadBody, Reply, Request,
+    Ticket, Transfer, failure,
 };
 pub use images::ImageConfig;
 pub use member::Member;

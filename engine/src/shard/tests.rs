@@ -383,7 +383,7 @@ impl World {
                 assert!(ok);
                 self.acknowledged.insert(key);
             }
-            Ok(Reply::Read(_) | Reply::Txn { .. }) => {
+            Ok(_) => {
                 unreachable!("only plain writes go through tickets here")
             }
             Err(failure) if failure.kind == FailureKind::OutcomeUnknown => {}

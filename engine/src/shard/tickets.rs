@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use wire::{FailureKind, Index, Term};
 
 use super::event::{Answered, Effects, Reply, Ticket, failure};
-use crate::fsm::Outcome;
+use crate::{documents::txn, fsm::Outcome};
 
 /// Proof that the entry at this index was committed and applied. Made by the apply step alone.
 #[derive(Debug)]
@@ -76,6 +76,10 @@ impl Tickets {
                 Outcome::Txn(outcome) => Ok(Reply::Txn {
                     index: applied.index,
                     outcome,
+                }),
+                Outcome::Mixed(outcome) => Ok(Reply::Document {
+                    index: applied.index,
+                    json: txn::result(&outcome).into(),
                 }),
                 Outcome::Refused(why) => Err(failure(FailureKind::Refused, why)),
             };

@@ -172,8 +172,8 @@ impl Watches {
                 Change::Kvs(RowChange::PrefixRemoved { prefix, before }) => {
                     self.rows_removed(prefix, before);
                 }
-                // They follow from changes of other tables, and nobody reads them as such.
-                Change::Tombstones(_) | Change::Indexes(_) => {}
+                // They follow from changes of keys, and nobody reads them as such.
+                Change::Tombstones(_) => {}
                 record => self.record_changed(record),
             }
         }

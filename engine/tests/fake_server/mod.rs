@@ -168,7 +168,9 @@ impl Conversation {
                 wire::QueryBody::KvList { prefix, .. } | wire::QueryBody::KvKeys { prefix, .. } => {
                     prefix.to_vec()
                 }
-                wire::QueryBody::Status | wire::QueryBody::Txn(_) => Vec::new(),
+                wire::QueryBody::Status | wire::QueryBody::Txn(_) | wire::QueryBody::Record(_) => {
+                    Vec::new()
+                }
             },
             other => panic!("a client sent {other:?}"),
         };

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use engine::server::agent::{
+    events::Events,
     local::Local,
     request::{AgentReply, AgentRequest, answer},
 };
@@ -55,6 +56,7 @@ pub struct State {
     pub status: ClusterStatus,
     /// What is registered with the agent, and its clock.
     pub local: Local,
+    pub events: Events,
     pub now_ms: u64,
     /// Registrations cannot be written, for this reason.
     pub not_kept: Option<String>,
@@ -101,6 +103,7 @@ impl Default for State {
                 node_id: NODE_ID.into(),
                 datacenter: "dc1".into(),
                 server_address: "127.0.0.2:8300".into(),
+                node_meta: BTreeMap::new(),
                 http_address: "127.0.0.2:8500".into(),
                 version: "0.1.0".into(),
                 revision: "abc123".into(),
@@ -110,6 +113,7 @@ impl Default for State {
                 prometheus: false,
             },
             local: Local::new("s1"),
+            events: Events::default(),
             now_ms: 0,
             not_kept: None,
             status: ClusterStatus {
@@ -133,6 +137,10 @@ pub fn failure(kind: FailureKind, message: &str) -> Failure {
 }
 
 impl State {
+    fn answer(&mut self, now_ms: u64, request: AgentRequest) -> AgentReply {
+        answer(&mut self.local, &mut self.events, now_ms, "dc1", request)
+    }
+
     fn note_txn(&mut self, command: &[u8]) {
         let Ok(Command::Txn(ops)) = Command::decode(command) else {
             panic!("not a transaction: {command:?}");
@@ -255,7 +263,7 @@ impl State {
             }
             QueryBody::Status => (self.index, Found::Status),
             QueryBody::Txn(_) => (self.index, Found::Txn),
-            QueryBody::Record(_) => panic!("the fake keeps no records"),
+            QueryBody::Record(_) => (self.index, Found::Document),
         }
     }
 }
@@ -289,6 +297,7 @@ enum Found {
     Keys(Vec<Bytes>),
     Status,
     Txn,
+    Document,
 }
 
 #[derive(Clone)]
@@ -319,6 +328,10 @@ impl RowStream for FakeRows {
 
 impl Gateway for Fake {
     type Rows = FakeRows;
+
+    async fn record_with_answer(&self, _command: Bytes) -> Result<(Index, Bytes), Failure> {
+        panic!("the fake keeps no records")
+    }
 
     async fn record(&self, _command: Bytes) -> Result<Written, Failure> {
         panic!("the fake keeps no records")
@@ -391,6 +404,8 @@ impl Gateway for Fake {
                 Found::Keys(keys) => AnswerBody::Keys(keys),
                 Found::Status => AnswerBody::Status(state.status.clone()),
                 Found::Txn => AnswerBody::Txn(state.txn.clone()),
+                // It keeps no records.
+                Found::Document => AnswerBody::Document(Bytes::from_static(b"[]")),
             },
         })
     }
@@ -408,10 +423,7 @@ impl Gateway for Fake {
                 let mut state = self.0.lock().unwrap();
                 let now_ms = state.now_ms;
                 let not_kept = state.not_kept.clone();
-                match (
-                    answer(&mut state.local, now_ms, "dc1", request.clone()),
-                    not_kept,
-                ) {
+                match (state.answer(now_ms, request.clone()), not_kept) {
                     (AgentReply::Done, Some(why)) => AgentReply::NotKept(why),
                     (reply, _) => reply,
                 }

@@ -34,7 +34,7 @@ pub fn read_content(frame: &Frame) -> Result<(), WireError> {
         FrameKind::EntriesFetch => EntriesFetch::decode(payload).map(drop),
         FrameKind::EntriesChunk => EntriesChunk::decode(payload, &frame.blob).map(drop),
         FrameKind::Credit => Credit::decode(payload).map(drop),
-        FrameKind::Cancel => Ok(()),
+        FrameKind::Cancel | FrameKind::Event => Ok(()),
     }
 }
 
@@ -423,6 +423,13 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("query-list", bare(FrameKind::Query, 8, list.encode())),
         ("query-wait", bare(FrameKind::Query, 11, waiting.encode())),
         ("cancel", bare(FrameKind::Cancel, 11, Bytes::new())),
+        (
+            "event",
+            Frame {
+                blob: Bytes::from_static(b"{}"),
+                ..bare(FrameKind::Event, 0, Bytes::new())
+            },
+        ),
         ("query-keys", bare(FrameKind::Query, 9, keys.encode())),
         (
             "query-status",

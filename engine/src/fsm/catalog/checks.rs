@@ -5,9 +5,7 @@
 
 use wire::Index;
 
-use super::{
-    CatalogVerb, cas_holds, delete_cas_holds, nodes, same_name, services, touched, validate,
-};
+use super::{CatalogVerb, cas_holds, delete_cas_holds, nodes, rows, same_name, services, validate};
 use crate::{
     fsm::sessions,
     state::{RecordRow, Tables, Txn, index::Key, records::Check, schema::Checks, tree::Keyed},
@@ -23,7 +21,7 @@ pub fn get<'t>(tables: &'t Tables, node: &str, id: &str) -> Option<&'t RecordRow
 /// Whether two are the same but for their indexes.
 fn is_same(a: &Check, b: &Check) -> bool {
     let bare = |check: &Check| Check {
-        node: touched::lower(&check.node),
+        node: rows::lower(&check.node),
         create_index: 0,
         modify_index: 0,
         ..check.clone()
@@ -71,10 +69,10 @@ pub(super) fn ensure(txn: &mut Txn<'_>, index: Index, mut check: Check) -> Resul
 /// Says that the services which show a check changed: its own, or all on the node.
 fn touch_services(txn: &mut Txn<'_>, index: Index, check: &Check) {
     if check.service_id.is_empty() {
-        return touched::services_of(txn, index, &check.node);
+        return rows::services_of(txn, index, &check.node);
     }
     if let Some(service) = services::get(txn.tables(), &check.node, &check.service_id).cloned() {
-        touched::service(txn, index, &service);
+        rows::service(txn, index, &service);
     }
 }
 
@@ -89,6 +87,13 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, node: &str, id: &str) {
     sessions::invalidate_for_check(txn, index, node, id);
 }
 
+/// The check that an operation names; Consul's text where there is none.
+pub fn find_check(tables: &Tables, check: &Check) -> Result<RecordRow<Check>, String> {
+    let (node, id) = (&check.node, &check.check_id);
+    let found = get(tables, node, id).cloned();
+    found.ok_or_else(|| format!("check {id:?} on node {node:?} doesn't exist"))
+}
+
 /// An operation of a transaction. Answers with the check, unless it was deleted.
 pub fn check_op(
     txn: &mut Txn<'_>,
@@ -100,10 +105,7 @@ pub fn check_op(
     let held = get(txn.tables(), node, id);
     let held_index = held.map(|held| held.modify_index);
     match verb {
-        CatalogVerb::Get => match held {
-            Some(held) => Ok(Some(held.clone())),
-            None => Err(format!("check {id:?} on node {node:?} doesn't exist")),
-        },
+        CatalogVerb::Get => find_check(txn.tables(), check).map(Some),
         CatalogVerb::Cas if !cas_holds(check.modify_index, held_index) => Err(format!(
             "failed to set check {id:?} on node {node:?}, index is stale"
         )),

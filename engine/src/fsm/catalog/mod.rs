@@ -6,17 +6,17 @@
 //! services, checks and coordinates, a service's checks, and the sessions that are bound to a
 //! check or a node.
 //!
-//! Invariant, from which reads get their index ([`touched`]): whatever a question about the
+//! Invariant, from which reads get their index ([`rows`]): whatever a question about the
 //! catalog covers, a change of it raises a row of the index table that the question's index is
 //! taken from.
 //!
 //! One file per kind of row: [`nodes`], [`services`], [`checks`]. What a client may ask for is
 //! checked in [`validate`], here and not at the door, so that every path to the log is covered.
 
-mod checks;
-mod nodes;
-mod services;
-mod touched;
+pub mod checks;
+pub mod nodes;
+pub mod rows;
+pub mod services;
 mod validate;
 
 #[cfg(test)]
@@ -34,9 +34,9 @@ use crate::state::{
     records::{Check, Node, Service},
 };
 
-pub use checks::check_op;
-pub use nodes::node_op;
-pub use services::service_op;
+pub use checks::{check_op, find_check};
+pub use nodes::{find_node, node_op};
+pub use services::{find_service, service_op};
 pub use validate::{
     CATALOG_NAME_BYTES_MAX, CHECK_OUTPUT_BYTES_MAX, META_KEY_BYTES_MAX, META_PAIRS_MAX,
     META_VALUE_BYTES_MAX, cut_output,
@@ -97,6 +97,12 @@ pub enum CatalogVerb {
     Delete,
     /// Takes it out if its modify index is the one given.
     DeleteCas,
+}
+
+/// Refuses a registration that could not be carried out in whatever state: Consul's text. At the
+/// door, to spare the log.
+pub fn check(request: &RegisterRequest) -> Result<(), String> {
+    validate::registration(request).map(drop)
 }
 
 /// Carries out a registration at `index`. On an error, which is Consul's text, the caller undoes
@@ -163,5 +169,5 @@ fn delete_cas_holds(asked: u64, held: Option<u64>) -> bool {
 
 /// Whether two names are of the same object.
 fn same_name(a: &str, b: &str) -> bool {
-    a == b || touched::lower(a) == touched::lower(b)
+    a == b || rows::lower(a) == rows::lower(b)
 }

@@ -7,7 +7,7 @@
 use wire::Index;
 
 use super::{
-    CatalogVerb, cas_holds, checks, delete_cas_holds, same_name, services, touched, validate,
+    CatalogVerb, cas_holds, checks, delete_cas_holds, rows, same_name, services, validate,
 };
 use crate::{
     fsm::{sessions, usage},
@@ -83,8 +83,8 @@ pub(super) fn ensure(txn: &mut Txn<'_>, index: Index, mut node: Node) -> Result<
         usage::add(txn, index, usage::NODES, 1);
     }
     txn.touch::<Nodes>(index);
-    txn.touch_named(touched::node_row(&name), index);
-    touched::services_of(txn, index, &name);
+    txn.touch_named(rows::node_row(&name), index);
+    rows::services_of(txn, index, &name);
     Ok(())
 }
 
@@ -120,7 +120,7 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, name: &str) {
     let Some(node) = get(txn.tables(), name).cloned() else {
         return;
     };
-    for service in touched::services_on(txn.tables(), name) {
+    for service in rows::services_on(txn.tables(), name) {
         services::delete(txn, index, name, &service.id);
     }
     let mut of_node = Vec::new();
@@ -138,8 +138,8 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, name: &str) {
     txn.remove::<Nodes>(node.key());
     usage::add(txn, index, usage::NODES, -1);
     txn.touch::<Nodes>(index);
-    txn.forget_named(touched::node_row(name));
-    txn.touch_named(touched::NODE_LAST_EXTINCTION, index);
+    txn.forget_named(rows::node_row(name));
+    txn.touch_named(rows::NODE_LAST_EXTINCTION, index);
     sessions::invalidate_for_node(txn, index, &node.node);
 }
 
@@ -158,6 +158,15 @@ fn delete_coordinates(txn: &mut Txn<'_>, index: Index, node: &str) {
     }
 }
 
+/// The node that an operation names by its UUID or its name; Consul's text where there is none.
+pub fn find_node(tables: &Tables, node: &Node) -> Result<RecordRow<Node>, String> {
+    let found = match &*node.id {
+        "" => get(tables, &node.node).cloned(),
+        id => by_id(tables, id),
+    };
+    found.ok_or_else(|| format!("node {:?} doesn't exist", node.node))
+}
+
 /// An operation of a transaction. Answers with the node, unless it was deleted.
 pub fn node_op(
     txn: &mut Txn<'_>,
@@ -166,23 +175,16 @@ pub fn node_op(
     node: &Node,
 ) -> Result<Option<RecordRow<Node>>, String> {
     let name = &node.node;
-    let found = |txn: &Txn<'_>| match &*node.id {
-        "" => get(txn.tables(), name).cloned(),
-        id => by_id(txn.tables(), id),
-    };
     let held = get(txn.tables(), name).map(|held| held.modify_index);
     match verb {
-        CatalogVerb::Get => match found(txn) {
-            Some(node) => Ok(Some(node)),
-            None => Err(format!("node {name:?} doesn't exist")),
-        },
+        CatalogVerb::Get => find_node(txn.tables(), node).map(Some),
         CatalogVerb::Cas if !cas_holds(node.modify_index, held) => {
             Err(format!("failed to set node {name:?}, index is stale"))
         }
         CatalogVerb::Set | CatalogVerb::Cas => {
             validate::node(node)?;
             ensure(txn, index, node.clone())?;
-            Ok(found(txn))
+            Ok(find_node(txn.tables(), node).ok())
         }
         CatalogVerb::DeleteCas if !delete_cas_holds(node.modify_index, held) => {
             Err(format!("failed to delete node {name:?}, index is stale"))

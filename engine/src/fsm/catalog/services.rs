@@ -2,9 +2,7 @@
 
 use wire::Index;
 
-use super::{
-    CatalogVerb, cas_holds, checks, delete_cas_holds, nodes, same_name, touched, validate,
-};
+use super::{CatalogVerb, cas_holds, checks, delete_cas_holds, nodes, rows, same_name, validate};
 use crate::state::{
     RecordRow, Tables, Txn,
     index::{Arg, Key},
@@ -23,7 +21,7 @@ pub fn get<'t>(tables: &'t Tables, node: &str, id: &str) -> Option<&'t RecordRow
 /// Whether two are the same but for their indexes.
 fn is_same(a: &Service, b: &Service) -> bool {
     let bare = |service: &Service| Service {
-        node: touched::lower(&service.node),
+        node: rows::lower(&service.node),
         create_index: 0,
         modify_index: 0,
         ..service.clone()
@@ -50,15 +48,15 @@ pub(super) fn ensure(txn: &mut Txn<'_>, index: Index, mut service: Service) -> R
     match held {
         Some(held) if same_name(&held.service, &service.service) => {
             // The kind may have changed.
-            touched::service(txn, index, &held);
-            touched::service(txn, index, &service);
-            txn.touch_named(touched::node_row(&service.node), index);
+            rows::service(txn, index, &held);
+            rows::service(txn, index, &service);
+            txn.touch_named(rows::node_row(&service.node), index);
         }
         held => {
             if let Some(held) = held {
-                touched::instance_went(txn, index, &held);
+                rows::instance_went(txn, index, &held);
             }
-            touched::instance_came(txn, index, &service);
+            rows::instance_came(txn, index, &service);
         }
     }
     Ok(())
@@ -83,7 +81,14 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, node: &str, id: &str) {
     }
     txn.remove::<Services>(service.key());
     txn.touch::<Services>(index);
-    touched::instance_went(txn, index, &service);
+    rows::instance_went(txn, index, &service);
+}
+
+/// The service that an operation names; Consul's text where there is none.
+pub fn find_service(tables: &Tables, service: &Service) -> Result<RecordRow<Service>, String> {
+    let (node, id) = (&service.node, &service.id);
+    let found = get(tables, node, id).cloned();
+    found.ok_or_else(|| format!("service {id:?} on node {node:?} doesn't exist"))
 }
 
 /// An operation of a transaction. Answers with the service, unless it was deleted.
@@ -97,10 +102,7 @@ pub fn service_op(
     let held = get(txn.tables(), node, id);
     let held_index = held.map(|held| held.modify_index);
     match verb {
-        CatalogVerb::Get => match held {
-            Some(held) => Ok(Some(held.clone())),
-            None => Err(format!("service {id:?} on node {node:?} doesn't exist")),
-        },
+        CatalogVerb::Get => find_service(txn.tables(), service).map(Some),
         CatalogVerb::Cas if !cas_holds(service.modify_index, held_index) => Err(format!(
             "failed to set service {id:?} on node {node:?}, index is stale"
         )),

@@ -1,19 +1,19 @@
 //! Registrations against a plain model, and Consul's rules one by one.
 
 use proptest::prelude::*;
-use wire::{Index, Uuid};
+use wire::{Index, Term, Uuid};
 
 use super::{
     model::{Model, key},
-    touched::{self, kind_row, node_row, service_row},
+    rows::{self, kind_row, node_row, service_row},
     *,
 };
 use crate::{
-    fsm::usage,
+    fsm::{Fsm, records::RecordOp, usage},
     state::{
         RecordRow, Store,
         records::{Record, Session, SessionCheck},
-        schema::{SessionChecks, Sessions},
+        schema::{Change, SessionChecks, Sessions},
         tree::View,
     },
 };
@@ -64,6 +64,7 @@ fn check() -> impl Strategy<Value = Check> {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are few")]
 enum Step {
     Register(RegisterRequest),
     Deregister(DeregisterRequest),
@@ -82,6 +83,15 @@ fn step() -> impl Strategy<Value = Step> {
     );
     let register = (node, parts).prop_map(
         |((id, node, address, node_meta, skip_node_update), (service, check, checks))| {
+            // A check that is named twice may be changed and changed back.
+            let id_of = |check: &Check| check.check_id.to_lowercase();
+            let mut seen: Vec<String> = check.iter().map(id_of).collect();
+            let mut checks = checks;
+            checks.retain(|check| {
+                let new = !seen.contains(&id_of(check));
+                seen.push(id_of(check));
+                new
+            });
             Step::Register(RegisterRequest {
                 id,
                 node,
@@ -176,11 +186,11 @@ fn law(store: &Store, index: u64, before: &Model, after: &Model) {
         }
     }
     for name in ["a", "b", "c"] {
-        let service = index_of(store, &service_row(name), touched::SERVICE_LAST_EXTINCTION);
+        let service = index_of(store, &service_row(name), rows::SERVICE_LAST_EXTINCTION);
         if before.shown_of_service(name) != after.shown_of_service(name) {
             assert_eq!(service, index, "service {name} changed");
         }
-        let node = index_of(store, &node_row(name), touched::NODE_LAST_EXTINCTION);
+        let node = index_of(store, &node_row(name), rows::NODE_LAST_EXTINCTION);
         if before.shown_of_node(name) != after.shown_of_node(name) {
             assert_eq!(node, index, "node {name} changed");
         }
@@ -255,6 +265,48 @@ proptest! {
             law(&store, index, &before, &model);
             counts(&store, &model);
         }
+    }
+}
+
+impl Step {
+    fn encoded(&self) -> bytes::Bytes {
+        match self.clone() {
+            Step::Register(request) => RecordOp::Register(request).encode(),
+            Step::Deregister(request) => RecordOp::Deregister(request).encode(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    /// Servers cut the log into runs as it comes, and end with the same state, refusals included.
+    #[test]
+    fn how_the_log_is_cut_into_runs_changes_nothing(
+        steps in prop::collection::vec(step(), 1..40),
+        cuts in prop::collection::vec(1..8usize, 1..8),
+    ) {
+        let entries: Vec<_> = steps
+            .iter()
+            .enumerate()
+            .map(|(at, step)| (Index(at as u64 + 1), Term(1), step.encoded()))
+            .collect();
+        let (mut one, mut other) = (Fsm::new(), Fsm::new());
+        let (mut ones, mut others) = (Vec::new(), Vec::new());
+        for entry in entries.chunks(1) {
+            one.apply_run(entry, &mut ones).expect("known commands");
+        }
+        let (mut rest, mut cuts) = (&entries[..], cuts.iter().cycle());
+        while !rest.is_empty() {
+            let (run, later) = rest.split_at(rest.len().min(*cuts.next().expect("cycles")));
+            let mut ignore = |_: &[Change]| ();
+            other
+                .apply_run_watched(run, &mut others, Some(&mut ignore))
+                .expect("known commands");
+            rest = later;
+        }
+        prop_assert_eq!(ones, others);
+        prop_assert_eq!(one.digest(), other.digest());
+        other.store().tables().check();
     }
 }
 
@@ -568,7 +620,7 @@ fn a_node_is_renamed_by_its_uuid() {
     assert!(tables.checks.is_empty());
     let renamed = nodes::get(tables, "new").expect("renamed");
     assert_eq!((renamed.create_index, renamed.modify_index), (1, 2));
-    assert_eq!(tables.max_index(&[touched::NODE_LAST_EXTINCTION]), Index(2));
+    assert_eq!(tables.max_index(&[rows::NODE_LAST_EXTINCTION]), Index(2));
 }
 
 #[test]

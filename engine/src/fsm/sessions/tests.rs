@@ -240,6 +240,18 @@ fn lock_delays_over_the_maximum_are_cut() {
     assert!(!needs_lease_clock(fsm.store().tables()));
 }
 
+/// A row of a key names its holder in a byte's worth of bytes; an id beyond that would have stopped
+/// every server when the session took a lock.
+#[test]
+fn ids_over_session_bytes_max_are_refused() {
+    let mut fsm = with_catalog();
+    let id = |bytes: usize| "s".repeat(bytes);
+    let longest = wanted(&id(limits::SESSION_BYTES_MAX), 0);
+    assert_eq!(session(&mut fsm, SessionVerb::Create, longest), YES);
+    let longer = wanted(&id(limits::SESSION_BYTES_MAX + 1), 0);
+    assert!(refused(session(&mut fsm, SessionVerb::Create, longer)).contains("over the limit"));
+}
+
 #[test]
 fn no_more_than_the_maximum_expire_at_one_tick() {
     let mut fsm = with_catalog();
@@ -475,7 +487,7 @@ fn take(fsm: &mut Fsm, step: &Step) -> Option<bool> {
     match outcome {
         Outcome::Done { ok } => Some(ok),
         Outcome::Refused(_) => None,
-        Outcome::Txn(_) => unreachable!("no transaction was sent"),
+        Outcome::Txn(_) | Outcome::Mixed(_) => unreachable!("no transaction was sent"),
     }
 }
 

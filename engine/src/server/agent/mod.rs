@@ -11,6 +11,9 @@
 //!   disk       files of the data directory        aside      a thread for what blocks
 //!   probe      one run of a check                 client_io  hyper's client on our streams
 //!   signal     one task tells another
+//! configured services and checks of configuration files
+//! events     user events that this server heard of
+//! keeper     when the catalog is told            sync       what it must be told
 //! calls      the way to it from every executor
 //! ```
 //!
@@ -19,9 +22,13 @@
 mod aside;
 pub mod calls;
 mod client_io;
+pub mod configured;
 mod disk;
+pub mod events;
+pub(super) mod keeper;
 pub mod local;
 mod probe;
 pub mod request;
 pub mod service;
 mod signal;
+pub mod sync;

@@ -7,9 +7,12 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::local::{
-    AgentError, CheckDefinition, CheckRow, Local, Origin, ServiceDefinition, ServiceHealth,
-    ServiceRow, Status, worst,
+use super::{
+    events::{Events, UserEvent},
+    local::{
+        AgentError, CheckDefinition, CheckRow, Local, Origin, ServiceDefinition, ServiceHealth,
+        ServiceRow, Status, worst,
+    },
 };
 
 /// One request.
@@ -87,6 +90,20 @@ pub enum AgentRequest {
     },
     /// How much is registered.
     Counts,
+    /// Fires a user event, here and on the servers that can be reached.
+    Fire {
+        /// The event, without its time.
+        event: Box<UserEvent>,
+    },
+    /// The last user events, once their index is another one than this, or so long after.
+    Events {
+        /// Of this name; empty for all.
+        name: String,
+        /// 0 for at once.
+        index: u64,
+        /// Longest wait, ms.
+        wait_ms: u32,
+    },
 }
 
 /// The answer to a request.
@@ -104,6 +121,13 @@ pub enum AgentReply {
         word: String,
         /// `X-Consul-ContentHash`; empty for none.
         hash: String,
+    },
+    /// User events.
+    Events {
+        /// `X-Consul-Index`: not a number that grows.
+        index: u64,
+        /// Compact JSON.
+        json: Bytes,
     },
     /// The service of a reading request is not here.
     NoService(String),
@@ -137,9 +161,20 @@ struct Counts {
     monitors: usize,
 }
 
+/// Events of a name, and their index.
+pub fn events_heard(events: &Events, name: &str) -> AgentReply {
+    let (index, events) = events.listing(name);
+    let json = serde_json::to_vec(&events).expect("plain data into memory");
+    AgentReply::Events {
+        index,
+        json: json.into(),
+    }
+}
+
 /// Carries out a request at `now_ms`.
 pub fn answer(
     local: &mut Local,
+    events: &mut Events,
     now_ms: u64,
     datacenter: &str,
     request: AgentRequest,
@@ -159,6 +194,13 @@ pub fn answer(
                 word: String::new(),
                 hash,
             };
+        }
+        Ask::Events { name, .. } => return events_heard(events, &name),
+        Ask::Fire { event } => {
+            if event.concerns(local) {
+                events.heard(*event);
+            }
+            return AgentReply::Done;
         }
         Ask::HealthOf { id } => return health_of(local, datacenter, &id),
         Ask::HealthNamed { name } => return health_named(local, datacenter, &name),

@@ -17,11 +17,14 @@ use glommio::{sync::Semaphore, timer::sleep};
 
 use super::{
     aside::Aside,
+    configured::Configured,
     disk,
+    events::{Events, UserEvent},
     local::{CheckKind, Local},
     probe,
-    request::{AgentReply, AgentRequest, answer},
+    request::{AgentReply, AgentRequest, answer, events_heard},
     signal::{News, Signal},
+    sync::OwnNode,
 };
 use crate::{cluster::identity::random_u64, server::shell};
 
@@ -41,6 +44,9 @@ const STATUS_WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// The agent of a server.
 pub struct Agent {
     local: RefCell<Local>,
+    own: RefCell<OwnNode>,
+    /// The catalog must be compared with everything.
+    resync: Cell<bool>,
     datacenter: String,
     data: PathBuf,
     files: Rc<Aside>,
@@ -56,7 +62,13 @@ pub struct Agent {
     pub(super) changed: Signal,
     seen_version: Cell<u64>,
     news: News,
+    events: RefCell<Events>,
+    event_news: News,
+    tell_peers: TellPeers,
 }
+
+/// Sends a user event to all servers that are connected.
+pub type TellPeers = Box<dyn Fn(&UserEvent)>;
 
 /// The clock of TTLs, ms.
 pub(super) fn now_ms() -> u64 {
@@ -71,12 +83,19 @@ fn unix_ms() -> u64 {
 
 impl Agent {
     /// Reads what was registered before, below `data`, and starts its checks. Blocks for that.
-    pub fn start(node: &str, datacenter: &str, data: PathBuf) -> Rc<Self> {
-        let mut local = Local::new(node);
+    pub fn start(
+        own: OwnNode,
+        data: PathBuf,
+        configured: Configured,
+        tell_peers: TellPeers,
+    ) -> Rc<Self> {
+        let mut local = Local::new(&own.node.node);
         disk::read(&data, &mut local, now_ms(), unix_ms());
         let agent = Rc::new(Self {
             local: RefCell::new(local),
-            datacenter: datacenter.to_owned(),
+            datacenter: own.node.datacenter.clone(),
+            own: RefCell::new(own),
+            resync: Cell::new(false),
             data,
             files: Aside::new("curia-agent"),
             names: Aside::new("curia-names"),
@@ -88,12 +107,43 @@ impl Agent {
             changed: Signal::default(),
             seen_version: Cell::new(0),
             news: News::default(),
+            events: RefCell::default(),
+            event_news: News::default(),
+            tell_peers,
         });
         glommio::spawn_local(Rc::clone(&agent).expire()).detach();
         glommio::spawn_local(Rc::clone(&agent).reap()).detach();
         glommio::spawn_local(Rc::clone(&agent).write_statuses()).detach();
+        agent.register_configured(configured);
         agent.after_change();
         agent
+    }
+
+    /// Who this node is.
+    pub(super) fn own(&self) -> OwnNode {
+        self.own.borrow().clone()
+    }
+
+    /// Whether the catalog must be compared with everything, asked once.
+    pub(super) fn take_resync(&self) -> bool {
+        self.resync.replace(false)
+    }
+
+    /// Carries out a configuration that was read again.
+    pub async fn configure(self: &Rc<Self>, meta: &BTreeMap<String, String>, all: Configured) {
+        self.own.borrow_mut().set_meta(meta);
+        self.resync.set(true);
+        self.register_configured(all);
+        self.changed.ring();
+        self.after_change();
+        self.after_sync().await;
+    }
+
+    fn register_configured(&self, all: Configured) {
+        let errors = self.with_local(|local| local.configure(now_ms(), all.services, all.checks));
+        for error in errors {
+            log::error!(target: "agent", "not registered of the configuration: {error}");
+        }
     }
 
     /// What is registered, to be looked at for a moment.
@@ -101,8 +151,8 @@ impl Agent {
         look(&mut self.local.borrow_mut())
     }
 
-    /// The catalog took over or gave something: files may have changed by it.
-    pub(super) async fn after_sync(self: &Rc<Self>) {
+    /// Writes what has changed without anybody's asking.
+    pub(in super::super) async fn after_sync(&self) {
         if let Err(why) = self.flush().await {
             log::error!(target: "agent", "cannot write a registration: {why}");
         }
@@ -115,6 +165,15 @@ impl Agent {
         {
             self.hash_differs(id, hash, *wait_ms).await;
         }
+        let request = match request {
+            AgentRequest::Fire { event } => return self.fire(*event),
+            AgentRequest::Events {
+                name,
+                index,
+                wait_ms,
+            } => return self.heard_since(&name, index, wait_ms).await,
+            request => request,
+        };
         let told = matches!(request, AgentRequest::UpdateCheck { .. });
         let reads = matches!(
             request,
@@ -126,7 +185,7 @@ impl Agent {
                 | AgentRequest::HealthNamed { .. }
         );
         let version = self.local.borrow().version();
-        let reply = self.with_local(|local| answer(local, now_ms(), &self.datacenter, request));
+        let reply = self.answer(request);
         if reads {
             return reply;
         }
@@ -141,6 +200,46 @@ impl Agent {
             Err(why) if reply == AgentReply::Done => AgentReply::NotKept(why),
             _ => reply,
         }
+    }
+
+    /// What a request does and says at once.
+    fn answer(&self, request: AgentRequest) -> AgentReply {
+        let (mut local, mut events) = (self.local.borrow_mut(), self.events.borrow_mut());
+        answer(&mut local, &mut events, now_ms(), &self.datacenter, request)
+    }
+
+    fn fire(&self, mut event: UserEvent) -> AgentReply {
+        event.ltime = self.events.borrow_mut().next_ltime();
+        (self.tell_peers)(&event);
+        self.hear(event);
+        AgentReply::Done
+    }
+
+    /// An event that this server, or another, has fired.
+    pub fn hear(&self, event: UserEvent) {
+        if !event.concerns(&self.local.borrow()) {
+            return;
+        }
+        log::debug!(target: "agent", "new user event: event_name={} event_id={}", event.name, event.id);
+        if self.events.borrow_mut().heard(event) {
+            self.event_news.tell();
+        }
+    }
+
+    async fn heard_since(&self, name: &str, index: u64, wait_ms: u32) -> AgentReply {
+        let listing = || events_heard(&self.events.borrow(), name);
+        let differs = async {
+            while matches!(listing(), AgentReply::Events { index: now, .. } if now == index) {
+                self.event_news.next().await;
+            }
+        };
+        let late = async {
+            sleep(Duration::from_millis(wait_ms.into())).await;
+        };
+        if index > 0 {
+            differs.or(late).await;
+        }
+        listing()
     }
 
     /// Wakes whoever has to do with what has just changed.
@@ -187,8 +286,7 @@ impl Agent {
                     hash: String::new(),
                     wait_ms: 0,
                 };
-                let found = self.with_local(|local| answer(local, 0, &self.datacenter, ask));
-                match found {
+                match self.answer(ask) {
                     AgentReply::Document { hash: now, .. } if now == hash => {
                         self.news.next().await;
                     }
@@ -319,6 +417,6 @@ impl Agent {
     }
 }
 
-fn random_below(bound: u64) -> u64 {
+pub(super) fn random_below(bound: u64) -> u64 {
     random_u64() % bound.max(1)
 }

@@ -318,7 +318,7 @@ pub(super) fn this(
                     "os": std::env::consts::OS,
                 },
             },
-            "Meta": {},
+            "Meta": info.node_meta,
             "xDS": Value::Null,
         }),
         style,

@@ -1,4 +1,4 @@
-//! `/v1/agent/…`: what is asked of this very server?
+//! `/v1/agent/…`, `/v1/event/…`: what is asked of this very server?
 //!
 //! Registrations go to the server's agent, which is on one executor; what the server says of
 //! itself is made here. Statuses and texts are Consul's.
@@ -6,23 +6,31 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
+use wire::{QueryBody, ReadMode};
 
 use super::{
     agent,
     call::{Call, Outcome},
     failure::Refusal,
     go_text::quote,
+    params::Freshness,
+    reads,
     reply::{Content, Reply},
+    serve::Inner,
+    sessions::random_uuid,
 };
 use crate::{
+    documents::{AgentQuestion, Question},
     filter::{Filter, Shape, shapes},
     server::{
         agent::{
+            events::UserEvent,
             local::{AgentError, CheckDefinition, ServiceDefinition, Status},
             request::{AgentReply, AgentRequest},
         },
-        gateway::{Gateway, RowStream},
+        gateway::{Answer, AnswerBody, Gateway, RowStream},
     },
+    shard::reconcile::SERF_HEALTH,
 };
 
 const X_CONSUL_CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
@@ -34,7 +42,7 @@ pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome
         | ("health", "service") => Method::GET,
         ("service", "register" | "deregister" | "maintenance")
         | ("check", "register" | "deregister" | "pass" | "warn" | "fail" | "update")
-        | ("maintenance" | "reload" | "leave", "")
+        | ("maintenance" | "leave", "")
         | ("join" | "force-leave" | "token", _) => Method::PUT,
         ("service", _) => Method::GET,
         _ => return call.unknown(),
@@ -119,6 +127,7 @@ fn replied<G: Gateway>(call: &Call<'_, G>, reply: AgentReply) -> Outcome<G> {
         AgentReply::NotKept(why) => Err(Refusal::internal(format!(
             "done, but not kept through a restart of this server: {why}; it is tried again"
         ))),
+        AgentReply::Events { .. } => Err(Refusal::internal("internal error: events for a request")),
         AgentReply::Gone => Err(Refusal::internal("this server's agent does not answer")),
     }
 }
@@ -204,19 +213,83 @@ async fn service<G: Gateway>(mut call: Call<'_, G>, id: &str) -> Outcome<G> {
     };
     let reply = match hash.is_empty() {
         true => ask(hash).await,
-        false => {
-            let waiting = async { Some(ask(hash).await) };
-            let gone = async {
-                call.link.ended().await;
-                None
-            };
-            match futures_lite::FutureExt::or(waiting, gone).await {
-                Some(reply) => reply,
-                None => ask(String::new()).await,
-            }
-        }
+        false => while_connected(&call, ask(hash), || ask(String::new())).await,
     };
     replied(&call, reply)
+}
+
+/// Waits as long as the client does, then asks `at_once`: a client that has only closed its sending
+/// side cannot be told from one that is gone.
+async fn while_connected<G: Gateway, F: Future<Output = AgentReply>>(
+    call: &Call<'_, G>,
+    waiting: F,
+    at_once: impl FnOnce() -> F,
+) -> AgentReply {
+    let waiting = async { Some(waiting.await) };
+    let gone = async {
+        call.link.ended().await;
+        None
+    };
+    match futures_lite::FutureExt::or(waiting, gone).await {
+        Some(reply) => reply,
+        None => at_once().await,
+    }
+}
+
+/// `/v1/event/…`: user events.
+pub(super) async fn event<G: Gateway>(mut call: Call<'_, G>, rest: &str) -> Outcome<G> {
+    let (verb, name) = rest.split_once('/').unwrap_or((rest, ""));
+    let allowed = match verb {
+        "fire" => Method::PUT,
+        "list" => Method::GET,
+        _ => return call.unknown(),
+    };
+    if let Some(reply) = call.unless(&[allowed]) {
+        return Ok(reply);
+    }
+    match verb {
+        "fire" => {
+            let name = name.to_owned();
+            let payload = call.body().await?;
+            let filters = ["node", "service", "tag"].map(|by| call.params.get(by).unwrap_or(""));
+            let event = UserEvent::new(random_uuid()?, &name, &payload, filters);
+            let event = event.map_err(Refusal::bad)?;
+            let document = event.encode();
+            let event = Box::new(event);
+            match call.inner.gateway.agent(AgentRequest::Fire { event }).await {
+                AgentReply::Done => Ok(Reply::json(Content::Whole(call.styled(document.into())))),
+                reply => replied(&call, reply),
+            }
+        }
+        _ => events(call).await,
+    }
+}
+
+async fn events<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
+    let name = call.params.get("name").unwrap_or_default().to_owned();
+    let wait_ms = call.params.wait_ms()?;
+    // Not a raft index: any number is one.
+    let index = call.params.index()?;
+    call.admit(index > 0)?;
+    let ask = |index: u64| {
+        let name = name.clone();
+        let request = AgentRequest::Events {
+            name,
+            index,
+            wait_ms,
+        };
+        call.inner.gateway.agent(request)
+    };
+    let reply = match index {
+        0 => ask(0).await,
+        index => while_connected(&call, ask(index), || ask(0)).await,
+    };
+    match reply {
+        AgentReply::Events { index, json } => {
+            Ok(Reply::json(Content::Whole(call.styled(json))).index(index))
+        }
+        reply => replied(&call, reply),
+    }
 }
 
 /// Rows by id, those that a filter lets through.
@@ -280,6 +353,26 @@ async fn health<G: Gateway>(mut call: Call<'_, G>, rest: &str) -> Outcome<G> {
     }
 }
 
+/// Names of the servers that the catalog shows as dead, as far as this server has heard.
+async fn failed<G: Gateway>(inner: &Inner<G>) -> Vec<String> {
+    let question = Question::Agent(AgentQuestion::Failed {
+        check: SERF_HEALTH.to_owned(),
+    });
+    let freshness = Freshness {
+        mode: ReadMode::Stale,
+        max_stale_ms: None,
+    };
+    let body = QueryBody::Record(question.encode());
+    match reads::fresh(&inner.gateway, freshness, body).await {
+        Ok(Answer {
+            body: AnswerBody::Document(json),
+            ..
+        }) => serde_json::from_slice(&json).unwrap_or_default(),
+        // Without a state to ask nobody is known to be dead.
+        _ => Vec::new(),
+    }
+}
+
 /// What this server says of itself, and what it is told to do.
 async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
     call.admit(false)?;
@@ -299,17 +392,18 @@ async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
             let filter = call.params.get("filter").unwrap_or_default();
             let filter = Filter::parse(filter, &shapes::MEMBER)
                 .map_err(|error| Refusal::internal(error.to_string()))?;
-            agent::members(&inner.info, &inner.gateway.status(), &[], &filter, style)
+            let failed = failed(inner).await;
+            agent::members(
+                &inner.info,
+                &inner.gateway.status(),
+                &failed,
+                &filter,
+                style,
+            )
         }
         "version" => agent::version(&inner.info, style),
         "host" => agent::host(style),
         "metrics" => return metrics(&call),
-        "reload" => {
-            return Err(Refusal::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "reloading over HTTP is not supported yet: send the process SIGHUP",
-            ));
-        }
         "token" => {
             return Err(Refusal::new(
                 StatusCode::UNAUTHORIZED,

@@ -11,7 +11,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
     admission::Admitted,
-    agent_calls, body, config,
+    agent_calls, body, catalog, config,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -38,8 +38,14 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 pub(super) enum Family {
     /// `/v1/agent/`.
     Agent,
+    /// `/v1/catalog/`.
+    Catalog,
     /// `/v1/config/`.
     Config,
+    /// `/v1/event/`.
+    Event,
+    /// `/v1/health/`.
+    Health,
     /// `/v1/session/`.
     Session,
 }
@@ -54,7 +60,10 @@ impl Family {
         };
         let family = match name {
             b"agent" => Self::Agent,
+            b"catalog" => Self::Catalog,
             b"config" => Self::Config,
+            b"event" => Self::Event,
+            b"health" => Self::Health,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -96,6 +105,9 @@ pub(super) async fn answer<G: Gateway>(
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     match family {
         Family::Agent => agent_calls::answer(call, rest).await,
+        Family::Catalog => catalog::answer(call, rest).await,
+        Family::Event => agent_calls::event(call, rest).await,
+        Family::Health => catalog::health(call, rest).await,
         Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
     }
@@ -122,7 +134,7 @@ impl<G: Gateway> Call<'_, G> {
             return Ok(Bytes::new());
         };
         let announced = body::announced(&incoming, RECORD_BODY_BYTES_MAX)?;
-        *self.admitted = Some(Admitted::new(&inner.load, &inner.limits, announced)?);
+        *self.admitted = Some(Admitted::new(&inner.load, &inner.limits(), announced)?);
         self.link.enter(Phase::Body);
         let body = body::read(incoming, self.link, RECORD_BODY_BYTES_MAX).await?;
         self.link.enter(Phase::Serving);
@@ -190,11 +202,11 @@ impl<G: Gateway> Call<'_, G> {
     }
 
     pub(super) fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
-        let (load, limits) = (&self.inner.load, &self.inner.limits);
+        let (load, limits) = (&self.inner.load, self.inner.limits());
         if waits {
-            *self.admitted = Some(Admitted::waiting(load, limits)?);
+            *self.admitted = Some(Admitted::waiting(load, &limits)?);
         } else if self.admitted.is_none() {
-            *self.admitted = Some(Admitted::new(load, limits, 0)?);
+            *self.admitted = Some(Admitted::new(load, &limits, 0)?);
         }
         Ok(())
     }

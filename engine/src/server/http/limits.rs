@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use crate::server::config::SESSION_TTL_MIN;
+
 /// Connections of one executor; further ones are answered `503` and closed.
-pub const CONNECTIONS_MAX: usize = 16_384;
+pub const CONNECTIONS_MAX: usize = 32_768;
 /// Requests in flight on one executor; further ones are answered `429`.
 pub const REQUESTS_MAX: usize = 8_192;
 /// Blocking queries on one executor; further ones are answered `429`. They are not among
@@ -14,7 +16,7 @@ pub const REQUESTS_MAX: usize = 8_192;
 pub const WAITERS_MAX: usize = CONNECTIONS_MAX;
 /// Bytes of request bodies in flight on one executor; what would pass it is answered `429`.
 pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
-/// Longest body of a transaction, bytes (Consul `limits.txn_max_req_len`).
+/// Longest body of a transaction unless `limits.txn_max_req_len` says otherwise, bytes.
 pub const TXN_BODY_BYTES_MAX: usize = 512 * 1024;
 /// Request line and headers together, bytes; more is answered `431`.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -30,20 +32,25 @@ pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const BUFFER_BYTES_MAX: usize = 20 * 1024;
 
 /// Bounds of one executor's HTTP service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Open connections.
     pub connections_max: usize,
+    /// Open connections of one client address on the whole server (Consul
+    /// `limits.http_max_conns_per_client`); `usize::MAX` for as many as there may be.
+    pub client_connections_max: usize,
     /// Requests in flight, from the end of their header to the end of their answer.
     pub requests_max: usize,
     /// Blocking queries, likewise; they are not among the requests in flight.
     pub waiters_max: usize,
     /// Bytes of request bodies in flight.
     pub body_bytes_in_flight_max: usize,
-    /// Shortest TTL of a session, ns (Consul `session_ttl_min`).
-    pub session_ttl_ns_min: u64,
+    /// Shortest TTL of a session (Consul `session_ttl_min`).
+    pub session_ttl_min: Duration,
     /// Longest value of a key, bytes (Consul `limits.kv_max_value_size`).
     pub value_bytes_max: usize,
+    /// Longest body of a transaction, bytes (Consul `limits.txn_max_req_len`).
+    pub txn_bytes_max: usize,
     /// From the first byte of a request to the end of its header.
     pub header_timeout: Duration,
     /// From the end of the header to the end of the body.
@@ -60,11 +67,13 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             connections_max: CONNECTIONS_MAX,
+            client_connections_max: usize::MAX,
             requests_max: REQUESTS_MAX,
             waiters_max: WAITERS_MAX,
             body_bytes_in_flight_max: BODY_BYTES_IN_FLIGHT_MAX,
-            session_ttl_ns_min: 10_000_000_000,
+            session_ttl_min: SESSION_TTL_MIN,
             value_bytes_max: wire::limits::VALUE_BYTES_MAX,
+            txn_bytes_max: TXN_BODY_BYTES_MAX,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),

@@ -10,7 +10,7 @@
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},
-    net::Shutdown,
+    net::{IpAddr, Shutdown},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -78,6 +78,12 @@ impl Link {
         }
         self.phase.set(phase);
         self.since.set(self.clock.get());
+    }
+
+    /// The client's address; none over a socket of the file system.
+    pub(super) fn client_ip(&self) -> Option<IpAddr> {
+        let address = self.stream.borrow().socket().peer_addr().ok()?;
+        Some(address.as_socket()?.ip().to_canonical())
     }
 
     /// What the connection is doing.

@@ -14,7 +14,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait in the kernel to be accepted.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Why a port could not be taken. Its text names the flag, the address and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -100,9 +100,9 @@ pub fn bind_after_predecessor(
 }
 
 /// How long a predecessor may take to be gone.
-const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two attempts.
-const PREDECESSOR_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const PREDECESSOR_PAUSE: Duration = Duration::from_millis(5);
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(

@@ -5,9 +5,10 @@
 //! cluster; tests put a map in its place.
 //!
 //! ```text
-//! listen    a port that nobody else can take
+//! listen    a port that nobody else can take   unix      a socket of the file system
 //! serve     connection -> requests -> answers
 //!   link      the socket under hyper; phases      sweep     cuts off who is late
+//!   rules     who is let in at all
 //!   path      which endpoint, which key           params    what the query string asks
 //!   admission is there room                       body      the request's body
 //!   kv, txn, agent, sessions  the endpoints       call      what those about records share
@@ -23,6 +24,7 @@ mod agent;
 mod agent_calls;
 mod body;
 mod call;
+mod catalog;
 mod config;
 mod failure;
 pub mod go_text;
@@ -31,19 +33,25 @@ mod kv;
 mod limits;
 mod link;
 mod listen;
+mod loose;
+mod mixed;
 mod params;
 mod path;
 mod reads;
 mod reply;
 mod rows;
+mod rules;
 mod serve;
 mod sessions;
 mod sweep;
 mod txn;
+mod unix;
 
 pub use limits::{
     ANSWER_PIECE_BYTES, BODY_BYTES_IN_FLIGHT_MAX, BUFFER_BYTES_MAX, CONNECTIONS_MAX,
     HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX, REQUESTS_MAX, TXN_BODY_BYTES_MAX,
 };
 pub use listen::{ListenError, bind_after_predecessor, bind_exclusive};
+pub use rules::{HttpRules, Network};
 pub use serve::HttpService;
+pub use unix::{UnixListenError, UnixSocketFile, listen_after_predecessor};

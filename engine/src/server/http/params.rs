@@ -179,10 +179,7 @@ impl<'q> Params<'q> {
     /// index of 0 waits for nothing.
     pub(super) fn wait(&self) -> Result<Wait, Refusal> {
         let ms = self.wait_ms()?;
-        let mut index = 0;
-        if let Some(text) = self.index.as_deref().filter(|text| !text.is_empty()) {
-            index = parse_uint(text).map_err(|_| Refusal::bad("Invalid index"))?;
-        }
+        let index = self.index()?;
         Ok(match index {
             0 => Wait::default(),
             // None is ever greater: it waits its whole time in either case.
@@ -226,6 +223,14 @@ impl<'q> Params<'q> {
             _ => ReadMode::Default,
         };
         Ok(Freshness { mode, max_stale_ms })
+    }
+
+    /// The index that was given; 0 for none.
+    pub(super) fn index(&self) -> Result<u64, Refusal> {
+        match self.index.as_deref().filter(|text| !text.is_empty()) {
+            Some(text) => parse_uint(text).map_err(|_| Refusal::bad("Invalid index")),
+            None => Ok(0),
+        }
     }
 
     /// How long whoever waits would wait, ms, whatever for.

@@ -17,6 +17,8 @@ pub(super) enum Route<'p> {
     Txn,
     /// An endpoint about records: its family, and the rest of the path, decoded.
     Family(Family, Vec<u8>),
+    /// `/v1/agent/reload`.
+    Reload,
     /// One of the endpoints without a variable part.
     Fixed(Endpoint),
     /// `/`.
@@ -68,8 +70,9 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
             Cow::Owned(mut path) => Cow::Owned(path.split_off(KV.len())),
         });
     }
-    if &*decoded == b"/v1/txn" {
-        return Route::Txn;
+    // Of the executors, not of the agent.
+    if &*decoded == b"/v1/agent/reload" {
+        return Route::Reload;
     }
     if let Some((family, rest)) = decoded.strip_prefix(b"/v1/").and_then(Family::of) {
         return Route::Family(family, rest.to_vec());
@@ -78,6 +81,7 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
         b"/v1/status/leader" => Endpoint::StatusLeader,
         b"/v1/status/peers" => Endpoint::StatusPeers,
         b"/v1/operator/raft/configuration" => Endpoint::RaftConfiguration,
+        b"/v1/txn" => return Route::Txn,
         b"/v1/kv" => return Route::Moved("/v1/kv/".into()),
         b"/" => return Route::Root,
         other => {
@@ -178,6 +182,8 @@ mod tests {
                 "/v1/agent/service/a%2Fb",
                 Route::Family(Family::Agent, b"service/a/b".to_vec()),
             ),
+            ("/v1/txn", Route::Txn),
+            ("/v1/agent/reload", Route::Reload),
             ("/", Route::Root),
             ("/v1/nothing", Route::Unknown { v1: true }),
             ("/ui/", Route::Unknown { v1: false }),

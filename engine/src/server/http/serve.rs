@@ -3,7 +3,12 @@
 //! hyper parses and frames; [`answer`] is the walk of one request: route, admit, parse, read the
 //! body, ask the gateway. Nothing about a request outlives its answer.
 
-use std::{cell::Cell, convert::Infallible, future::Future, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::Future,
+    rc::Rc,
+};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -17,15 +22,13 @@ use super::{
     failure::Refusal,
     json::Style,
     kv,
-    limits::{
-        BUFFER_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX,
-        TXN_BODY_BYTES_MAX,
-    },
+    limits::{BUFFER_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX},
     link::{HyperIo, Link, Phase},
     params::{Freshness, Params},
     path::{self, Endpoint, Route},
     reads::{self, Asked},
     reply::{Content, Reply, ReplyBody},
+    rules::HttpRules,
     sweep::Links,
     txn,
 };
@@ -44,7 +47,9 @@ impl<G: Gateway> Clone for HttpService<G> {
 pub(super) struct Inner<G: Gateway> {
     pub(super) gateway: G,
     pub(super) info: ServerInfo,
-    pub(super) limits: HttpLimits,
+    /// Both may change while the server runs.
+    limits: Cell<HttpLimits>,
+    rules: RefCell<Rc<HttpRules>>,
     pub(super) load: Rc<Load>,
     links: Rc<Links>,
     stopping: Cell<bool>,
@@ -58,15 +63,34 @@ impl<G: Gateway> HttpService<G> {
             info: gateway.info(),
             gateway,
             links: Links::new(&limits, load.clone()),
-            limits,
+            limits: Cell::new(limits),
+            rules: RefCell::default(),
             load,
             stopping: Cell::new(false),
         }))
     }
 
+    /// Changes bounds and rules; requests from now on are held to them. Timeouts stay as they are.
+    pub fn configure(&self, limits: HttpLimits, rules: HttpRules) {
+        self.0.limits.set(limits);
+        *self.0.rules.borrow_mut() = Rc::new(rules);
+    }
+
     /// Serves one connection to its end: spawn it as a task of its own.
     pub fn serve_connection(&self, stream: Stream) -> impl Future<Output = ()> + 'static {
         connection(self.0.clone(), stream)
+    }
+
+    /// Tells a client that it has too many connections, and ends this one.
+    pub fn turn_away(&self, stream: Stream) -> impl Future<Output = ()> + 'static {
+        let inner = self.0.clone();
+        async move {
+            let link = Rc::new(Link::new(stream, inner.links.clock()));
+            let Some(_registered) = inner.links.register(&link) else {
+                return;
+            };
+            inner.refuse_connection(&link, CROWDED).await;
+        }
     }
 
     /// Number of blocking queries that wait or are being answered.
@@ -96,6 +120,11 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Content-Length: 63\r\n\r\n\
     Too many connections to this server, try again or elsewhere now";
 
+/// In the words of Consul's connection limit.
+const CROWDED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\n\
+    Content-Type: text/plain\r\nConnection: close\r\nContent-Length: 81\r\n\r\n\
+    Your IP is issuing too many concurrent connections, please rate limit your calls\n";
+
 const LATE: &str = "HTTP/1.1 408 Request Timeout\r\n\
     Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\
     Content-Length: 40\r\n\r\n\
@@ -123,13 +152,8 @@ async fn connection<G: Gateway>(inner: Rc<Inner<G>>, stream: Stream) {
     let Some(_registered) = inner.links.register(&link) else {
         return;
     };
-    if inner.load.connections.get() > inner.limits.connections_max {
-        let refused = &inner.load.connections_refused;
-        refused.set(refused.get() + 1);
-        if link.send(FULL).await.is_ok() {
-            link.close(LINGER_BYTES_MAX).await;
-        }
-        return;
+    if inner.load.connections.get() > inner.limits().connections_max {
+        return inner.refuse_connection(&link, FULL).await;
     }
     let service = service_fn(|request| {
         let (inner, link) = (inner.clone(), link.clone());
@@ -181,10 +205,16 @@ async fn respond<G: Gateway>(
     let serving = Serving(link.clone());
     let (parts, body) = request.into_parts();
     let mut admitted = None;
-    let mut reply = match answer(&inner, &link, &parts, body, &mut admitted).await {
-        Ok(reply) => reply,
-        Err(refusal) => Reply::refusal(refusal),
+    let rules = inner.rules.borrow().clone();
+    let let_in = rules.admit(&parts.method, parts.uri.path(), || link.client_ip());
+    let answered = match let_in {
+        Ok(()) => answer(&inner, &link, &parts, body, &mut admitted).await,
+        Err(refusal) => Err(refusal),
     };
+    let mut reply = answered.unwrap_or_else(Reply::refusal);
+    for (name, value) in &rules.response_headers {
+        reply.headers.insert(name.clone(), value.clone());
+    }
     if inner.stopping.get() {
         reply = reply.header(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -209,23 +239,23 @@ async fn answer<G: Gateway>(
             match *method {
                 Method::PUT => {
                     let put = kv::Put::parse(&key, &params)?;
-                    let max = inner.limits.value_bytes_max;
+                    let max = inner.limits().value_bytes_max;
                     let announced = body::announced(&body, max)?;
-                    *admitted = Some(Admitted::new(&inner.load, &inner.limits, announced)?);
+                    *admitted = Some(Admitted::new(&inner.load, &inner.limits(), announced)?);
                     link.enter(Phase::Body);
                     let value = body::read(body, link, max).await?;
                     link.enter(Phase::Serving);
                     kv::put(inner, &key, &params, put, &value).await
                 }
                 Method::DELETE => {
-                    *admitted = Some(Admitted::new(&inner.load, &inner.limits, 0)?);
+                    *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
                     kv::delete(inner, &key, &params).await
                 }
                 _ => {
                     let asked = Asked::parse(&params)?;
                     *admitted = Some(match asked.waits() {
-                        true => Admitted::waiting(&inner.load, &inner.limits)?,
-                        false => Admitted::new(&inner.load, &inner.limits, 0)?,
+                        true => Admitted::waiting(&inner.load, &inner.limits())?,
+                        false => Admitted::new(&inner.load, &inner.limits(), 0)?,
                     });
                     kv::get(inner, link, key, &params, asked).await
                 }
@@ -236,22 +266,34 @@ async fn answer<G: Gateway>(
                 return Ok(reply);
             }
             let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
-            let announced = body::announced(&body, TXN_BODY_BYTES_MAX)?;
-            *admitted = Some(Admitted::new(&inner.load, &inner.limits, announced)?);
+            let max = inner.limits().txn_bytes_max;
+            let announced = body::announced(&body, max)?;
+            *admitted = Some(Admitted::new(&inner.load, &inner.limits(), announced)?);
             link.enter(Phase::Body);
-            let body = body::read(body, link, TXN_BODY_BYTES_MAX).await?;
+            let body = body::read(body, link, max).await?;
             link.enter(Phase::Serving);
             txn::put(inner, &params, &body).await
         }
         Route::Family(family, rest) => {
             call::answer(inner, link, parts, body, admitted, family, &rest).await
         }
+        Route::Reload => {
+            if let Some(reply) = not_allowed(method, &[Method::PUT]) {
+                return Ok(reply);
+            }
+            Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+            *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
+            match inner.gateway.reload().await {
+                Ok(()) => Ok(Reply::new(StatusCode::OK, Content::Empty)),
+                Err(why) => Err(Refusal::internal(why)),
+            }
+        }
         Route::Fixed(endpoint) => {
             if let Some(reply) = not_allowed(method, &[Method::GET]) {
                 return Ok(reply);
             }
             let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
-            *admitted = Some(Admitted::new(&inner.load, &inner.limits, 0)?);
+            *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
             fixed(inner, endpoint, &params).await
         }
         route => other(method, route, parts.uri.query()),
@@ -326,6 +368,20 @@ pub(super) fn not_allowed<R: RowStream>(method: &Method, allowed: &[Method]) -> 
 }
 
 impl<G: Gateway> Inner<G> {
+    /// Bounds in force.
+    pub(super) fn limits(&self) -> HttpLimits {
+        self.limits.get()
+    }
+
+    /// Answers a connection that is one too many, and ends it.
+    async fn refuse_connection(&self, link: &Link, answer: &[u8]) {
+        let refused = &self.load.connections_refused;
+        refused.set(refused.get() + 1);
+        if link.send(answer).await.is_ok() {
+            link.close(LINGER_BYTES_MAX).await;
+        }
+    }
+
     /// Indented when asked for, and always with `-dev`.
     pub(super) fn style(&self, pretty: bool) -> Style {
         match pretty || self.info.dev_mode {

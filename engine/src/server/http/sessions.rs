@@ -4,6 +4,8 @@
 //! TTL and lock-delay are within their ranges. What depends on the state (is the node there, do its
 //! checks pass) is decided when the command is applied.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -96,7 +98,7 @@ async fn create<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
     if session.node.is_empty() {
         session.node = call.inner.info.node_name.clone();
     }
-    validate(&mut session, call.inner.limits.session_ttl_ns_min)?;
+    validate(&mut session, call.inner.limits().session_ttl_min)?;
     let id = random_uuid()?;
     session.id = id.clone();
     let written = write(&mut call, SessionVerb::Create, session).await?;
@@ -192,7 +194,7 @@ fn bad_duration(text: &str) -> String {
     format!("time: invalid duration {}", super::go_text::quote(text))
 }
 
-fn validate(session: &mut Session, ttl_ns_min: u64) -> Result<(), Refusal> {
+fn validate(session: &mut Session, ttl_min: Duration) -> Result<(), Refusal> {
     match &*session.behavior {
         "" => session.behavior = "release".to_owned(),
         "release" | "delete" => {}
@@ -212,7 +214,7 @@ fn validate(session: &mut Session, ttl_ns_min: u64) -> Result<(), Refusal> {
             bad_duration(ttl)
         ))
     })?;
-    let least = ttl_ns_min as i64;
+    let least = ttl_min.as_nanos() as i64;
     if ns != 0 && !(least..=TTL_NS_MAX).contains(&ns) {
         return Err(Refusal::internal(format!(
             "Invalid Session TTL '{ns}', must be between [{}={}]",
@@ -281,7 +283,7 @@ mod tests {
                 behavior: behavior.into(),
                 ..Session::default()
             };
-            match validate(&mut session, 10_000_000_000) {
+            match validate(&mut session, Duration::from_secs(10)) {
                 Ok(()) => session.ttl_ms.to_string(),
                 Err(refusal) => refusal.text.into_owned(),
             }

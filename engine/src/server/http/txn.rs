@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use wire::{
-    Command, KvVerb, QueryBody, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb,
+    Command, KvVerb, QueryBody, ReadMode, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb,
     limits::{KEY_BYTES_MAX, SESSION_BYTES_MAX, TXN_OPS_MAX},
 };
 
@@ -18,6 +18,7 @@ use super::{
     agent::document,
     failure::Refusal,
     json::{self, Style},
+    mixed,
     params::Params,
     reads,
     reply::{Content, Meta, Reply},
@@ -31,11 +32,11 @@ use crate::server::gateway::{AnswerBody, Gateway};
 struct Item<'a> {
     #[serde(alias = "kv", rename = "KV", borrow)]
     kv: Option<KvItem<'a>>,
-    #[serde(borrow)]
+    #[serde(alias = "node", borrow)]
     node: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(alias = "service", borrow)]
     service: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(alias = "check", borrow)]
     check: Option<&'a RawValue>,
 }
 
@@ -43,19 +44,19 @@ struct Item<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase", default)]
 #[derive(Default)]
-struct KvItem<'a> {
+pub(super) struct KvItem<'a> {
     #[serde(alias = "verb", borrow)]
     verb: std::borrow::Cow<'a, str>,
     #[serde(alias = "key", borrow)]
-    key: std::borrow::Cow<'a, str>,
+    pub(super) key: std::borrow::Cow<'a, str>,
     #[serde(alias = "value", borrow)]
     value: Option<std::borrow::Cow<'a, str>>,
     #[serde(alias = "flags")]
-    flags: u64,
+    pub(super) flags: u64,
     #[serde(alias = "index")]
-    index: u64,
+    pub(super) index: u64,
     #[serde(alias = "session", borrow)]
-    session: std::borrow::Cow<'a, str>,
+    pub(super) session: std::borrow::Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -86,10 +87,14 @@ pub(super) async fn put<G: Gateway>(
 ) -> Result<Reply<G::Rows>, Refusal> {
     let style = inner.style(params.pretty);
     let items = parse(body)?;
+    if items.iter().any(|item| item.kv.is_none()) {
+        return mixed(inner, params, &items, style).await;
+    }
+    let items: Vec<_> = items.into_iter().filter_map(|item| item.kv).collect();
     let mut errors = Vec::new();
     let mut parsed = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
-        let value = decode_value(item, inner.limits.value_bytes_max)?;
+        let value = decode_value(item, inner.limits().value_bytes_max)?;
         match check(item) {
             Ok(verb) => parsed.push(Parsed { verb, item, value }),
             Err(what) => errors.push(TxnError {
@@ -121,25 +126,24 @@ async fn read<G: Gateway>(
     style: Style,
 ) -> Result<Reply<G::Rows>, Refusal> {
     let freshness = params.freshness()?;
-    let level = match freshness.mode {
-        wire::ReadMode::Default => "leader",
-        wire::ReadMode::Consistent => "consistent",
-        wire::ReadMode::Stale => "stale",
-    };
     let answer = reads::fresh(&inner.gateway, freshness, QueryBody::Txn(command)).await?;
     let meta = Meta::of(&answer);
     let AnswerBody::Txn(result) = answer.body else {
         return Err(Refusal::internal("internal error: rows for a transaction"));
     };
     let reply = match result.errors.is_empty() {
-        true => Reply::json(Content::Whole(whole(&result, Some((&meta, level)), style))),
+        true => Reply::json(Content::Whole(whole(
+            &result,
+            Some(Level::new(&meta, freshness.mode)),
+            style,
+        ))),
         false => failed(&result.errors, style),
     };
     Ok(reply.meta(meta))
 }
 
 /// The list of operations, or what is wrong with the request as a whole.
-fn parse(body: &[u8]) -> Result<Vec<KvItem<'_>>, Refusal> {
+fn parse(body: &[u8]) -> Result<Vec<Item<'_>>, Refusal> {
     let items: Vec<Item<'_>> = serde_json::from_slice(body)
         .map_err(|error| Refusal::bad(format!("Failed to parse body: {}", go_error(&error))))?;
     if items.len() > TXN_OPS_MAX {
@@ -149,18 +153,55 @@ fn parse(body: &[u8]) -> Result<Vec<KvItem<'_>>, Refusal> {
         );
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
-    items.into_iter().map(Item::into_kv).collect()
+    let kinds = |item: &Item<'_>| {
+        let records = [&item.node, &item.service, &item.check];
+        usize::from(item.kv.is_some()) + records.iter().filter(|kind| kind.is_some()).count()
+    };
+    match items.iter().all(|item| kinds(item) == 1) {
+        true => Ok(items),
+        false => Err(Refusal::bad(
+            "Failed to parse body: an operation is one of KV, Node, Service and Check",
+        )),
+    }
 }
 
-impl<'a> Item<'a> {
-    fn into_kv(self) -> Result<KvItem<'a>, Refusal> {
-        if self.node.is_some() || self.service.is_some() || self.check.is_some() {
-            return Err(Refusal::bad(
-                "operations on nodes, services and checks are not supported yet: there is no catalog",
-            ));
+/// A transaction that is about records too.
+async fn mixed<G: Gateway>(
+    inner: &Inner<G>,
+    params: &Params<'_>,
+    items: &[Item<'_>],
+    style: Style,
+) -> Result<Reply<G::Rows>, Refusal> {
+    let (mut ops, mut errors) = (Vec::with_capacity(items.len()), Vec::new());
+    for (at, item) in items.iter().enumerate() {
+        let parsed = match item {
+            Item {
+                node: Some(node), ..
+            } => mixed::node(node, &inner.info.datacenter)?,
+            Item {
+                service: Some(service),
+                ..
+            } => mixed::service(service)?,
+            Item {
+                check: Some(check), ..
+            } => mixed::check(check)?,
+            Item { kv, .. } => {
+                let item = kv.as_ref().expect("one of the kinds is given");
+                let value = decode_value(item, inner.limits().value_bytes_max)?;
+                check(item).map(|verb| mixed::key(verb, item, value))
+            }
+        };
+        match parsed {
+            Ok(op) => ops.push(op),
+            Err(what) => errors.push(TxnError {
+                op: at as u32,
+                what,
+            }),
         }
-        self.kv
-            .ok_or_else(|| Refusal::bad("Failed to parse body: an operation without KV"))
+    }
+    match errors.is_empty() {
+        true => mixed::put(inner, params.freshness()?, ops, style).await,
+        false => Ok(failed(&errors, style)),
     }
 }
 
@@ -259,7 +300,7 @@ fn failed<R: crate::server::gateway::RowStream>(errors: &[TxnError], style: Styl
 }
 
 /// A successful result; one that was only read also says how fresh it is.
-fn whole(result: &TxnResult, read: Option<(&Meta, &'static str)>, style: Style) -> Bytes {
+fn whole(result: &TxnResult, read: Option<Level>, style: Style) -> Bytes {
     let mut rows = Vec::new();
     for row in &result.rows {
         let mut out = Vec::with_capacity(json::row_size_hint(&row.borrow()));
@@ -268,21 +309,11 @@ fn whole(result: &TxnResult, read: Option<(&Meta, &'static str)>, style: Style) 
         let row = RawValue::from_string(row).expect("a row is JSON");
         rows.push(Row { kv: row });
     }
-    let mut answer = Whole {
+    let answer = Whole {
         results: rows,
         errors: None,
-        read: None,
+        read,
     };
-    if let Some((meta, level)) = read {
-        answer.read = Some(Freshness {
-            index: meta.index.max(1),
-            last_contact: meta.last_contact_ms * 1_000_000,
-            known_leader: meta.known_leader,
-            consistency_level: level,
-            not_modified: false,
-            backend: 0,
-        });
-    }
     document(&answer, style)
 }
 
@@ -292,7 +323,7 @@ struct Whole {
     results: Vec<Row>,
     errors: Option<()>,
     #[serde(flatten)]
-    read: Option<Freshness>,
+    read: Option<Level>,
 }
 
 #[derive(Serialize)]
@@ -304,7 +335,7 @@ struct Row {
 /// Consul's `QueryMeta`, as far as it is shown.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Freshness {
+pub(super) struct Level {
     index: u64,
     /// Nanoseconds.
     last_contact: u64,
@@ -312,4 +343,21 @@ struct Freshness {
     consistency_level: &'static str,
     not_modified: bool,
     backend: u8,
+}
+
+impl Level {
+    pub(super) fn new(meta: &Meta, mode: ReadMode) -> Self {
+        Self {
+            index: meta.index.max(1),
+            last_contact: meta.last_contact_ms * 1_000_000,
+            known_leader: meta.known_leader,
+            consistency_level: match mode {
+                ReadMode::Default => "leader",
+                ReadMode::Consistent => "consistent",
+                ReadMode::Stale => "stale",
+            },
+            not_modified: false,
+            backend: 0,
+        }
+    }
 }

@@ -222,6 +222,39 @@ fn nobody_is_told_the_time_who_does_not_ask() {
     assert_eq!(replica.duties.next_ns(), None);
 }
 
+/// Sessions that expire together end a bounded number at a tick; the next ticks used to wait their
+/// whole interval, so that many sessions took minutes to end.
+#[test]
+fn what_one_tick_leaves_the_next_ends_at_once() {
+    let mut cluster = Cluster::new();
+    for number in 0..3 * crate::fsm::sessions::EXPIRED_PER_TICK_MAX {
+        let session = Session {
+            id: number.to_string(),
+            node: "n".into(),
+            ttl_ms: TTL_MS,
+            ..Session::default()
+        };
+        let op = SessionVerb::Create;
+        cluster.commit(
+            RecordOp::Session(SessionRequest { op, session }).encode(),
+            0,
+        );
+    }
+    let left = |cluster: &Cluster| cluster.replicas[0].fsm.store().tables().sessions.len();
+    let all = left(&cluster);
+    let mut turns = 0;
+    while left(&cluster) > 0 {
+        cluster.now_ns += 20 * MS;
+        let replica = &mut cluster.replicas[0];
+        let tables = replica.fsm.store().tables();
+        for bytes in replica.duties.due(cluster.now_ns, 0, tables) {
+            cluster.commit(bytes, 0);
+        }
+        turns += usize::from(left(&cluster) < all);
+        assert!(turns < 10, "{} are left", left(&cluster));
+    }
+}
+
 #[test]
 fn intervals_stay_within_their_bounds() {
     let of = |ttl_ms: u64| {

@@ -117,7 +117,7 @@ impl World {
                     self.seed,
                     answer.index
                 ),
-                Ok(Reply::Written { .. } | Reply::Txn { .. }) => unreachable!("it is a read"),
+                Ok(_) => unreachable!("it is a read"),
                 Err(failure) => assert_eq!(failure.kind, FailureKind::NotLeader),
             }
         }

@@ -9,9 +9,10 @@ use super::{
     ImageError, ImageLoader, ImageMeta, ImageWriter, header,
 };
 use crate::{
-    fsm::{FEATURE_LEVEL, Fsm},
+    fsm::{FEATURE_LEVEL, Fsm, catalog::RegisterRequest, records::RecordOp},
     state::{
         IndexRow, KvRow, Store,
+        records::{Check, Service},
         schema::{Kvs, Tombstones},
     },
 };
@@ -121,6 +122,42 @@ fn a_loaded_state_goes_on_like_the_one_it_was_taken_from() {
         apply(machine, KvVerb::DeleteTree, b"k", b"");
     }
     same(&fsm, &loaded);
+}
+
+/// Rows of all kinds of tables, among them the longest record that may be.
+#[test]
+fn an_image_gives_records_back() {
+    let mut fsm = small();
+    let mut register = |node: &str, output: usize| {
+        let request = RegisterRequest {
+            node: node.into(),
+            address: "10.0.0.1".into(),
+            service: Some(Service {
+                service: "web".into(),
+                ..Service::default()
+            }),
+            check: Some(Check {
+                check_id: "alive".into(),
+                service_id: "web".into(),
+                output: "x".repeat(output),
+                ..Check::default()
+            }),
+            ..RegisterRequest::default()
+        };
+        let index = Index(fsm.applied().0.0 + 1);
+        let bytes = RecordOp::Register(request).encode();
+        fsm.apply_run(&[(index, Term(2), bytes)], &mut Vec::new())
+            .expect("a known command");
+    };
+    for n in 0..200 {
+        register(&format!("n{n}"), n);
+    }
+    register("long", limits::RECORD_BYTES_MAX - 2048);
+    let (loaded, _) = load(&image(&fsm, 1000)).expect("whole");
+    same(&fsm, &loaded);
+    let tables = loaded.store().tables();
+    assert_eq!((tables.nodes.len(), tables.checks.len()), (201, 201));
+    assert_eq!(tables.max_index(&["service.web"]), Index(fsm.applied().0.0));
 }
 
 #[test]

@@ -39,6 +39,15 @@ pub enum Place {
     Status(String),
 }
 
+/// Something registered, as far as the catalog goes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
+    /// The service with this id.
+    Service(String),
+    /// The check with this id.
+    Check(String),
+}
+
 impl Place {
     /// Folders inside the data directory, in the order in which they must be read.
     pub const FOLDERS: [&str; 3] = ["services", "checks", "checks/state"];
@@ -184,8 +193,9 @@ impl Local {
             }
             _ => self.load_status(&document, now_ms, unix_ms)?,
         }
-        // What was just read need not be written.
+        // What was just read need not be written, and the catalog is read anyway.
         self.dirty.clear();
+        self.take_unsynced();
         Ok(())
     }
 

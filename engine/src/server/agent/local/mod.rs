@@ -28,11 +28,12 @@ mod timers;
 
 pub use definition::{CheckDefinition, CheckKind, HttpCheck, ServiceDefinition, Weights};
 pub use fields::DecodeError;
-pub use files::{FileError, Kept, Place, Stored, content_hash};
+pub use files::{FileError, Item, Kept, Place, Stored, content_hash};
 pub use limits::{
     CHECK_OUTPUT_BYTES, CHECKS_MAX, ID_BYTES_MAX, META_KEY_BYTES_MAX, META_PAIRS_MAX,
     META_VALUE_BYTES_MAX, OUTPUT_BYTES_MAX, SERVICES_MAX, TAGS_MAX,
 };
+pub(super) use rows::go_duration;
 pub use rows::{CheckRow, HealthRow, ServiceHealth, ServiceRow, worst};
 pub use state::{AgentError, Check, Local, NODE_MAINTENANCE, Origin, SERVICE_MAINTENANCE, Service};
 pub use status::{Standing, Status};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     CHECKS_MAX, CheckDefinition, CheckKind, SERVICES_MAX, ServiceDefinition, Status,
-    files::Place,
+    files::{Item, Place},
     status::{Standing, trimmed},
     timers::Timers,
 };
@@ -105,6 +105,8 @@ pub struct Local {
     pub(super) timers: Timers,
     pub(super) dirty: BTreeSet<Place>,
     pub(super) version: u64,
+    /// What the catalog may have to be told of.
+    unsynced: BTreeSet<Item>,
     generations: u64,
 }
 
@@ -132,6 +134,16 @@ impl Local {
     /// Checks by id.
     pub fn checks(&self) -> &BTreeMap<String, Check> {
         &self.checks
+    }
+
+    /// What has changed since this was last asked, as far as the catalog goes.
+    pub fn take_unsynced(&mut self) -> BTreeSet<Item> {
+        std::mem::take(&mut self.unsynced)
+    }
+
+    /// The catalog could not be told of these.
+    pub fn not_synced(&mut self, items: BTreeSet<Item>) {
+        self.unsynced.extend(items);
     }
 
     /// Grows with each change that the catalog should learn at once.
@@ -169,10 +181,12 @@ impl Local {
             origin,
         };
         if self.services.get(&id) != Some(&service) {
-            for check in self.checks.values_mut() {
+            // The catalog shows name and tags with each of them.
+            for (check_id, check) in &mut self.checks {
                 if check.definition.service_id == id {
                     check.service_name.clone_from(&service.definition.name);
                     check.service_tags.clone_from(&service.definition.tags);
+                    self.unsynced.insert(Item::Check(check_id.clone()));
                 }
             }
             self.services.insert(id.clone(), service);
@@ -368,13 +382,15 @@ impl Local {
         check.status = status;
         check.output = output;
         check.critical_since_ms = (status == Status::Critical).then_some(now_ms);
-        self.version += 1;
+        self.moved(Item::Check(id.to_owned()));
         self.refresh_aliases();
     }
 
     /// The catalog has this check's output now.
-    pub fn output_told(&mut self, id: &str) {
-        if let Some(check) = self.checks.get_mut(id) {
+    pub fn output_told(&mut self, id: &str, output: &str) {
+        if let Some(check) = self.checks.get_mut(id)
+            && check.output == output
+        {
             check.output_changed_ms = None;
         }
     }
@@ -386,6 +402,12 @@ impl Local {
             && service.definition.tags != tags
         {
             service.definition.tags = tags.to_vec();
+            for (check_id, check) in &mut self.checks {
+                if check.definition.service_id == id {
+                    check.service_tags = tags.to_vec();
+                    self.unsynced.insert(Item::Check(check_id.clone()));
+                }
+            }
             self.dirty.insert(Place::Service(id.to_owned()));
         }
     }
@@ -482,7 +504,17 @@ impl Local {
     }
 
     pub(super) fn touch(&mut self, place: Place) {
+        match &place {
+            Place::Service(id) => self.moved(Item::Service(id.clone())),
+            Place::Check(id) => self.moved(Item::Check(id.clone())),
+            Place::Status(_) => {}
+        }
         self.dirty.insert(place);
+    }
+
+    /// The catalog should learn of this at once.
+    fn moved(&mut self, item: Item) {
+        self.unsynced.insert(item);
         self.version += 1;
     }
 
@@ -505,7 +537,7 @@ impl Local {
             if let Some(check) = self.checks.get_mut(&id) {
                 check.status = status;
                 check.output = output;
-                self.version += 1;
+                self.moved(Item::Check(id));
             }
         }
     }

@@ -4,11 +4,20 @@
 //! [`AgentConfig`] need not validate anything again. It lies here, below `cli`, because the server
 //! runs on it; only `cli` makes one.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+pub mod acl;
+mod changes;
+pub mod definitions;
+pub mod options;
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use wire::NodeId;
 
-use super::http::HttpLimits;
+use super::http::{HttpLimits, HttpRules};
+use acl::AclOptions;
+pub use changes::Changes;
+use definitions::{CheckDefinition, ServiceDefinition};
+use options::{AutopilotOptions, TelemetryOptions};
 
 /// How a server without data comes to be part of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +76,36 @@ pub struct RaftOptions {
     pub trailing_logs: u64,
 }
 
+/// Where HTTP is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpAddress {
+    /// On an address and port; port 0 lets the kernel choose.
+    Tcp(SocketAddr),
+    /// On a socket of the file system (`unix://PATH`).
+    Unix(PathBuf),
+}
+
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// `unix_sockets`: to whom a socket of the file system belongs, and who may use it. `None` leaves
+/// what the process and its umask make of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnixSocketOptions {
+    /// `unix_sockets.user`, its number.
+    pub user: Option<u32>,
+    /// `unix_sockets.group`, its number.
+    pub group: Option<u32>,
+    /// `unix_sockets.mode`: permission bits.
+    pub mode: Option<u32>,
+}
+
 /// A checked and complete configuration of `curia agent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
@@ -84,15 +123,23 @@ pub struct AgentConfig {
     pub node_name: String,
     /// `-node-id`: replaces the one that is made at the first start. Never nil.
     pub node_id: Option<NodeId>,
+    /// `node_meta`: at most [`definitions::META_PAIRS_MAX`] pairs.
+    pub node_meta: BTreeMap<String, String>,
     /// `-datacenter`: lower-case letters, digits, `-` and `_`.
     pub datacenter: String,
+    /// `primary_datacenter`; the datacenter itself where it was not given.
+    pub primary_datacenter: String,
     /// `-bind`, `-server-port`: where to listen for servers and native clients. Outgoing
-    /// connections leave from its IP unless that is unspecified (0.0.0.0).
+    /// connections leave from its IP unless that is unspecified (0.0.0.0). Port 0 with
+    /// `-server-port=-1`: nowhere, which only a server on its own can bear.
     pub server_bind: SocketAddr,
     /// `-advertise`: where other servers reach this one; never unspecified.
     pub server_advertise: SocketAddr,
-    /// `-client`, `-http-port`: where to listen for HTTP; `None` with `-http-port=-1`.
-    pub http_address: Option<SocketAddr>,
+    /// `-client`, `-http-port`, `addresses.http`: where to listen for HTTP, each once; empty with
+    /// `-http-port=-1` unless there is a socket of the file system.
+    pub http_addresses: Vec<HttpAddress>,
+    /// `unix_sockets`.
+    pub unix_sockets: UnixSocketOptions,
     /// `-data-dir`.
     pub data_dir: DataDir,
     /// `-executors`: 1 to [`EXECUTORS_MAX`]; without the flag one per processor.
@@ -108,8 +155,20 @@ pub struct AgentConfig {
     pub raft: RaftOptions,
     /// `performance.rpc_hold_timeout`: how long a request waits for a leader.
     pub rpc_hold_timeout: Duration,
-    /// Bounds of each executor's HTTP service; `limits.kv_max_value_size` among them.
+    /// Bounds of each executor's HTTP service; `limits.*` among them.
     pub http: HttpLimits,
+    /// `http_config`: what HTTP requests are let in, and what each answer carries.
+    pub http_rules: HttpRules,
+    /// `services`, `service`: to be registered at the start; ids differ.
+    pub services: Vec<ServiceDefinition>,
+    /// `checks`, `check`: to be registered at the start; ids differ.
+    pub checks: Vec<CheckDefinition>,
+    /// `acl`.
+    pub acl: AclOptions,
+    /// `autopilot`.
+    pub autopilot: AutopilotOptions,
+    /// `telemetry`.
+    pub telemetry: TelemetryOptions,
     /// `-pid-file`.
     pub pid_file: Option<PathBuf>,
     /// `-log-level`.
@@ -117,6 +176,29 @@ pub struct AgentConfig {
     /// What was accepted and deserves a word: to be logged as warnings once logging works.
     pub warnings: Vec<String>,
 }
+
+impl AgentConfig {
+    /// The first address of HTTP that is one of TCP, for those who are told where to find it.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_addresses
+            .iter()
+            .find_map(|address| match address {
+                HttpAddress::Tcp(address) => Some(*address),
+                HttpAddress::Unix(_) => None,
+            })
+    }
+
+    /// Whether there is a port for servers and native clients.
+    pub fn listens_for_servers(&self) -> bool {
+        self.server_bind.port() != 0
+    }
+}
+
+/// Shortest TTL of a session unless `session_ttl_min` says otherwise; Consul's.
+pub const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
+/// What `session_ttl_min` may be at least: the lease clock moves up to 20 ms at once, and a TTL must
+/// be several times that (`shard::duties`).
+pub const SESSION_TTL_MIN_LEAST: Duration = Duration::from_millis(100);
 
 /// Most executors of a server.
 pub const EXECUTORS_MAX: u16 = 256;

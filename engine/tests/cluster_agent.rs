@@ -1,0 +1,281 @@
+//! The agents of real servers: what is registered survives, is in the catalog of all, and is run;
+//! the catalog knows who is alive.
+
+mod cluster;
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use cluster::{check, group::Group, wait_for};
+use serde_json::{Value, json};
+
+/// Short elections, so that a killed leader costs little of a test's time.
+const QUICK: [&str; 1] = ["-set=performance.raft_multiplier=1"];
+
+fn get(group: &Group, at: usize, path: &str) -> Result<Value, String> {
+    let answer = group[at]
+        .http()
+        .get(path)
+        .map_err(|why| format!("{why:?}"))?;
+    check(answer.status == 200, || answer.text())?;
+    Ok(answer.json())
+}
+
+fn put(group: &Group, at: usize, path: &str, body: &Value) {
+    let body = match body {
+        Value::Null => String::new(),
+        body => body.to_string(),
+    };
+    let answer = group[at]
+        .http()
+        .put(path, body.as_bytes())
+        .expect("it answers");
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+}
+
+/// Statuses of a node's checks by their ids, as server `at` sees them.
+fn checks(group: &Group, at: usize, node: &str) -> Result<Value, String> {
+    let rows = get(group, at, &format!("/v1/health/node/{node}"))?;
+    let rows = rows.as_array().ok_or("not a list")?;
+    let pair = |row: &Value| {
+        let id = row["CheckID"].as_str().unwrap_or_default().to_owned();
+        (id, row["Status"].clone())
+    };
+    Ok(Value::Object(rows.iter().map(pair).collect()))
+}
+
+fn wait_for_checks(group: &Group, at: usize, node: &str, wanted: &Value) {
+    wait_for(&format!("checks of {node} are {wanted}"), || {
+        let found = checks(group, at, node)?;
+        check(found == *wanted, || found.to_string())
+    });
+}
+
+fn services(group: &Group, at: usize, node: &str) -> Result<Vec<String>, String> {
+    let rows = get(group, at, &format!("/v1/catalog/node/{node}"))?;
+    let services = rows["Services"].as_object().ok_or("no services")?;
+    Ok(services.keys().cloned().collect())
+}
+
+fn wait_for_services(group: &Group, at: usize, node: &str, wanted: &[&str]) {
+    wait_for(&format!("services of {node} are {wanted:?}"), || {
+        let found = services(group, at, node)?;
+        check(found == wanted, || format!("{found:?}"))
+    });
+}
+
+#[test]
+fn every_server_is_in_the_catalog_and_default_sessions_live_on_it() {
+    let group = Group::formed(3, &QUICK);
+    for node in ["s1", "s2", "s3"] {
+        wait_for_checks(&group, 0, node, &json!({"serfHealth": "passing"}));
+        wait_for_services(&group, 1, node, &["consul"]);
+    }
+    let node = get(&group, 2, "/v1/catalog/node/s2").unwrap();
+    let ip = group.ip(1).to_string();
+    wait_for("its agent says what it is", || {
+        let node = get(&group, 2, "/v1/catalog/node/s2")?;
+        check(node["Node"]["TaggedAddresses"]["lan_ipv4"] == *ip, || {
+            node.to_string()
+        })
+    });
+    assert_eq!(node["Services"]["consul"]["Port"], 8300);
+    for at in 0..3 {
+        let answer = group[at].http().put("/v1/session/create", b"").unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_dead_server_turns_critical_and_its_sessions_end_until_it_is_back() {
+    let mut group = Group::formed(3, &QUICK);
+    for node in ["s1", "s2", "s3"] {
+        wait_for_checks(&group, 0, node, &json!({"serfHealth": "passing"}));
+    }
+    let leader = group.wait_for_leader();
+    let other = (leader + 1) % 3;
+    let dead = group[leader].name.clone();
+    let session = json!({"Node": dead});
+    let answer = group[other]
+        .http()
+        .put("/v1/session/create", session.to_string().as_bytes());
+    let id = answer.unwrap().json()["ID"].as_str().unwrap().to_owned();
+    group[leader].kill();
+    group.wait_for_leader();
+    wait_for_checks(&group, other, &dead, &json!({"serfHealth": "critical"}));
+    let session = get(&group, other, &format!("/v1/session/info/{id}")).unwrap();
+    assert_eq!(session, json!([]));
+    let members = get(&group, other, "/v1/agent/members").unwrap();
+    let failed: Vec<&Value> = members
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|member| member["Status"] == 4)
+        .map(|member| &member["Name"])
+        .collect();
+    assert_eq!(failed, [&json!(dead)]);
+    group[leader].start();
+    wait_for_checks(&group, other, &dead, &json!({"serfHealth": "passing"}));
+    for node in ["s1", "s2", "s3"] {
+        wait_for_checks(&group, other, node, &json!({"serfHealth": "passing"}));
+    }
+}
+
+#[test]
+fn registrations_survive_a_kill_and_are_in_the_catalog_of_all() {
+    let mut group = Group::formed(3, &QUICK);
+    let at = group.followers()[0];
+    let (node, other) = (group[at].name.clone(), (at + 1) % 3);
+    let web =
+        json!({"ID": "web/1", "Name": "web", "Port": 80, "Tags": ["a"], "Check": {"TTL": "1h"}});
+    put(&group, at, "/v1/agent/service/register", &web);
+    put(
+        &group,
+        at,
+        "/v1/agent/check/pass/service:web/1?note=well",
+        &Value::Null,
+    );
+    put(
+        &group,
+        at,
+        "/v1/agent/maintenance?enable=true&reason=upgrade",
+        &Value::Null,
+    );
+    let wanted = json!({
+        "serfHealth": "passing", "service:web/1": "passing", "_node_maintenance": "critical",
+    });
+    wait_for_checks(&group, other, &node, &wanted);
+    wait_for_services(&group, other, &node, &["consul", "web/1"]);
+    group[at].kill();
+    group[at].start();
+    wait_for("it serves", || get(&group, at, "/v1/agent/services"));
+    let found = get(&group, at, "/v1/agent/checks").unwrap();
+    assert_eq!(found["service:web/1"]["Status"], "passing");
+    assert_eq!(found["service:web/1"]["Output"], "well");
+    assert_eq!(found["_node_maintenance"]["Notes"], "upgrade");
+    // Gone from the catalog behind its back, it is put in again: the agent is right about its own.
+    let gone = json!({"Node": node, "ServiceID": "web/1"});
+    put(&group, other, "/v1/catalog/deregister", &gone);
+    put(
+        &group,
+        at,
+        "/v1/agent/maintenance?enable=false",
+        &Value::Null,
+    );
+    put(
+        &group,
+        at,
+        "/v1/agent/service/deregister/web/1",
+        &Value::Null,
+    );
+    wait_for_checks(&group, other, &node, &json!({"serfHealth": "passing"}));
+    wait_for_services(&group, other, &node, &["consul"]);
+    group[at].kill();
+    group[at].start();
+    wait_for("it serves", || get(&group, at, "/v1/agent/services"));
+    assert_eq!(get(&group, at, "/v1/agent/services").unwrap(), json!({}));
+    assert_eq!(get(&group, at, "/v1/agent/checks").unwrap(), json!({}));
+}
+
+/// A server that answers every request with this status and body.
+fn answering(status: &'static AtomicU16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let status = status.load(Ordering::Relaxed);
+            let answer = format!(
+                "HTTP/1.1 {status} Word\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody"
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+#[test]
+fn checks_are_run_and_the_catalog_shows_what_they_find() {
+    static STATUS: AtomicU16 = AtomicU16::new(200);
+    let port = answering(&STATUS);
+    let group = Group::formed(1, &["-executors=2"]);
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let web = json!({"Name": "web", "Checks": [
+        {"CheckID": "http", "HTTP": format!("http://localhost:{port}/x"), "Interval": "1s"},
+        {"CheckID": "tcp", "TCP": format!("127.0.0.1:{port}"), "Interval": "1s"},
+        {"CheckID": "refused", "TCP": format!("127.0.0.1:{free}"), "Interval": "1s", "Status": "passing"},
+        {"CheckID": "ttl", "TTL": "1s", "Status": "passing"},
+    ]});
+    put(&group, 0, "/v1/agent/service/register", &web);
+    for (status, found) in [
+        (200, "passing"),
+        (429, "warning"),
+        (500, "critical"),
+        (204, "passing"),
+    ] {
+        STATUS.store(status, Ordering::Relaxed);
+        let wanted = json!({"serfHealth": "passing", "http": found, "tcp": "passing",
+            "refused": "critical", "ttl": "critical"});
+        wait_for_checks(&group, 0, "s1", &wanted);
+    }
+    let outputs = get(&group, 0, "/v1/agent/checks").unwrap();
+    assert_eq!(
+        outputs["http"]["Output"],
+        format!("HTTP GET http://localhost:{port}/x: 204 No Content Output: ")
+    );
+    assert_eq!(
+        outputs["tcp"]["Output"],
+        format!("TCP connect 127.0.0.1:{port}: Success")
+    );
+    assert_eq!(
+        outputs["refused"]["Output"],
+        format!("dial tcp 127.0.0.1:{free}: connect: connection refused")
+    );
+    assert_eq!(outputs["ttl"]["Output"], "TTL expired");
+    let passing = get(&group, 0, "/v1/health/service/web?passing").unwrap();
+    assert_eq!(passing, json!([]));
+}
+
+#[test]
+fn events_are_heard_by_all_servers_and_their_waiters() {
+    let group = Group::formed(3, &["-set=performance.raft_multiplier=1", "-executors=2"]);
+    let heard = |at: usize, path: &str| get(&group, at, path);
+    let list = heard(2, "/v1/event/list").unwrap();
+    assert_eq!(list, json!([]));
+    let fired = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| heard(2, "/v1/event/list?index=1&wait=1m"));
+        wait_for("it waits", || {
+            let waits = group[2].metric("curia.http.requests_waiting");
+            check(waits == 1.0, || waits.to_string())
+        });
+        let fired = group[0]
+            .http()
+            .put("/v1/event/fire/deploy", b"v2")
+            .unwrap()
+            .json();
+        let heard = waiting.join().unwrap().unwrap();
+        assert_eq!(heard[0]["ID"], fired["ID"]);
+        fired
+    });
+    for at in 0..3 {
+        wait_for("every server hears it once", || {
+            let list = heard(at, "/v1/event/list?name=deploy")?;
+            check(list.as_array().is_some_and(|list| list.len() == 1), || {
+                list.to_string()
+            })
+        });
+        let list = heard(at, "/v1/event/list").unwrap();
+        assert_eq!(
+            (&list[0]["ID"], &list[0]["Payload"]),
+            (&fired["ID"], &json!("djI="))
+        );
+    }
+}
