@@ -47,6 +47,8 @@ pub(super) enum Command {
     Lock(super::lock::LockFlags),
     Watch(super::watch::WatchFlags),
     #[command(subcommand)]
+    Acl(super::acl::AclCommand),
+    #[command(subcommand)]
     Session(super::session::SessionCommand),
     #[command(subcommand)]
     Catalog(super::catalog::CatalogCommand),

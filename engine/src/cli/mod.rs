@@ -4,6 +4,7 @@
 //! every other command is a client of a running server's HTTP API, or a tool for files at rest.
 //! Errors name the flag, file or address and what to do, and end in exit code 1.
 
+mod acl;
 mod agent_flags;
 mod args;
 mod catalog;
@@ -91,6 +92,7 @@ pub fn run<E: Display>(
         Command::Watch(watch) => return ended(watch::run(&watch)),
         Command::Members(members) => return ended(members::members(&members)),
         Command::Info(info) => members::info(&info),
+        Command::Acl(command) => acl::run(&command),
         Command::Session(command) => session::run(&command),
         Command::Catalog(command) => catalog::run(&command),
         Command::Services(command) => services::run(&command),
