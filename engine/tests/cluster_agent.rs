@@ -279,3 +279,79 @@ fn events_are_heard_by_all_servers_and_their_waiters() {
         );
     }
 }
+
+#[test]
+fn coordinates_are_kept_and_shown() {
+    let group = Group::formed(1, &[]);
+    wait_for_checks(&group, 0, "s1", &json!({"serfHealth": "passing"}));
+    let coord =
+        json!({"Vec": [0, 0, 0, 0, 0, 0, 0, 0.5], "Error": 1.5, "Adjustment": 0, "Height": 0.25});
+    let update = json!({"Node": "s1", "Segment": "", "Coord": coord});
+    put(&group, 0, "/v1/coordinate/update", &update);
+    for path in ["/v1/coordinate/nodes", "/v1/coordinate/node/S1"] {
+        let rows = get(&group, 0, path).unwrap();
+        assert_eq!(
+            (&rows[0]["Node"], &rows[0]["Coord"]["Height"]),
+            (&json!("s1"), &json!(0.25))
+        );
+    }
+    let missing = group[0].http().get("/v1/coordinate/node/x").unwrap();
+    assert_eq!((missing.status, missing.text().as_str()), (404, ""));
+    let flat = json!({"Node": "s1", "Coord": {"Vec": [0]}}).to_string();
+    let refused = group[0]
+        .http()
+        .put("/v1/coordinate/update", flat.as_bytes())
+        .unwrap();
+    assert_eq!(
+        (refused.status, refused.text().as_str()),
+        (500, "incompatible coordinate")
+    );
+    let datacenters = get(&group, 0, "/v1/coordinate/datacenters").unwrap();
+    assert_eq!(datacenters[0]["Datacenter"], "dc1");
+}
+
+#[test]
+fn services_of_configuration_files_are_registered_and_change_with_a_reload() {
+    let mut group = Group::empty();
+    let file = group.home().join("services.json");
+    let write = |value: &Value| std::fs::write(&file, value.to_string()).unwrap();
+    write(&json!({
+        "node_meta": {"rack": "7"},
+        "services": [
+            {"name": "web", "port": 80, "check": {"ttl": "1h", "status": "passing"}},
+            {"name": "db", "checks": [{"http": "https://127.0.0.1/", "interval": "10s"}]},
+        ],
+    }));
+    let flags = [
+        "-bootstrap".to_owned(),
+        format!("-config-file={}", file.display()),
+    ];
+    group.add_plain(&flags);
+    group.start_all();
+    group.wait_for_leader();
+    let wanted = json!({"serfHealth": "passing", "service:web": "passing"});
+    wait_for_checks(&group, 0, "s1", &wanted);
+    // What it cannot check it does not register.
+    wait_for_services(&group, 0, "s1", &["consul", "web"]);
+    let node = get(&group, 0, "/v1/catalog/node/s1").unwrap();
+    assert_eq!(node["Node"]["Meta"]["rack"], "7");
+    put(
+        &group,
+        0,
+        "/v1/agent/service/register",
+        &json!({"Name": "client"}),
+    );
+    write(&json!({"node_meta": {"rack": "8"}, "service": {"name": "web", "port": 81}}));
+    put(&group, 0, "/v1/agent/reload", &Value::Null);
+    wait_for_checks(&group, 0, "s1", &json!({"serfHealth": "passing"}));
+    wait_for_services(&group, 0, "s1", &["client", "consul", "web"]);
+    wait_for("the node's meta data change too", || {
+        let node = get(&group, 0, "/v1/catalog/node/s1")?;
+        check(node["Node"]["Meta"]["rack"] == "8", || node.to_string())
+    });
+    // Kept in no file of ours: after a restart without it, it is gone.
+    write(&json!({}));
+    group[0].kill();
+    group[0].start();
+    wait_for_services(&group, 0, "s1", &["client", "consul"]);
+}

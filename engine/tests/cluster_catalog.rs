@@ -129,8 +129,9 @@ fn every_server_answers_in_every_mode() {
     );
 }
 
+/// Lists are never null, a node that is not there is.
 #[test]
-fn every_endpoint_shows_what_is_registered() {
+fn gotcha_01_every_endpoint_shows_what_is_registered() {
     let group = Group::formed(1, &[]);
     let server = &group[0];
     register(server, instance("web", "passing"));
@@ -372,4 +373,36 @@ fn a_critical_check_ends_the_sessions_that_are_bound_to_it() {
         (answer.status, &*answer.text()),
         (500, "apply failed: Check 'web-alive' is in critical state")
     );
+}
+
+/// What was registered is there after a restart, with its indexes, and wakes those who wait.
+#[test]
+fn the_catalog_outlives_its_servers() {
+    let mut group = Group::formed(1, &[]);
+    register(&group[0], instance("web", "passing"));
+    register(&group[0], instance("gone", "passing"));
+    let gone = json!({"Node": "gone-node"});
+    assert!(put(&group[0], "/v1/catalog/deregister", &gone).is_true());
+    let paths = [
+        "/v1/catalog/nodes",
+        "/v1/catalog/services",
+        "/v1/health/service/web",
+        "/v1/health/service/gone",
+        "/v1/catalog/node/gone-node",
+        "/v1/health/state/any",
+    ];
+    let seen = |server: &Server| {
+        paths
+            .map(|path| get(server, path))
+            .map(|a| (index(&a), a.text()))
+    };
+    let before = seen(&group[0]);
+    group[0].kill();
+    group[0].start();
+    group.wait_for_leader();
+    assert_eq!(seen(&group[0]), before);
+    let waiter = Waiter::start(&group[0], "/v1/health/service/gone");
+    wait_for_waiters(&group[0], 1);
+    register(&group[0], instance("gone", "passing"));
+    assert_eq!(nodes_of(&waiter.answer()), ["gone-node"]);
 }

@@ -37,9 +37,14 @@ fn register_node(http: &Http) {
 }
 
 fn create(http: &Http, ttl: &str, lock_delay: &str) -> String {
+    create_through(|| http, ttl, lock_delay)
+}
+
+/// Each attempt through the next of the servers: one of them may be dead.
+fn create_through<'h>(mut next: impl FnMut() -> &'h Http, ttl: &str, lock_delay: &str) -> String {
     let body = json!({"Node": "client", "NodeChecks": [], "TTL": ttl, "LockDelay": lock_delay});
     let made = insist("a session is made", || {
-        http.put("/v1/session/create", body.to_string().as_bytes())
+        next().put("/v1/session/create", body.to_string().as_bytes())
     });
     made.json()["ID"].as_str().expect("an id").to_owned()
 }
@@ -113,9 +118,11 @@ fn a_lock_has_one_holder_at_a_time_through_changes_of_leader() {
                     .collect();
                 let mut at = client;
                 while !stop.load(Ordering::Relaxed) {
-                    at += 1;
-                    let count = count_once(&servers[at % servers.len()]);
-                    match count {
+                    let next = || {
+                        at += 1;
+                        &servers[at % servers.len()]
+                    };
+                    match count_once(next) {
                         Count::Done => drop(counted.fetch_add(1, Ordering::Relaxed)),
                         Count::Unknown => drop(unknown.fetch_add(1, Ordering::Relaxed)),
                         Count::NotMine => {}
@@ -159,12 +166,14 @@ enum Count {
 
 /// Takes the lock, reads the count, writes one more if the lock is still ours, and lets go. The
 /// write does not look at the count's own index: only the lock keeps two clients apart.
-fn count_once(http: &Http) -> Count {
-    let id = create(http, "", "0s");
-    let count = count_as(http, &id);
+fn count_once<'h>(mut next: impl FnMut() -> &'h Http) -> Count {
+    let id = create_through(&mut next, "", "0s");
+    // Without this one left out, three requests would meet the same three servers each time.
+    next();
+    let count = count_as(next(), &id);
     // The lock goes with its session.
     insist("a session is destroyed", || {
-        http.put(&format!("/v1/session/destroy/{id}"), b"")
+        next().put(&format!("/v1/session/destroy/{id}"), b"")
     });
     count
 }

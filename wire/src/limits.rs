@@ -20,8 +20,9 @@ pub const TXN_OPS_MAX: usize = 128;
 pub const RECORD_BYTES_MAX: usize = 640 * 1024;
 /// Longest question about records, bytes.
 pub const QUESTION_BYTES_MAX: usize = 64 * 1024;
-/// Longest JSON document that a read of records is answered with, bytes.
-pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest JSON document that a question about records is answered with, bytes. It is made in one go
+/// on the shard's executor, which answers nobody else meanwhile.
+pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Rows that a transaction may answer with, bytes: they travel in one frame.
 pub const TXN_ROWS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest session id, bytes: a UUID as text.

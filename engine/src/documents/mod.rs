@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wire::{Index, WireError};
+use wire::{Index, WireError, limits};
 
 use crate::{
     fsm::{
@@ -28,6 +28,7 @@ use crate::{
 pub mod agent;
 pub mod catalog;
 pub mod config;
+pub mod coordinates;
 pub mod sessions;
 pub mod subjects;
 pub mod txn;
@@ -35,6 +36,7 @@ pub mod txn;
 pub use agent::{AgentQuestion, NodeRows};
 pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
+pub use coordinates::CoordinatesQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
 
@@ -49,6 +51,8 @@ pub enum Question {
     Txn(MixedTxn),
     /// About config entries.
     Config(ConfigQuestion),
+    /// About coordinates.
+    Coordinates(CoordinatesQuestion),
     /// About sessions.
     Session(SessionQuestion),
 }
@@ -74,6 +78,7 @@ impl Question {
             Self::Catalog(question) => question.subject(),
             Self::Txn(_) => Subject::table(Nodes::ID),
             Self::Config(question) => question.subject(),
+            Self::Coordinates(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
     }
@@ -87,25 +92,68 @@ impl Question {
                 tables.max_index(&[Kvs::NAME, Nodes::NAME, Services::NAME, Checks::NAME])
             }
             Self::Config(question) => question.index(tables),
+            Self::Coordinates(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
     }
 
-    /// The document, compact.
-    pub fn answer(&self, tables: &Tables) -> Vec<u8> {
+    /// The document, compact; `Err` for one that would be longer than
+    /// [`limits::DOCUMENT_BYTES_MAX`].
+    pub fn answer(&self, tables: &Tables) -> Result<Vec<u8>, TooLong> {
+        let document = self.document(tables);
+        match document.len() > limits::DOCUMENT_BYTES_MAX {
+            true => Err(TooLong),
+            false => Ok(document),
+        }
+    }
+
+    /// One that is too long is cut behind the limit.
+    fn document(&self, tables: &Tables) -> Vec<u8> {
         match self {
             Self::Agent(question) => question.answer(tables),
             Self::Catalog(question) => question.answer(tables),
             Self::Txn(ops) => txn::result(&read_only(tables, ops)),
             Self::Config(question) => question.answer(tables),
+            Self::Coordinates(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }
     }
 }
 
-/// JSON as Go's encoder writes it, compact.
+/// An answer that is longer than a shard may take the time to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the answer is over the limit of {} bytes; ask for less, such as with ?filter=",
+    limits::DOCUMENT_BYTES_MAX
+)]
+pub struct TooLong;
+
+/// A document that stops to grow behind the limit, so that one without end takes no time without end.
+#[derive(Default)]
+struct Bounded(Vec<u8>);
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        match self.0.len() > limits::DOCUMENT_BYTES_MAX {
+            true => Err(std::io::ErrorKind::FileTooLarge.into()),
+            false => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// JSON as Go's encoder writes it, compact. One that is too long is cut behind the limit.
 pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
-    let plain = serde_json::to_vec(value).expect("strings and numbers into memory");
+    let mut bounded = Bounded::default();
+    if serde_json::to_writer(&mut bounded, value).is_err() {
+        assert!(bounded.0.len() > limits::DOCUMENT_BYTES_MAX, "plain data");
+        return bounded.0;
+    }
+    let Bounded(plain) = bounded;
     if !plain
         .iter()
         .any(|byte| matches!(byte, b'<' | b'>' | b'&' | 0xe2))
@@ -126,4 +174,47 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
         }
     }
     out.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{
+        Store,
+        records::{ConfigEntry, JsonText, RecordRow},
+        schema::ConfigEntries,
+    };
+
+    #[test]
+    fn document_bytes_max_is_reached_and_what_is_longer_is_refused() {
+        let list = Question::Config(ConfigQuestion::List {
+            kind: "service-defaults".into(),
+        });
+        let mut store = Store::new();
+        let mut put = |number: usize, bytes: usize| {
+            let entry = ConfigEntry {
+                kind: "service-defaults".into(),
+                name: format!("{number:04}"),
+                body: JsonText::parse(&format!("{{\"a\":\"{}\"}}", "x".repeat(bytes))).unwrap(),
+                ..ConfigEntry::default()
+            };
+            let mut txn = store.begin();
+            txn.put::<ConfigEntries>(RecordRow::new(entry).unwrap())
+                .unwrap();
+            txn.commit();
+            list.answer(store.tables()).map(|document| document.len())
+        };
+        let piece = 512 * 1024;
+        let mut length = 0;
+        let mut number = 0;
+        while limits::DOCUMENT_BYTES_MAX - length > piece + 4096 {
+            number += 1;
+            length = put(number, piece).expect("within the limit");
+        }
+        // The last one fills what is left, to the byte: an empty one shows what it takes itself.
+        let with_empty = put(number + 1, 0).expect("within the limit");
+        let left = limits::DOCUMENT_BYTES_MAX - with_empty;
+        assert_eq!(put(number + 1, left), Ok(limits::DOCUMENT_BYTES_MAX));
+        assert_eq!(put(number + 1, left + 1), Err(TooLong));
+    }
 }

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{catalog, config, sessions};
+use super::{catalog, config, coordinates, sessions};
 use crate::state::{
     records::{Record, RecordRow},
     schema::{Change, RowChange},
@@ -52,6 +52,7 @@ pub fn touched(change: &Change, each: &mut dyn FnMut(Subject)) {
         Change::Services(change) => catalog::touched_services(change, each),
         Change::Checks(change) => rows_of(change, |row| catalog::touched_check(row, each)),
         Change::ConfigEntries(change) => rows_of(change, |row| config::touched(row, each)),
+        Change::Coordinates(change) => coordinates::touched(change, each),
         Change::Sessions(change) => rows_of(change, |row| sessions::touched(row, each)),
         // Keys have watches of their own; the others are shown by no question.
         _ => {}

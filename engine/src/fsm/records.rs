@@ -15,7 +15,7 @@ use wire::{Command, Index, RecordCommand, RecordKind, WireError};
 
 use super::{
     Outcome,
-    catalog::{self, DeregisterRequest, RegisterRequest},
+    catalog::{self, CoordinatesRequest, DeregisterRequest, RegisterRequest},
     config::{self, ConfigRequest},
     mixed::{self, MixedTxn},
     queries::{self, QueryRequest},
@@ -35,6 +35,8 @@ pub enum RecordOp {
     Register(RegisterRequest),
     /// Takes a node, service or check out of the catalog.
     Deregister(DeregisterRequest),
+    /// Says where nodes are.
+    Coordinates(CoordinatesRequest),
     /// Creates, destroys or renews a session.
     Session(SessionRequest),
     /// Forgets old tombstones.
@@ -55,6 +57,7 @@ impl RecordOp {
         match self {
             Self::Register(_) => RecordKind::Register,
             Self::Deregister(_) => RecordKind::Deregister,
+            Self::Coordinates(_) => RecordKind::Coordinates,
             Self::Session(_) => RecordKind::Session,
             Self::Tombstone(_) => RecordKind::Tombstone,
             Self::ConfigEntry(_) => RecordKind::ConfigEntry,
@@ -69,6 +72,7 @@ impl RecordOp {
         match command.kind {
             RecordKind::Register => body(command).map(Self::Register),
             RecordKind::Deregister => body(command).map(Self::Deregister),
+            RecordKind::Coordinates => body(command).map(Self::Coordinates),
             RecordKind::Session => body(command).map(Self::Session),
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
             RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
@@ -84,6 +88,7 @@ impl RecordOp {
         let body = match self {
             Self::Register(request) => packed(request),
             Self::Deregister(request) => packed(request),
+            Self::Coordinates(request) => packed(request),
             Self::Session(request) => packed(request),
             Self::Tombstone(reap) => packed(reap),
             Self::ConfigEntry(request) => packed(request),
@@ -121,6 +126,7 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
         Command::Record(record) => match RecordOp::decode(&record)? {
             RecordOp::Register(_)
             | RecordOp::Deregister(_)
+            | RecordOp::Coordinates(_)
             | RecordOp::Session(_)
             | RecordOp::ConfigEntry(_)
             | RecordOp::PreparedQuery(_)
@@ -142,6 +148,7 @@ pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
     let done = match op {
         RecordOp::Register(request) => catalog::register(txn, index, request).map(|()| true),
         RecordOp::Deregister(request) => catalog::deregister(txn, index, request).map(|()| true),
+        RecordOp::Coordinates(request) => catalog::coordinates(txn, index, request),
         RecordOp::Session(request) => sessions::apply(txn, index, request),
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
         RecordOp::ConfigEntry(request) => config::apply(txn, index, request),

@@ -34,6 +34,7 @@ use super::{
     window::{Pieces, Window, may_be_long},
 };
 use crate::{
+    documents::TooLong,
     shard::{Event, ReadBody, Reply, Request, failure},
     state::{KvList, KvRow},
 };
@@ -633,11 +634,7 @@ async fn rest_of(first: Bytes, pieces: &mut Pieces) -> Option<Result<Bytes, Fail
 }
 
 fn too_long() -> Failure {
-    let why = format!(
-        "the answer is over the limit of {} bytes; ask for less, such as with ?filter=",
-        limits::DOCUMENT_BYTES_MAX
-    );
-    failure(FailureKind::TooLarge, why)
+    failure(FailureKind::TooLarge, TooLong.to_string())
 }
 
 /// The outcome of a write that was sent elsewhere.

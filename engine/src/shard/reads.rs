@@ -21,7 +21,12 @@ use super::{
     event::{Effects, ReadAnswer, ReadBody, Ticket, failure},
     watch::{Waiter, Watches},
 };
-use crate::{consensus::Replica, documents::Question, fsm::read_only, state::Store};
+use crate::{
+    consensus::Replica,
+    documents::{Question, TooLong},
+    fsm::read_only,
+    state::Store,
+};
 
 /// A read that arrived; one that waits for a change has a deadline.
 pub type Asked = Waiter;
@@ -247,7 +252,13 @@ fn settle(
             Err(back) => asked = back,
         }
     }
-    effects.read(asked.ticket, evaluate(&asked.query, sight), lease_until_ns);
+    match evaluate(&asked.query, sight) {
+        Ok(answer) => effects.read(asked.ticket, answer, lease_until_ns),
+        Err(why) => effects.fail(
+            asked.ticket,
+            failure(FailureKind::TooLarge, why.to_string()),
+        ),
+    }
 }
 
 /// `X-Consul-Index` of what a query would be answered now.
@@ -264,7 +275,7 @@ fn index_of(body: &QueryBody, sight: Sight<'_>) -> Index {
     }
 }
 
-fn evaluate(query: &Query, sight: Sight<'_>) -> ReadAnswer {
+fn evaluate(query: &Query, sight: Sight<'_>) -> Result<ReadAnswer, TooLong> {
     let Sight {
         now_ns,
         replica,
@@ -297,7 +308,7 @@ fn evaluate(query: &Query, sight: Sight<'_>) -> ReadAnswer {
         }
         QueryBody::Record(question) => {
             let question = asked_of(question);
-            let document = question.answer(store.tables());
+            let document = question.answer(store.tables())?;
             (
                 question.index(store.tables()),
                 ReadBody::Document(document.into()),
@@ -309,12 +320,12 @@ fn evaluate(query: &Query, sight: Sight<'_>) -> ReadAnswer {
     } else {
         now_ns.saturating_sub(replica.last_contact_ns()) / 1_000_000
     };
-    ReadAnswer {
+    Ok(ReadAnswer {
         index: Index(index.0.max(1)),
         known_leader: replica.leader().is_some(),
         last_contact_ms,
         body,
-    }
+    })
 }
 
 /// The cluster as this replica sees it.

@@ -425,10 +425,7 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("cancel", bare(FrameKind::Cancel, 11, Bytes::new())),
         (
             "event",
-            Frame {
-                blob: Bytes::from_static(b"{}"),
-                ..bare(FrameKind::Event, 0, Bytes::new())
-            },
+            frame(FrameKind::Event, 0, Bytes::new(), Bytes::from_static(b"{}")),
         ),
         ("query-keys", bare(FrameKind::Query, 9, keys.encode())),
         (

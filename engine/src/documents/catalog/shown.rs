@@ -2,7 +2,8 @@
 //!
 //! Field by field in its order, since tools compare documents. Lists are never null, maps of nodes
 //! and services without pairs are (a Go map that nobody made); `Proxy` and `Connect` are what the
-//! client gave, or what Consul writes for nothing.
+//! client gave, or what Consul writes for nothing. One thing is kinder than Consul's: a service
+//! without a port shows `"Port":0`, where Consul leaves it out and strict clients stumble.
 
 use std::collections::BTreeMap;
 
@@ -137,6 +138,8 @@ pub(in crate::documents) struct ShownService<'s> {
     enable_tag_override: bool,
     proxy: &'s RawValue,
     connect: &'s RawValue,
+    /// Of clusters that share services; empty here.
+    peer_name: &'static str,
     create_index: u64,
     modify_index: u64,
 }
@@ -157,6 +160,7 @@ impl<'s> ShownService<'s> {
             enable_tag_override: service.enable_tag_override,
             proxy: json_or(&service.proxy, NO_PROXY),
             connect: json_or(&service.connect, NOTHING),
+            peer_name: "",
             create_index: service.create_index,
             modify_index: service.modify_index,
         }

@@ -18,15 +18,41 @@ pub fn get<'t>(tables: &'t Tables, node: &str, id: &str) -> Option<&'t RecordRow
     tables.checks.get(key.as_bytes())
 }
 
-/// Whether two are the same but for their indexes.
+/// Whether two are the same but for their indexes. Names every field, so that a new one is not
+/// forgotten; the longest ones come last.
 fn is_same(a: &Check, b: &Check) -> bool {
-    let bare = |check: &Check| Check {
-        node: rows::lower(&check.node),
-        create_index: 0,
-        modify_index: 0,
-        ..check.clone()
-    };
-    bare(a) == bare(b)
+    let Check {
+        node,
+        check_id,
+        name,
+        status,
+        notes,
+        output,
+        service_id,
+        service_name,
+        service_tags,
+        kind,
+        interval,
+        timeout,
+        exposed_port,
+        definition,
+        create_index: _,
+        modify_index: _,
+    } = a;
+    same_name(node, &b.node)
+        && *status == b.status
+        && *check_id == b.check_id
+        && *service_id == b.service_id
+        && *exposed_port == b.exposed_port
+        && *name == b.name
+        && *kind == b.kind
+        && *interval == b.interval
+        && *timeout == b.timeout
+        && *service_name == b.service_name
+        && *service_tags == b.service_tags
+        && *notes == b.notes
+        && *definition == b.definition
+        && *output == b.output
 }
 
 /// Puts a check on its node, which must be known, and so must its service.

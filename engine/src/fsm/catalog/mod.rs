@@ -14,6 +14,7 @@
 //! checked in [`validate`], here and not at the door, so that every path to the log is covered.
 
 pub mod checks;
+mod coordinates;
 pub mod nodes;
 pub mod rows;
 pub mod services;
@@ -35,6 +36,7 @@ use crate::state::{
 };
 
 pub use checks::{check_op, find_check};
+pub use coordinates::{CoordinatesRequest, DIMENSIONS};
 pub use nodes::{find_node, node_op};
 pub use services::{find_service, service_op};
 pub use validate::{
@@ -152,6 +154,15 @@ pub fn deregister(
         nodes::delete(txn, index, &request.node);
     }
     Ok(())
+}
+
+/// Carries out an update of coordinates at `index`.
+pub fn coordinates(
+    txn: &mut Txn<'_>,
+    index: Index,
+    request: &CoordinatesRequest,
+) -> Result<bool, String> {
+    coordinates::update(txn, index, request)
 }
 
 /// Whether a write that hangs on a modify index may go ahead: 0 asks for there being no object.

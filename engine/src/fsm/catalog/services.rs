@@ -18,15 +18,41 @@ pub fn get<'t>(tables: &'t Tables, node: &str, id: &str) -> Option<&'t RecordRow
     tables.services.get(key.as_bytes())
 }
 
-/// Whether two are the same but for their indexes.
+/// Whether two are the same but for their indexes. Names every field, so that a new one is not
+/// forgotten; the longest ones come last.
 fn is_same(a: &Service, b: &Service) -> bool {
-    let bare = |service: &Service| Service {
-        node: rows::lower(&service.node),
-        create_index: 0,
-        modify_index: 0,
-        ..service.clone()
-    };
-    bare(a) == bare(b)
+    let Service {
+        node,
+        id,
+        service,
+        kind,
+        tags,
+        address,
+        tagged_addresses,
+        meta,
+        port,
+        socket_path,
+        weights,
+        enable_tag_override,
+        proxy,
+        connect,
+        create_index: _,
+        modify_index: _,
+    } = a;
+    same_name(node, &b.node)
+        && *id == b.id
+        && *service == b.service
+        && *kind == b.kind
+        && *port == b.port
+        && *weights == b.weights
+        && *enable_tag_override == b.enable_tag_override
+        && *address == b.address
+        && *socket_path == b.socket_path
+        && *tags == b.tags
+        && *tagged_addresses == b.tagged_addresses
+        && *meta == b.meta
+        && *proxy == b.proxy
+        && *connect == b.connect
 }
 
 /// Puts a service on its node, which must be known.

@@ -395,7 +395,7 @@ mod tests {
 
     fn read(store: &Store) -> Seen {
         let question = Question::Agent(AgentQuestion::Node { node: "n1".into() });
-        Seen::new(NodeRows::decode(&question.answer(store.tables())).unwrap())
+        Seen::new(NodeRows::decode(&question.answer(store.tables()).unwrap()).unwrap())
     }
 
     fn carry_out(store: &mut Store, index: &mut u64, op: &RecordOp) {

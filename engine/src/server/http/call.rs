@@ -11,7 +11,7 @@ use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
     admission::Admitted,
-    agent_calls, body, catalog, config,
+    agent_calls, body, catalog, config, coordinates,
     failure::Refusal,
     json,
     link::{Link, Phase},
@@ -42,6 +42,8 @@ pub(super) enum Family {
     Catalog,
     /// `/v1/config/`.
     Config,
+    /// `/v1/coordinate/`.
+    Coordinate,
     /// `/v1/event/`.
     Event,
     /// `/v1/health/`.
@@ -62,6 +64,7 @@ impl Family {
             b"agent" => Self::Agent,
             b"catalog" => Self::Catalog,
             b"config" => Self::Config,
+            b"coordinate" => Self::Coordinate,
             b"event" => Self::Event,
             b"health" => Self::Health,
             b"session" => Self::Session,
@@ -106,6 +109,7 @@ pub(super) async fn answer<G: Gateway>(
     match family {
         Family::Agent => agent_calls::answer(call, rest).await,
         Family::Catalog => catalog::answer(call, rest).await,
+        Family::Coordinate => coordinates::answer(call, rest).await,
         Family::Event => agent_calls::event(call, rest).await,
         Family::Health => catalog::health(call, rest).await,
         Family::Config => config::answer(call, rest).await,

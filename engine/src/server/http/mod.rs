@@ -26,6 +26,7 @@ mod body;
 mod call;
 mod catalog;
 mod config;
+mod coordinates;
 mod failure;
 pub mod go_text;
 mod json;

@@ -63,7 +63,10 @@ fn result(fsm: &Fsm, body: &QueryBody) -> Vec<(Vec<u8>, Vec<u8>, u64)> {
             .collect(),
         QueryBody::Record(question) => {
             let question = Question::decode(question).expect("a question");
-            vec![(question.answer(fsm.store().tables()), Vec::new(), 0)]
+            {
+                let document = question.answer(fsm.store().tables());
+                vec![(document.expect("a short one"), Vec::new(), 0)]
+            }
         }
         QueryBody::Status | QueryBody::Txn(_) => unreachable!("it is not watched"),
     }
