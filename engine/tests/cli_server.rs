@@ -11,7 +11,8 @@ use std::{
     thread,
 };
 
-use cli_support::{Dev, curia, finish};
+use cli_support::{Dev, curia, finish, read};
+use cluster::{check, wait_for};
 
 #[test]
 fn what_was_exported_is_imported() {
@@ -430,4 +431,153 @@ fn tokens_come_from_flags_files_and_the_environment() {
         .fails("Error loading token file /nonexistent : No such file or directory (os error 2)");
     finish(curia(&["kv", "get", "-stale=maybe", "k"]), "")
         .fails("Error: -stale=maybe: must be true or false");
+}
+
+#[test]
+fn the_catalog_is_listed() {
+    let dev = Dev::start();
+    for (name, tag) in [("web", "-tag=b"), ("api", "-tag=x")] {
+        let name = format!("-name={name}");
+        let registered = dev.run(&["services", "register", &name, tag, "-tag=a"]);
+        assert_eq!(registered.code, Some(0), "{registered:?}");
+    }
+    wait_for("both services in the catalog", || {
+        let listed = dev.run(&["catalog", "services", "-tags"]).out;
+        let whole = "api         a,x\nconsul\nweb         a,b\n";
+        check(listed == whole, || listed)
+    });
+    dev.run(&["catalog", "services"]).says("api\nconsul\nweb\n");
+    dev.run(&["catalog", "services", "-node=dev", "-tags"])
+        .says("api         a,x\nconsul\nweb         a,b\n");
+    dev.run(&["catalog", "datacenters"]).says("dc1\n");
+    let nodes = dev.run(&["catalog", "nodes"]).out;
+    let cells: Vec<&str> = nodes.split_whitespace().collect();
+    assert_eq!(
+        cells[..5],
+        ["Node", "ID", "Address", "DC", "dev"],
+        "{nodes}"
+    );
+    assert_eq!(cells[5].len(), 8, "{nodes}");
+    assert_eq!(dev.run(&["catalog", "nodes", "-service=web"]).out, nodes);
+    assert_eq!(
+        dev.run(&["catalog", "nodes", "-filter=Node == dev", "-near=_agent"])
+            .out,
+        nodes
+    );
+    assert!(
+        dev.run(&["catalog", "nodes", "-detailed"])
+            .out
+            .contains("lan=")
+    );
+    let none = "No nodes match the given query - try expanding your search.\n";
+    for flag in ["-service=none", "-node-meta=a=b", "-filter=Node == other"] {
+        dev.run(&["catalog", "nodes", flag]).says(none);
+    }
+    dev.run(&["catalog", "services", "-node=none"])
+        .says("No services match the given query - try expanding your search.\n");
+    dev.run(&["catalog", "nodes", "-node-meta=a"])
+        .fails("Error! -node-meta=a: give KEY=VALUE");
+    let refused = dev.run(&["catalog", "nodes", "-filter=Nod == a"]);
+    assert!(
+        refused.err.starts_with("Error listing nodes: Unexpected response code: 500 (Failed to create boolean expression evaluator"),
+        "{}",
+        refused.err
+    );
+    let service = dev.run(&[
+        "watch",
+        "-type=service",
+        "-service=web",
+        "-tag=b",
+        "-passingonly",
+    ]);
+    assert!(service.out.contains("\"Service\": \"web\""), "{service:?}");
+    dev.run(&["watch", "-type=service", "-service=web", "-tag=none"])
+        .says("[]\n");
+    assert!(
+        dev.run(&["watch", "-type=checks"])
+            .out
+            .contains("serfHealth")
+    );
+    dev.run(&["watch", "-type=checks", "-state=critical"])
+        .says("[]\n");
+    assert!(
+        dev.run(&["watch", "-type=nodes"])
+            .out
+            .contains("\"Node\": \"dev\"")
+    );
+}
+
+#[test]
+fn events_are_fired_and_watched() {
+    let dev = Dev::start();
+    let fired = dev.run(&["event", "-name=deploy", "1.2.3"]);
+    let id = fired.out.strip_prefix("Event ID: ").unwrap().trim();
+    assert_eq!(id.len(), 36, "{fired:?}");
+    let log = dev.dir().join("events");
+    let script = format!("cat >> {}", log.display());
+    let _watch = dev.start_command("watch", &["watch", "-type=event", "-name=deploy", &script]);
+    let lines = |number: usize| {
+        wait_for("handled events", || {
+            let text = read(&log);
+            check(text.lines().count() >= number, || text.clone())?;
+            Ok(text)
+        })
+    };
+    assert!(lines(1).contains(id));
+    dev.run(&["event", "-name=other"]);
+    // A server takes no note of events that are not for it.
+    dev.run(&["event", "-name=deploy", "-service=none", "-tag=canary"]);
+    let second = dev.run(&["event", "-name=deploy", "-node=^d", "2"]);
+    let second = second.out.strip_prefix("Event ID: ").unwrap().trim();
+    let text = lines(2);
+    let line = text.lines().nth(1).unwrap();
+    assert!(
+        line.contains(second) && !line.contains(id),
+        "only what is new: {line}"
+    );
+    assert!(line.contains("\"NodeFilter\":\"^d\""), "{line}");
+    for (args, err) in [
+        (
+            &["event"][..],
+            "Event name must be specified; see curia event -help",
+        ),
+        (
+            &["event", "-name=a", "-tag=b"],
+            "Cannot provide tag filter without service filter.",
+        ),
+        (
+            &["event", "-name=a", "b", "c"],
+            "Too many command line arguments.",
+        ),
+    ] {
+        dev.run(args).fails(err);
+    }
+    let wrong = dev.run(&["event", "-name=a", "-node=("]);
+    assert!(
+        wrong.err.starts_with("Error parsing node filter regexp: "),
+        "{}",
+        wrong.err
+    );
+}
+
+#[test]
+fn a_change_of_a_service_runs_the_command() {
+    let dev = Dev::start();
+    let log = dev.dir().join("services");
+    let script = format!("cat >> {}", log.display());
+    let _watch = dev.start_command(
+        "watch",
+        &["watch", "-type=agent_service", "-service=web", &script],
+    );
+    let _all = dev.start_command("all", &["watch", "-type=services", &script]);
+    wait_for("the first services", || {
+        let text = read(&log);
+        check(text.contains("{\"consul\":[]}\n"), || text)
+    });
+    dev.run(&["services", "register", "-name=db"])
+        .says("Registered service: db\n");
+    wait_for("a service more", || {
+        let text = read(&log);
+        check(text.contains("{\"consul\":[],\"db\":[]}\n"), || text)
+    });
 }

@@ -92,7 +92,8 @@ fn takes(name: &str, path: &str, command: &Command) -> Result<Takes, String> {
             .get_arguments()
             .filter_map(|arg| Some((arg.get_long()?, arg)))
     };
-    match flags().find(|(long, _)| *long == name) {
+    let is = |arg: &clap::Arg| arg.get_all_aliases().is_some_and(|all| all.contains(&name));
+    match flags().find(|(long, arg)| *long == name || is(arg)) {
         Some((_, flag)) if flag.is_require_equals_set() => Ok(Takes::Bool),
         Some((_, flag)) => match flag.get_action() {
             ArgAction::Set | ArgAction::Append => Ok(Takes::Value),

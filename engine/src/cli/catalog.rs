@@ -27,10 +27,10 @@ pub(super) enum CatalogCommand {
 #[derive(Args, Debug, Default)]
 #[command(verbatim_doc_comment)]
 pub(super) struct CatalogDatacenters {
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Lists the nodes.
@@ -56,10 +56,10 @@ pub(super) struct CatalogNodes {
     /// Those that match an expression
     #[arg(long, value_name = "EXPRESSION")]
     filter: Option<String>,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Lists the services.
@@ -78,10 +78,10 @@ pub(super) struct CatalogServices {
     /// Those on nodes with this metadata. Repeatable.
     #[arg(long, value_name = "KEY=VALUE", action = ArgAction::Append)]
     node_meta: Vec<String>,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(command: &CatalogCommand) -> Result<(), CliError> {

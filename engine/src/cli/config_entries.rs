@@ -38,10 +38,10 @@ pub(super) struct ConfigList {
     /// Those that match an expression
     #[arg(long, value_name = "EXPRESSION")]
     filter: Option<String>,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Prints an entry as JSON.
@@ -66,10 +66,10 @@ pub(super) struct ConfigRead {
         hide_default_value = true
     )]
     name: String,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Writes an entry from a file.
@@ -86,11 +86,11 @@ pub(super) struct ConfigWrite {
     /// See -cas
     #[arg(long, value_name = "INDEX", default_value = "0")]
     modify_index: u64,
-    #[command(flatten)]
-    client: ClientFlags,
     /// File in JSON or HCL; - for standard input
     #[arg(value_name = "FILE")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Deletes an entry.
@@ -121,10 +121,10 @@ pub(super) struct ConfigDelete {
     /// See -cas
     #[arg(long, value_name = "INDEX", default_value = "0")]
     modify_index: u64,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(command: &ConfigCommand) -> Result<(), CliError> {

@@ -34,11 +34,11 @@ pub(super) struct EventFlags {
     /// Regular expression that tags of the service must match; needs -service
     #[arg(long, value_name = "REGEXP")]
     tag: Option<String>,
-    #[command(flatten)]
-    client: ClientFlags,
     /// What to send along
     #[arg(value_name = "PAYLOAD", allow_hyphen_values = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 #[derive(Deserialize)]

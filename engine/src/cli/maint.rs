@@ -44,10 +44,10 @@ pub(super) struct MaintFlags {
     /// Id of the service [default: the whole node]
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     service: String,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -37,10 +37,10 @@ pub(super) struct MembersFlags {
     /// Those that match an expression
     #[arg(long, value_name = "EXPRESSION")]
     filter: Option<String>,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -164,10 +164,10 @@ fn table(members: &[Member], detailed: bool) -> String {
 #[derive(Args, Debug, Default)]
 #[command(verbatim_doc_comment)]
 pub(super) struct InfoFlags {
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 #[derive(Deserialize)]

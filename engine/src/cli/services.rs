@@ -58,11 +58,11 @@ pub(super) struct ServicesRegister {
     /// Metadata. Repeatable.
     #[arg(long, value_name = "KEY=VALUE", action = ArgAction::Append)]
     meta: Vec<String>,
-    #[command(flatten)]
-    client: ClientFlags,
     /// Files of definitions; - for standard input
     #[arg(value_name = "FILE")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Deregisters services from the server asked.
@@ -75,11 +75,11 @@ pub(super) struct ServicesDeregister {
     /// Id of the service
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     id: String,
-    #[command(flatten)]
-    client: ClientFlags,
     /// Files of definitions; - for standard input
     #[arg(value_name = "FILE")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(command: &ServicesCommand) -> Result<(), CliError> {

@@ -35,10 +35,10 @@ pub(super) struct SessionList {
     node: Option<String>,
     #[command(flatten)]
     format: Format,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Shows, ends or renews one session.
@@ -51,11 +51,11 @@ pub(super) struct SessionList {
 pub(super) struct SessionOne {
     #[command(flatten)]
     format: Format,
-    #[command(flatten)]
-    client: ClientFlags,
     /// Id of the session
     #[arg(value_name = "ID")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Makes a session and prints its id.
@@ -90,10 +90,10 @@ pub(super) struct SessionCreate {
     /// Check of a service of the node that must not be critical. Repeatable.
     #[arg(long, value_name = "ID", action = ArgAction::Append)]
     service_check: Vec<String>,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 #[derive(Debug, Default, Deserialize)]

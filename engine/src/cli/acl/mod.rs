@@ -39,11 +39,11 @@ pub(super) enum AclCommand {
 #[derive(Args, Debug, Default)]
 #[command(verbatim_doc_comment)]
 pub(super) struct SetAgentToken {
-    #[command(flatten)]
-    client: ClientFlags,
     /// What it is for (default, agent or replication), and its secret
     #[arg(value_name = "TYPE SECRET")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(command: &AclCommand) -> Result<(), CliError> {

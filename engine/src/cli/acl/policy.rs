@@ -31,10 +31,10 @@ pub(in super::super) enum PolicyCommand {
 pub(in super::super) struct PolicyList {
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Shows a policy.
@@ -56,10 +56,10 @@ pub(in super::super) struct PolicyRead {
     name: String,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Makes a policy.
@@ -98,10 +98,10 @@ pub(in super::super) struct PolicyCreate {
     valid_datacenter: Vec<String>,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Changes a policy. What is not named stays, unless -no-merge is given.
@@ -146,10 +146,10 @@ pub(in super::super) struct PolicyUpdate {
     no_merge: bool,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Deletes a policy.
@@ -169,10 +169,10 @@ pub(in super::super) struct PolicyDelete {
         hide_default_value = true
     )]
     name: String,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(command: &PolicyCommand) -> Result<(), CliError> {

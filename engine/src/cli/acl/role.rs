@@ -30,10 +30,10 @@ pub(in super::super) enum RoleCommand {
 pub(in super::super) struct RoleList {
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Which role.
@@ -62,10 +62,10 @@ pub(in super::super) struct RoleRead {
     which: Which,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Makes a role.
@@ -94,10 +94,10 @@ pub(in super::super) struct RoleCreate {
     grants: GrantFlags,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Changes a role: what is named is added to what it has, unless -no-merge is given.
@@ -123,10 +123,10 @@ pub(in super::super) struct RoleUpdate {
     no_merge: bool,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Deletes a role.
@@ -137,10 +137,10 @@ pub(in super::super) struct RoleUpdate {
 pub(in super::super) struct RoleDelete {
     #[command(flatten)]
     which: Which,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(command: &RoleCommand) -> Result<(), CliError> {

@@ -33,7 +33,7 @@ impl Shape {
         let object = serde_json::from_slice(body).map_err(|error| {
             CliError(format!("the server's answer is not as expected: {error}"))
         })?;
-        say(pretty(&object, self.meta).trim_end())
+        say(pretty(&object, self.meta).trim_end_matches('\n'))
     }
 
     pub(super) fn json(&self) -> Result<bool, CliError> {

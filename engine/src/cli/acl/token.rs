@@ -36,11 +36,11 @@ pub(in super::super) enum TokenCommand {
 pub(in super::super) struct Bootstrap {
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     /// File that holds the secret; - for standard input
     #[arg(value_name = "FILE")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Lists the tokens.
@@ -48,10 +48,10 @@ pub(in super::super) struct Bootstrap {
 pub(in super::super) struct TokenList {
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Which token.
@@ -82,10 +82,10 @@ pub(in super::super) struct TokenRead {
     own: bool,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Makes a token.
@@ -125,10 +125,10 @@ pub(in super::super) struct TokenCreate {
     role_name: Vec<String>,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Changes a token. What is named replaces what it has of that kind; the rest stays.
@@ -170,10 +170,10 @@ pub(in super::super) struct TokenUpdate {
     append_role_name: Vec<String>,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Makes a token with what another may do.
@@ -194,10 +194,10 @@ pub(in super::super) struct TokenClone {
     description: String,
     #[command(flatten)]
     shape: Shape,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// Deletes a token.
@@ -208,10 +208,10 @@ pub(in super::super) struct TokenClone {
 pub(in super::super) struct TokenDelete {
     #[command(flatten)]
     which: Which,
-    #[command(flatten)]
-    client: ClientFlags,
     #[arg(hide = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(in super::super) fn bootstrap(flags: &Bootstrap) -> Result<(), CliError> {

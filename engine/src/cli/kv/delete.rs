@@ -28,11 +28,11 @@ pub(in super::super) struct KvDelete {
     /// Deletes all keys that start with KEY
     #[arg(long)]
     recurse: bool,
-    #[command(flatten)]
-    client: ClientFlags,
     /// The key, or with -recurse the prefix
     #[arg(value_name = "KEY")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(flags: &KvDelete) -> Result<(), CliError> {

@@ -23,11 +23,11 @@ use super::{
 #[derive(Args, Debug, Default)]
 #[command(verbatim_doc_comment)]
 pub(in super::super) struct KvExport {
-    #[command(flatten)]
-    client: ClientFlags,
     /// What keys start with [default: all keys]
     #[arg(value_name = "PREFIX")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// One key of an exported document.

@@ -36,11 +36,11 @@ pub(in super::super) struct KvGet {
     /// With -keys: cuts names after the first separator behind KEY
     #[arg(long, value_name = "TEXT", default_value = "/")]
     separator: String,
-    #[command(flatten)]
-    client: ClientFlags,
     /// The key, or with -keys and -recurse the prefix
     #[arg(value_name = "KEY")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(flags: &KvGet) -> Result<(), CliError> {

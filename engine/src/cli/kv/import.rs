@@ -48,11 +48,11 @@ pub(in super::super) struct KvImport {
         hide_default_value = true
     )]
     prefix: String,
-    #[command(flatten)]
-    client: ClientFlags,
     /// The document: text, @FILE, or - for standard input
     #[arg(value_name = "DATA")]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(flags: &KvImport) -> Result<(), CliError> {

@@ -42,11 +42,11 @@ pub(in super::super) struct KvPut {
     /// Id of the session for -acquire and -release
     #[arg(long, value_name = "ID")]
     session: Option<String>,
-    #[command(flatten)]
-    client: ClientFlags,
     /// The key and the data: text, @FILE, or - for standard input
     #[arg(value_name = "KEY [DATA]", allow_hyphen_values = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(flags: &KvPut) -> Result<(), CliError> {

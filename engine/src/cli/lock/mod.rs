@@ -104,11 +104,11 @@ pub(super) struct LockFlags {
     /// Runs the command in a shell: $SHELL, or /bin/sh
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", hide_possible_values = true, value_name = "BOOL")]
     shell: bool,
-    #[command(flatten)]
-    client: ClientFlags,
     /// Prefix of the lock's keys, and the command to run
     #[arg(value_name = "PREFIX COMMAND", allow_hyphen_values = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 /// What threads tell the main one.

@@ -112,11 +112,11 @@ pub(super) struct WatchFlags {
     /// Runs the command in a shell: $SHELL, or /bin/sh
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", hide_possible_values = true, value_name = "BOOL")]
     shell: bool,
-    #[command(flatten)]
-    client: ClientFlags,
     /// The command
     #[arg(value_name = "COMMAND", allow_hyphen_values = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    client: ClientFlags,
 }
 
 pub(super) fn run(flags: &WatchFlags) -> Result<ExitCode, CliError> {
