@@ -293,7 +293,22 @@ fn a_server_that_is_gone_is_a_lock_that_is_lost() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("Lock lost, killing child\n"), "{said}");
     assert!(
-        said.contains("Lock release failed: failed to release lock: no server answers"),
+        said.contains("\nLock lost: no server answers at "),
         "{said}"
     );
+}
+
+/// A connection that hangs says nothing of a lost lock; that the session may be over must be
+/// concluded from the silence.
+#[test]
+fn a_server_that_hangs_is_a_lock_that_is_lost() {
+    let mut dev = Dev::start();
+    let mut lock = holder(&dev, "it", &[], "p");
+    holds(&dev, "it");
+    dev.server().pause();
+    let (status, said) = lock.wait();
+    dev.server().resume();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("Lock lost, killing child\n"), "{said}");
+    assert!(said.contains(" could not be renewed for 15 s: "), "{said}");
 }

@@ -10,7 +10,7 @@ use std::{io::Read, time::Duration};
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
-use ureq::{Agent, Body, Timeout, http::Response};
+use ureq::{Agent, Body, RequestBuilder, Timeout, http::Response, typestate::WithBody};
 
 use super::{CliError, flags::ClientFlags};
 use address::Address;
@@ -56,6 +56,8 @@ pub(super) struct Client {
     address: Address,
     token: Option<String>,
     query: Vec<String>,
+    /// For a server to begin its answer, beyond what it was told to wait.
+    patience: Duration,
 }
 
 /// A server's answer.
@@ -94,12 +96,18 @@ impl Client {
             address,
             token: token(flags)?,
             query,
+            patience: ANSWER_TIMEOUT,
         })
+    }
+
+    /// The same, less or more patient.
+    pub(super) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// GETs `path` with the pairs of `query`.
     pub(super) fn get(&self, path: &str, query: &[String]) -> Result<Reply, CliError> {
-        self.get_within(path, query, ANSWER_TIMEOUT)
+        self.get_within(path, query, self.patience)
     }
 
     /// As [`Client::get`], of a server that was told to wait up to `wait` before it answers.
@@ -110,7 +118,7 @@ impl Client {
         wait: Duration,
     ) -> Result<Reply, CliError> {
         // Servers add up to a sixteenth.
-        self.get_within(path, query, wait + wait / 16 + ANSWER_TIMEOUT)
+        self.get_within(path, query, wait + wait / 16 + self.patience)
     }
 
     fn get_within(
@@ -132,10 +140,12 @@ impl Client {
 
     /// PUTs `body` to `path`.
     pub(super) fn put(&self, path: &str, query: &[String], body: &[u8]) -> Result<Reply, CliError> {
-        self.put_within(path, query, body, ANSWER_TIMEOUT)
+        let request = self.put_request(path, query).config();
+        let request = request.timeout_recv_response(Some(self.patience)).build();
+        self.read(request.send(body), self.patience)
     }
 
-    /// As [`Client::put`], given up as a whole after `timeout`.
+    /// As [`Client::put`], given up after `timeout` whatever it hangs at.
     pub(super) fn put_within(
         &self,
         path: &str,
@@ -143,16 +153,17 @@ impl Client {
         body: &[u8],
         timeout: Duration,
     ) -> Result<Reply, CliError> {
-        let mut request = self.agent.put(self.url(path, query));
-        if let Some(token) = &self.token {
-            request = request.header("X-Consul-Token", token);
-        }
-        let request = request
-            .config()
-            .timeout_connect(Some(timeout.min(CONNECT_TIMEOUT)))
-            .timeout_recv_response(Some(timeout))
-            .build();
+        let request = self.put_request(path, query).config();
+        let request = request.timeout_global(Some(timeout)).build();
         self.read(request.send(body), timeout)
+    }
+
+    fn put_request(&self, path: &str, query: &[String]) -> RequestBuilder<WithBody> {
+        let request = self.agent.put(self.url(path, query));
+        match &self.token {
+            Some(token) => request.header("X-Consul-Token", token),
+            None => request,
+        }
     }
 
     /// DELETEs `path`.
@@ -163,9 +174,9 @@ impl Client {
         }
         let request = request
             .config()
-            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_recv_response(Some(self.patience))
             .build();
-        self.read(request.call(), ANSWER_TIMEOUT)
+        self.read(request.call(), self.patience)
     }
 
     fn url(&self, path: &str, query: &[String]) -> String {
@@ -184,7 +195,7 @@ impl Client {
     ) -> Result<Reply, CliError> {
         let name = self.address.name();
         let response = called.map_err(|error| match error {
-            ureq::Error::Timeout(Timeout::RecvResponse) => CliError(format!(
+            ureq::Error::Timeout(Timeout::RecvResponse | Timeout::Global) => CliError(format!(
                 "the server at {name} has taken the request and not answered it for {} s. If it \
                  was a write, it may or may not have happened: read before you try again",
                 timeout.as_secs()

@@ -263,7 +263,12 @@ impl Wanted {
 
 pub(super) fn run(flags: &LockFlags) -> Result<ExitCode, CliError> {
     let wanted = Wanted::new(flags)?;
-    let client = Client::new(&flags.client)?;
+    // What anyone happens to remember says nothing about who holds a lock.
+    let asked = ClientFlags {
+        stale: false,
+        ..flags.client.clone()
+    };
+    let client = Client::new(&asked)?.with_patience(session::TTL);
     let (events, news) = mpsc::channel();
     child::take_signals(events.clone())?;
     let holder = Holder {
@@ -315,24 +320,33 @@ impl Holder<'_> {
             return Err(error);
         }
         let end = self.hold();
-        let released = lock.release();
-        let destroyed = session.destroy();
-        released.map_err(|CliError(why)| CliError(format!("Lock release failed: {why}")))?;
-        match lock.clean_up() {
-            Ok(Cleanup::Done) => self.verbose("Cleanup succeeded"),
-            Ok(Cleanup::InUse) => self.verbose("Cleanup aborted, lock in use"),
-            Err(CliError(why)) => return Err(CliError(format!("Lock cleanup failed: {why}"))),
+        let mut released = self.release(&lock);
+        let lost = matches!(end, End::Lost(_));
+        // A server that does not hear of the one will not hear of the other; the TTL does it then.
+        if released.is_ok() || !lost {
+            let destroyed = session.destroy().map_err(|CliError(why)| {
+                CliError(format!("The lock's session was not destroyed: {why}"))
+            });
+            released = released.and(destroyed);
         }
-        destroyed.map_err(|CliError(why)| {
-            CliError(format!(
-                "Lock released, but its session was not destroyed: {why}"
-            ))
-        })?;
+        if let End::Lost(why) = end {
+            return Err(CliError(format!("Lock lost: {why}")));
+        }
+        released?;
         match end {
             End::Child(false) if self.flags.child_exit_code => Ok(ExitCode::from(2)),
-            End::Child(_) | End::Shutdown => Ok(ExitCode::SUCCESS),
-            End::Lost(why) => Err(CliError(format!("Lock lost: {why}"))),
+            _ => Ok(ExitCode::SUCCESS),
         }
+    }
+
+    fn release(&self, lock: &Lock) -> Result<(), CliError> {
+        let failed = |what: &str, CliError(why)| CliError(format!("Lock {what} failed: {why}"));
+        lock.release().map_err(|error| failed("release", error))?;
+        match lock.clean_up().map_err(|error| failed("cleanup", error))? {
+            Cleanup::Done => self.verbose("Cleanup succeeded"),
+            Cleanup::InUse => self.verbose("Cleanup aborted, lock in use"),
+        }
+        Ok(())
     }
 
     /// Waits for the lock; from then on its key is watched.
