@@ -3,7 +3,7 @@
 //! Parameters become one wire query or command here, and their answer becomes Consul's shapes.
 //! What is decided by the state (does the key exist, does the index match) is not decided here.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, rc::Rc};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -17,11 +17,13 @@ use super::{
     go_text::{parse_uint, quote},
     json,
     link::Link,
+    pages::{self, Page},
     params::Params,
     reads::{self, Asked},
     reply::{Content, Meta, Reply},
     rows::{Listing, RowsBody},
     serve::Inner,
+    watch::{self, Begin},
 };
 use crate::server::gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream};
 
@@ -57,6 +59,7 @@ pub(super) async fn get<G: Gateway>(
 ) -> Outcome<G> {
     let many = params.keys || params.recurse;
     check_key(&key, many)?;
+    let page = Page::parse(params, &key)?;
     let prefix_is_root = key.is_empty();
     let key = owned(key);
     let body = if params.keys {
@@ -65,12 +68,14 @@ pub(super) async fn get<G: Gateway>(
         QueryBody::KvKeys {
             prefix: key,
             separator,
+            start_after: page.start_after.clone(),
+            limit: page.wanted(),
         }
     } else if params.recurse {
         QueryBody::KvList {
             prefix: key,
-            start_after: Bytes::new(),
-            limit: 0,
+            start_after: page.start_after.clone(),
+            limit: page.wanted(),
         }
     } else {
         QueryBody::KvGet { key }
@@ -78,9 +83,12 @@ pub(super) async fn get<G: Gateway>(
     let answer = reads::read(&inner.gateway, link, asked, body).await?;
     let meta = Meta::of(&answer);
     let reply = match answer.body {
-        AnswerBody::Keys(keys) => names(inner, params, &keys, prefix_is_root),
-        AnswerBody::Rows(stream) => rows(inner, params, stream).await?,
-        AnswerBody::Status(_) | AnswerBody::Txn(_) | AnswerBody::Document(_) => {
+        AnswerBody::Keys(keys) => names(inner, params, &page, &keys, prefix_is_root),
+        AnswerBody::Rows(stream) => rows(inner, params, &page, stream).await?,
+        AnswerBody::Status(_)
+        | AnswerBody::Txn(_)
+        | AnswerBody::Document(_)
+        | AnswerBody::Changes(_) => {
             return Err(Refusal::internal("internal error: no rows for a key"));
         }
     };
@@ -90,12 +98,14 @@ pub(super) async fn get<G: Gateway>(
 fn names<G: Gateway>(
     inner: &Inner<G>,
     params: &Params<'_>,
-    keys: &[Bytes],
+    page: &Page,
+    mut keys: &[Bytes],
     prefix_is_root: bool,
 ) -> Reply<G::Rows> {
-    if keys.is_empty() && !prefix_is_root {
+    if keys.is_empty() && !prefix_is_root && !page.goes_on() {
         return Reply::new(StatusCode::NOT_FOUND, Content::Empty);
     }
+    let next = page.cut(&mut keys);
     let style = inner.style(params.pretty);
     let mut out = Vec::with_capacity(keys.iter().map(|key| key.len() + 8).sum::<usize>() + 8);
     out.push(b'[');
@@ -103,18 +113,31 @@ fn names<G: Gateway>(
         json::string_element(&mut out, style, key, at == 0);
     }
     style.end_array(&mut out, keys.is_empty());
-    Reply::json(Content::Whole(out.into()))
+    let reply = Reply::json(Content::Whole(out.into()));
+    match next {
+        Some(last) => pages::with_next(reply, last),
+        None => reply,
+    }
 }
 
 async fn rows<G: Gateway>(
     inner: &Inner<G>,
     params: &Params<'_>,
+    page: &Page,
     mut stream: G::Rows,
 ) -> Outcome<G> {
+    let style = inner.style(params.pretty);
     let Some(first) = next_with_rows(&mut stream).await? else {
+        if page.goes_on() {
+            let mut out = Vec::from(*b"[");
+            style.end_array(&mut out, true);
+            return Ok(Reply::json(Content::Whole(out.into())));
+        }
         return Ok(Reply::new(StatusCode::NOT_FOUND, Content::Empty));
     };
-    let style = inner.style(params.pretty);
+    if page.is_bounded() {
+        return page.rows(stream, first, style).await;
+    }
     if !params.recurse {
         let row = first.row(0);
         return Ok(match params.raw {
@@ -144,6 +167,18 @@ async fn rows<G: Gateway>(
     Ok(Reply::json(content))
 }
 
+/// Watches the keys with a prefix.
+pub(super) async fn watch<G: Gateway>(
+    inner: &Inner<G>,
+    link: &Rc<Link>,
+    prefix: Cow<'_, [u8]>,
+    params: &Params<'_>,
+    begin: Begin,
+) -> Outcome<G> {
+    check_key(&prefix, true)?;
+    watch::watch(inner, link, owned(prefix), params, begin).await
+}
+
 /// The next batch that has rows.
 async fn next_with_rows<R: RowStream>(stream: &mut R) -> Result<Option<R::Batch>, Refusal> {
     while let Some(batch) = stream.next_batch().await {
@@ -166,6 +201,7 @@ pub(super) struct Put {
 impl Put {
     pub(super) fn parse(key: &[u8], params: &Params<'_>) -> Result<Self, Refusal> {
         check_key(key, false)?;
+        Page::refuse(params)?;
         params.exclusive(&[
             params.cas.is_some(),
             params.acquire.is_some(),
@@ -227,6 +263,7 @@ pub(super) async fn delete<G: Gateway>(
     params: &Params<'_>,
 ) -> Outcome<G> {
     check_key(key, params.recurse)?;
+    Page::refuse(params)?;
     params.exclusive(&[params.recurse, params.cas.is_some()])?;
     let index = match &params.cas {
         Some(text) => parse_uint(text).map_err(Refusal::internal)?,

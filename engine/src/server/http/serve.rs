@@ -31,6 +31,7 @@ use super::{
     rules::HttpRules,
     sweep::Links,
     txn,
+    watch::Begin,
 };
 use crate::server::gateway::{AnswerBody, Gateway, RowStream, ServerInfo};
 
@@ -93,9 +94,9 @@ impl<G: Gateway> HttpService<G> {
         }
     }
 
-    /// Number of blocking queries that wait or are being answered.
+    /// Number of blocking queries that wait or are being answered, and of watches.
     pub fn waiting(&self) -> usize {
-        self.0.load.waiters.get()
+        self.0.load.waiters.get() + self.0.load.watchers.get()
     }
 
     /// Number of open connections.
@@ -223,7 +224,7 @@ async fn respond<G: Gateway>(
 
 async fn answer<G: Gateway>(
     inner: &Inner<G>,
-    link: &Link,
+    link: &Rc<Link>,
     parts: &Parts,
     body: Incoming,
     admitted: &mut Option<Admitted>,
@@ -250,6 +251,11 @@ async fn answer<G: Gateway>(
                 Method::DELETE => {
                     *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
                     kv::delete(inner, &key, &params).await
+                }
+                _ if params.watch => {
+                    let begin = Begin::parse(&params, &parts.headers)?;
+                    *admitted = Some(Admitted::watching(&inner.load, &inner.limits())?);
+                    kv::watch(inner, link, key, &params, begin).await
                 }
                 _ => {
                     let asked = Asked::parse(&params)?;
@@ -426,6 +432,7 @@ impl<G: Gateway> Inner<G> {
             ("curia.http.requests", load.requests_total.get() as f64),
             ("curia.http.requests_in_flight", load.requests.get() as f64),
             ("curia.http.requests_waiting", load.waiters.get() as f64),
+            ("curia.http.watches", load.watchers.get() as f64),
             (
                 "curia.http.requests_refused",
                 load.requests_refused.get() as f64,
