@@ -1,4 +1,5 @@
 //! curia: a Raft-replicated, Consul-API-compatible state store.
+pub mod acl;
 pub mod cli;
 pub mod client;
 pub mod cluster;

@@ -516,26 +516,32 @@ fn http_max_conns_per_client_is_reached_and_given_back() {
 }
 
 #[test]
-fn access_control_that_is_asked_for_and_not_there_is_refused() {
+fn access_control_by_its_old_names_is_enforced() {
     let dir = dir();
     let [http_port, server] = free_ports();
+    let master = "e95b599e-166e-4d80-88ad-aee76e7ddf19";
     let config = json!({
         "ports": {"http": http_port, "server": server},
         "acl_datacenter": "dc1",
-        "acl_master_token": "e95b599e166e7d8008adaee76e7ddf19",
+        "acl_default_policy": "deny",
+        "acl_master_token": master,
     });
     let config = write(dir.path(), "config.json", config);
-    let (code, _, error) = said(&curia(&[
-        "agent",
-        "-dev",
-        "-config-file",
-        config.to_str().unwrap(),
-    ]));
-    assert_eq!(code, Some(1));
-    assert!(
-        error.contains("acl.enabled: curia cannot do this yet"),
-        "{error}"
+    let agent = Agent::start(
+        dir.path(),
+        &["agent", "-dev", "-config-file", config.to_str().unwrap()],
     );
+    let http = http(http_port);
+    wait_for_leader(&http);
+    wait_for("the initial management token", || {
+        let own = http.get(&format!("/v1/acl/token/self?token={master}"));
+        let own = own.map_err(|why| format!("{why:?}"))?;
+        check(own.status == 200, || own.text())
+    });
+    assert_eq!(http.get("/v1/kv/a").expect("an answer").status, 403);
+    let allowed = http.get(&format!("/v1/kv/a?token={master}"));
+    assert_eq!(allowed.expect("an answer").status, 404);
+    agent.end(libc::SIGINT);
 }
 
 #[test]

@@ -274,7 +274,7 @@ fn mistakes_are_named_and_exit_1() {
         ),
         (
             &["kv", "get", "-http-addr=https://a:1", "a"],
-            "Error: -http-addr (CONSUL_HTTP_ADDR) \"https://a:1\": HTTPS is not supported yet: give HOST:PORT or http://HOST:PORT",
+            "Error: -http-addr (CONSUL_HTTP_ADDR) \"https://a:1\": HTTPS is not supported yet: give HOST:PORT, http://HOST:PORT or unix://PATH",
         ),
         (
             &["log", "repair", "/nonexistent"],

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Top to bottom. A module may import only from those after it.
-const STAIRCASE: [&str; 13] = [
+const STAIRCASE: [&str; 14] = [
     "cli",
     "server",
     "client",
@@ -21,12 +21,13 @@ const STAIRCASE: [&str; 13] = [
     "documents",
     "fsm",
     "state",
+    "acl",
     "filter",
     "io",
 ];
 
 /// Steps that are sans-io: no runtime, socket, thread, clock or random source by name.
-const SANS_IO: [&str; 8] = [
+const SANS_IO: [&str; 9] = [
     "shard",
     "consensus",
     "snapshot",
@@ -34,6 +35,7 @@ const SANS_IO: [&str; 8] = [
     "documents",
     "fsm",
     "state",
+    "acl",
     "filter",
 ];
 

@@ -154,6 +154,7 @@ proptest! {
         let (name, bytes) = which.get(&samples);
         let mut frame = feed(&mut FrameDecoder::default(), bytes).0.pop().unwrap();
         let mut payload = frame.payload.to_vec();
+        prop_assume!(!payload.is_empty());
         for flip in flips {
             let bit = flip.index(payload.len() * 8);
             payload[bit / 8] ^= 1 << (bit % 8);

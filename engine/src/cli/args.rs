@@ -3,7 +3,8 @@
 //! Consul's flags are Go's: one dash or two, `-flag=value` or `-flag value` whatever the value
 //! looks like, and the first argument that is not a flag ends them, so that
 //! `curia kv put key -5` writes "-5". Every flag is rewritten to `--flag=value`, and a `--` is put
-//! before the arguments. A flag that nobody knows is refused here, by name.
+//! before the arguments. Switches take Go's booleans, `-flag=f` and `-flag=TRUE`. A flag that
+//! nobody knows is refused here, by name.
 
 use std::ffi::OsString;
 
@@ -52,11 +53,16 @@ pub(super) fn normalise(
         if command.get_name() == "curia" && matches!(name, "v" | "V" | "version") {
             return Ok(vec![out[0].clone(), "version".into()]);
         }
-        let takes_value = takes_value(name, &path, command)?;
-        out.push(match (value, takes_value) {
-            (Some(value), _) => format!("--{name}={value}").into(),
-            (None, false) => format!("--{name}").into(),
-            (None, true) => {
+        let takes = takes(name, &path, command)?;
+        out.push(match (value, takes) {
+            (Some(value), Takes::Nothing) => match go_bool(name, value)? {
+                true => format!("--{name}").into(),
+                false => continue,
+            },
+            (Some(value), Takes::Bool) => format!("--{name}={}", go_bool(name, value)?).into(),
+            (Some(value), Takes::Value) => format!("--{name}={value}").into(),
+            (None, Takes::Nothing | Takes::Bool) => format!("--{name}").into(),
+            (None, Takes::Value) => {
                 let value = args.next().ok_or_else(|| {
                     format!("Error: flag -{name} needs a value: -{name}=VALUE; see {path} -help")
                 })?;
@@ -69,16 +75,30 @@ pub(super) fn normalise(
     Ok(out)
 }
 
-/// Whether a flag of the command takes the next argument as its value.
-fn takes_value(name: &str, path: &str, command: &Command) -> Result<bool, String> {
+/// What follows a flag.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// Nothing: it is off unless given.
+    Nothing,
+    /// A boolean, behind an equals sign only.
+    Bool,
+    /// A value, behind an equals sign or as the next argument.
+    Value,
+}
+
+fn takes(name: &str, path: &str, command: &Command) -> Result<Takes, String> {
     let flags = || {
         command
             .get_arguments()
             .filter_map(|arg| Some((arg.get_long()?, arg)))
     };
-    match flags().find(|(long, _)| *long == name) {
-        Some((_, flag)) => Ok(!flag.is_require_equals_set()
-            && matches!(flag.get_action(), ArgAction::Set | ArgAction::Append)),
+    let is = |arg: &clap::Arg| arg.get_all_aliases().is_some_and(|all| all.contains(&name));
+    match flags().find(|(long, arg)| *long == name || is(arg)) {
+        Some((_, flag)) if flag.is_require_equals_set() => Ok(Takes::Bool),
+        Some((_, flag)) => match flag.get_action() {
+            ArgAction::Set | ArgAction::Append => Ok(Takes::Value),
+            _ => Ok(Takes::Nothing),
+        },
         None => {
             let hint = match nearest(name, flags().map(|(long, _)| long)) {
                 Some(known) => format!(" (did you mean -{known}?)"),
@@ -88,6 +108,15 @@ fn takes_value(name: &str, path: &str, command: &Command) -> Result<bool, String
                 "Error: unknown flag -{name} of `{path}`{hint}; see {path} -help"
             ))
         }
+    }
+}
+
+/// A boolean as Go's `strconv.ParseBool` reads it.
+fn go_bool(name: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("Error: -{name}={value}: must be true or false")),
     }
 }
 

@@ -28,6 +28,7 @@ use super::agent_flags::{ForeignFlags, Sources};
     next_line_help = true,
     subcommand_required = true,
     arg_required_else_help = true,
+    args_override_self = true,
     disable_help_subcommand = true
 )]
 pub(super) struct Curia {
@@ -42,7 +43,24 @@ pub(super) enum Command {
     Reload(ReloadFlags),
     /// Reads and writes keys of a running cluster.
     #[command(subcommand)]
-    Kv(KvCommand),
+    Kv(super::kv::KvCommand),
+    Lock(super::lock::LockFlags),
+    Watch(super::watch::WatchFlags),
+    #[command(subcommand)]
+    Acl(super::acl::AclCommand),
+    #[command(subcommand)]
+    Session(super::session::SessionCommand),
+    #[command(subcommand)]
+    Catalog(super::catalog::CatalogCommand),
+    #[command(subcommand)]
+    Services(super::services::ServicesCommand),
+    Event(super::event::EventFlags),
+    Maint(super::maint::MaintFlags),
+    /// Reads and writes config entries.
+    #[command(subcommand)]
+    Config(super::config_entries::ConfigCommand),
+    Members(super::members::MembersFlags),
+    Info(super::members::InfoFlags),
     /// Looks into the cluster itself.
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -181,10 +199,10 @@ pub(super) struct ReloadFlags {
 }
 
 /// Where and how to reach a running server.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Client flags")]
 pub(super) struct ClientFlags {
-    /// Address of a server's HTTP API, HOST:PORT or http://HOST:PORT
+    /// Address of a server's HTTP API: HOST:PORT, http://HOST:PORT or unix://PATH
     #[arg(
         long,
         value_name = "ADDR",
@@ -200,108 +218,15 @@ pub(super) struct ClientFlags {
         hide_env_values = true
     )]
     pub(super) token: Option<String>,
+    /// File that holds the token to send; wins over -token
+    #[arg(long, value_name = "FILE", env = "CONSUL_HTTP_TOKEN_FILE")]
+    pub(super) token_file: Option<String>,
     /// Name of the datacenter to ask [default: the server's]
     #[arg(long, value_name = "NAME")]
     pub(super) datacenter: Option<String>,
     /// Any server may answer, from what it has, also without a leader
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
+    #[arg(long)]
     pub(super) stale: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum KvCommand {
-    Get(KvGet),
-    Put(KvPut),
-    Delete(KvDelete),
-}
-
-/// Reads a key, or the keys below a prefix.
-///
-///   curia kv get app/colour
-///   curia kv get -recurse app/
-///   curia kv get -keys -separator=/ app/
-#[derive(Args, Debug, Default)]
-#[command(verbatim_doc_comment)]
-pub(super) struct KvGet {
-    /// Prints the value in Base64
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) base64: bool,
-    /// Prints indexes, flags and session as well
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) detailed: bool,
-    /// Prints the names of the keys that start with KEY
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) keys: bool,
-    /// Prints all keys that start with KEY
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) recurse: bool,
-    /// With -keys: cuts names after the first separator behind KEY
-    #[arg(long, value_name = "TEXT", default_value = "/")]
-    pub(super) separator: String,
-    #[command(flatten)]
-    pub(super) client: ClientFlags,
-    /// The key, or with -keys and -recurse the prefix
-    #[arg(value_name = "KEY")]
-    pub(super) args: Vec<String>,
-}
-
-/// Writes a key.
-///
-///   curia kv put app/colour blue
-///   curia kv put app/config @config.json      (from a file; `-` for standard input)
-///   curia kv put -cas -modify-index=42 app/colour green
-#[derive(Args, Debug, Default)]
-#[command(verbatim_doc_comment)]
-pub(super) struct KvPut {
-    /// The data is Base64 and is written decoded
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) base64: bool,
-    /// Writes only if the key's modify index is -modify-index (0: only if there is no such key)
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) cas: bool,
-    /// See -cas
-    #[arg(long, value_name = "INDEX", default_value = "0")]
-    pub(super) modify_index: String,
-    /// Number to store with the key, yours to interpret
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub(super) flags: String,
-    /// Acquires the key as a lock for -session
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) acquire: bool,
-    /// Releases the lock that -session holds on the key
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) release: bool,
-    /// Id of the session for -acquire and -release
-    #[arg(long, value_name = "ID")]
-    pub(super) session: Option<String>,
-    #[command(flatten)]
-    pub(super) client: ClientFlags,
-    /// The key and the data: text, @FILE, or - for standard input
-    #[arg(value_name = "KEY [DATA]", allow_hyphen_values = true)]
-    pub(super) args: Vec<String>,
-}
-
-/// Deletes a key, or the keys below a prefix.
-///
-///   curia kv delete app/colour
-///   curia kv delete -recurse app/
-#[derive(Args, Debug, Default)]
-#[command(verbatim_doc_comment)]
-pub(super) struct KvDelete {
-    /// Deletes only if the key's modify index is -modify-index
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) cas: bool,
-    /// See -cas
-    #[arg(long, value_name = "INDEX")]
-    pub(super) modify_index: Option<String>,
-    /// Deletes all keys that start with KEY
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(super) recurse: bool,
-    #[command(flatten)]
-    pub(super) client: ClientFlags,
-    /// The key, or with -recurse the prefix
-    #[arg(value_name = "KEY")]
-    pub(super) args: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -343,7 +268,7 @@ pub(super) struct LogInspect {
 pub(super) struct LogRepair {
     /// Cuts the log where it cannot be decided. Entries that were acknowledged may be lost; the
     /// bytes that are cut are kept beside the log.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
+    #[arg(long)]
     pub(super) cut_tail: bool,
     /// Directory of the log, in the server's data directory
     #[arg(value_name = "DIR")]

@@ -4,25 +4,40 @@
 //! every other command is a client of a running server's HTTP API, or a tool for files at rest.
 //! Errors name the flag, file or address and what to do, and end in exit code 1.
 
+mod acl;
 mod agent_flags;
 mod args;
+mod catalog;
+mod child;
 mod client;
 mod config;
+mod config_entries;
+mod document_file;
+mod durations;
+mod event;
 mod flags;
 mod kv;
+mod lock;
 mod log_tools;
 pub mod logger;
+mod maint;
+mod members;
 mod operator;
+mod output;
 mod reload;
+mod rows;
+mod services;
+mod session;
 pub mod signals;
 mod validate;
+mod watch;
 
 use std::{ffi::OsString, fmt::Display, process::ExitCode};
 
 use clap::Parser;
 
 pub use crate::server::{config::AgentConfig, reload::Source};
-use flags::{Command, Curia, KvCommand, LogCommand, OperatorCommand, RaftCommand};
+use flags::{Command, Curia, LogCommand, OperatorCommand, RaftCommand};
 
 /// A command's error: what to print, one or more lines. Its exit code is 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,9 +88,18 @@ pub fn run<E: Display>(
         }),
         Command::Validate(validate) => validate::validate(&validate),
         Command::Reload(reload) => reload::reload(&reload),
-        Command::Kv(KvCommand::Get(get)) => kv::get(get),
-        Command::Kv(KvCommand::Put(put)) => kv::put(put),
-        Command::Kv(KvCommand::Delete(delete)) => kv::delete(delete),
+        Command::Lock(lock) => return ended(lock::run(&lock)),
+        Command::Watch(watch) => return ended(watch::run(&watch)),
+        Command::Members(members) => return ended(members::members(&members)),
+        Command::Info(info) => members::info(&info),
+        Command::Acl(command) => acl::run(&command),
+        Command::Session(command) => session::run(&command),
+        Command::Catalog(command) => catalog::run(&command),
+        Command::Services(command) => services::run(&command),
+        Command::Event(event) => event::run(&event),
+        Command::Maint(maint) => maint::run(&maint),
+        Command::Config(command) => config_entries::run(&command),
+        Command::Kv(command) => kv::run(&command),
         Command::Operator(OperatorCommand::Raft(RaftCommand::ListPeers(peers))) => {
             operator::list_peers(peers)
         }
@@ -86,8 +110,13 @@ pub fn run<E: Display>(
             Ok(())
         }
     };
+    ended(done.map(|()| ExitCode::SUCCESS))
+}
+
+/// The exit code of a command, whose error is printed.
+fn ended(done: Result<ExitCode, CliError>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(CliError(text)) => {
             eprintln!("{text}");
             ExitCode::FAILURE

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{CliError, client::Client, flags::ListPeers};
+use super::{CliError, client::Client, flags::ListPeers, output::columns};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -36,35 +36,20 @@ pub(super) fn list_peers(flags: ListPeers) -> Result<(), CliError> {
 
 /// Consul's columns, two spaces apart.
 fn table(configuration: &Configuration) -> String {
-    let mut rows =
-        vec![["Node", "ID", "Address", "State", "Voter", "RaftProtocol"].map(String::from)];
+    let heading = ["Node", "ID", "Address", "State", "Voter", "RaftProtocol"];
+    let mut rows = vec![heading.map(String::from).to_vec()];
     for server in &configuration.servers {
-        rows.push([
+        let state = if server.leader { "leader" } else { "follower" };
+        rows.push(vec![
             server.node.clone(),
             server.id.clone(),
             server.address.clone(),
-            if server.leader { "leader" } else { "follower" }.to_string(),
+            state.to_string(),
             server.voter.to_string(),
             server.protocol_version.clone(),
         ]);
     }
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut out = String::new();
-    for row in &rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        out.push_str(cells.join("  ").trim_end());
-        out.push('\n');
-    }
-    out
+    columns(&rows)
 }
 
 #[cfg(test)]

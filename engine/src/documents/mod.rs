@@ -25,6 +25,7 @@ use crate::{
     },
 };
 
+pub mod acl;
 pub mod agent;
 pub mod catalog;
 pub mod config;
@@ -33,6 +34,7 @@ pub mod sessions;
 pub mod subjects;
 pub mod txn;
 
+pub use acl::AclQuestion;
 pub use agent::{AgentQuestion, NodeRows};
 pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
@@ -43,6 +45,8 @@ pub use subjects::Subject;
 /// A question about records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Question {
+    /// About tokens, policies and roles.
+    Acl(AclQuestion),
     /// About all that a node has.
     Agent(AgentQuestion),
     /// About nodes, services and checks.
@@ -74,6 +78,7 @@ impl Question {
     /// Whose changes can change the answer.
     pub fn subject(&self) -> Subject {
         match self {
+            Self::Acl(question) => question.subject(),
             Self::Agent(question) => question.subject(),
             Self::Catalog(question) => question.subject(),
             Self::Txn(_) => Subject::table(Nodes::ID),
@@ -86,6 +91,7 @@ impl Question {
     /// `X-Consul-Index` of the answer.
     pub fn index(&self, tables: &Tables) -> Index {
         match self {
+            Self::Acl(question) => question.index(tables),
             Self::Agent(question) => question.index(tables),
             Self::Catalog(question) => question.index(tables),
             Self::Txn(_) => {
@@ -110,6 +116,7 @@ impl Question {
     /// One that is too long is cut behind the limit.
     fn document(&self, tables: &Tables) -> Vec<u8> {
         match self {
+            Self::Acl(question) => question.answer(tables),
             Self::Agent(question) => question.answer(tables),
             Self::Catalog(question) => question.answer(tables),
             Self::Txn(ops) => txn::result(&read_only(tables, ops)),

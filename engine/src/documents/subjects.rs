@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{catalog, config, coordinates, sessions};
+use super::{acl, catalog, config, coordinates, sessions};
 use crate::state::{
     records::{Record, RecordRow},
     schema::{Change, RowChange},
@@ -47,6 +47,9 @@ impl Subject {
 /// it had, shows nothing new.
 pub fn touched(change: &Change, each: &mut dyn FnMut(Subject)) {
     match change {
+        Change::AclTokens(change) => rows_of(change, |row| acl::touched_token(row, each)),
+        Change::AclPolicies(change) => rows_of(change, |_| acl::touched_policy(each)),
+        Change::AclRoles(change) => rows_of(change, |_| acl::touched_role(each)),
         Change::Indexes(change) => catalog::touched_index(change, each),
         Change::Nodes(change) => rows_of(change, |_| catalog::touched_node(each)),
         Change::Services(change) => catalog::touched_services(change, each),

@@ -11,6 +11,7 @@
 //! What this build cannot read stops the server too, unless it is marked as safe to skip: to go on
 //! without it would be to hold another state than the others.
 
+pub mod acl;
 pub mod catalog;
 pub mod config;
 mod digests;

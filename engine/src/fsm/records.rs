@@ -15,6 +15,7 @@ use wire::{Command, Index, RecordCommand, RecordKind, WireError};
 
 use super::{
     Outcome,
+    acl::{self, Bootstrap, PolicyDelete, PolicySet, RoleDelete, RoleSet, TokenDelete, TokenSet},
     catalog::{self, CoordinatesRequest, DeregisterRequest, RegisterRequest},
     config::{self, ConfigRequest},
     mixed::{self, MixedTxn},
@@ -41,6 +42,20 @@ pub enum RecordOp {
     Session(SessionRequest),
     /// Forgets old tombstones.
     Tombstone(Reap),
+    /// Makes the first management token.
+    AclBootstrap(Bootstrap),
+    /// Makes or changes tokens.
+    AclTokenSet(TokenSet),
+    /// Deletes tokens.
+    AclTokenDelete(TokenDelete),
+    /// Makes or changes policies.
+    AclPolicySet(PolicySet),
+    /// Deletes policies.
+    AclPolicyDelete(PolicyDelete),
+    /// Makes or changes roles.
+    AclRoleSet(RoleSet),
+    /// Deletes roles.
+    AclRoleDelete(RoleDelete),
     /// Writes or deletes a config entry.
     ConfigEntry(ConfigRequest),
     /// Creates, changes or deletes a prepared query.
@@ -60,6 +75,13 @@ impl RecordOp {
             Self::Coordinates(_) => RecordKind::Coordinates,
             Self::Session(_) => RecordKind::Session,
             Self::Tombstone(_) => RecordKind::Tombstone,
+            Self::AclBootstrap(_) => RecordKind::AclBootstrap,
+            Self::AclTokenSet(_) => RecordKind::AclTokenSet,
+            Self::AclTokenDelete(_) => RecordKind::AclTokenDelete,
+            Self::AclPolicySet(_) => RecordKind::AclPolicySet,
+            Self::AclPolicyDelete(_) => RecordKind::AclPolicyDelete,
+            Self::AclRoleSet(_) => RecordKind::AclRoleSet,
+            Self::AclRoleDelete(_) => RecordKind::AclRoleDelete,
             Self::ConfigEntry(_) => RecordKind::ConfigEntry,
             Self::PreparedQuery(_) => RecordKind::PreparedQuery,
             Self::Txn(_) => RecordKind::Txn,
@@ -75,6 +97,13 @@ impl RecordOp {
             RecordKind::Coordinates => body(command).map(Self::Coordinates),
             RecordKind::Session => body(command).map(Self::Session),
             RecordKind::Tombstone => body(command).map(Self::Tombstone),
+            RecordKind::AclBootstrap => body(command).map(Self::AclBootstrap),
+            RecordKind::AclTokenSet => body(command).map(Self::AclTokenSet),
+            RecordKind::AclTokenDelete => body(command).map(Self::AclTokenDelete),
+            RecordKind::AclPolicySet => body(command).map(Self::AclPolicySet),
+            RecordKind::AclPolicyDelete => body(command).map(Self::AclPolicyDelete),
+            RecordKind::AclRoleSet => body(command).map(Self::AclRoleSet),
+            RecordKind::AclRoleDelete => body(command).map(Self::AclRoleDelete),
             RecordKind::ConfigEntry => body(command).map(Self::ConfigEntry),
             RecordKind::PreparedQuery => body(command).map(Self::PreparedQuery),
             RecordKind::Txn => body(command).map(Self::Txn),
@@ -91,6 +120,13 @@ impl RecordOp {
             Self::Coordinates(request) => packed(request),
             Self::Session(request) => packed(request),
             Self::Tombstone(reap) => packed(reap),
+            Self::AclBootstrap(request) => packed(request),
+            Self::AclTokenSet(request) => packed(request),
+            Self::AclTokenDelete(request) => packed(request),
+            Self::AclPolicySet(request) => packed(request),
+            Self::AclPolicyDelete(request) => packed(request),
+            Self::AclRoleSet(request) => packed(request),
+            Self::AclRoleDelete(request) => packed(request),
             Self::ConfigEntry(request) => packed(request),
             Self::PreparedQuery(request) => packed(request),
             Self::Txn(ops) => packed(ops),
@@ -132,6 +168,13 @@ pub fn check(bytes: &[u8]) -> Result<(), WireError> {
             | RecordOp::PreparedQuery(_)
             | RecordOp::Txn(_) => Ok(()),
             RecordOp::Tombstone(_) => Err(leaders_own("Tombstone")),
+            RecordOp::AclBootstrap(_)
+            | RecordOp::AclTokenSet(_)
+            | RecordOp::AclTokenDelete(_)
+            | RecordOp::AclPolicySet(_)
+            | RecordOp::AclPolicyDelete(_)
+            | RecordOp::AclRoleSet(_)
+            | RecordOp::AclRoleDelete(_) => Ok(()),
             RecordOp::LeaseClock(_) => Err(leaders_own("LeaseClock")),
         },
         Command::DigestCheck { .. } => Err(leaders_own("DigestCheck")),
@@ -151,6 +194,13 @@ pub(super) fn apply(txn: &mut Txn<'_>, index: Index, op: &RecordOp) -> Outcome {
         RecordOp::Coordinates(request) => catalog::coordinates(txn, index, request),
         RecordOp::Session(request) => sessions::apply(txn, index, request),
         RecordOp::Tombstone(reap) => Ok(tombstones::reap(txn, reap)),
+        RecordOp::AclBootstrap(request) => acl::bootstrap(txn, index, request),
+        RecordOp::AclTokenSet(request) => acl::set_tokens(txn, index, request),
+        RecordOp::AclTokenDelete(request) => acl::delete_tokens(txn, index, request),
+        RecordOp::AclPolicySet(request) => acl::set_policies(txn, index, request),
+        RecordOp::AclPolicyDelete(request) => acl::delete_policies(txn, index, request),
+        RecordOp::AclRoleSet(request) => acl::set_roles(txn, index, request),
+        RecordOp::AclRoleDelete(request) => acl::delete_roles(txn, index, request),
         RecordOp::ConfigEntry(request) => config::apply(txn, index, request),
         RecordOp::PreparedQuery(request) => queries::apply(txn, index, request),
         RecordOp::Txn(ops) => {

@@ -6,17 +6,25 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use wire::{ClusterStatus, ShardId};
 
-use crate::shard::{Core, Member, status};
+use crate::{
+    fsm::acl::decisions_index,
+    shard::{Core, Member, status},
+};
 
 /// Shared by all executors of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     shared: Arc<Mutex<Shared>>,
+    /// [`decisions_index`] of the system shard; not there with ACLs off.
+    acl_index: Option<Arc<AtomicU64>>,
     executor: u16,
     updated_ns: Cell<u64>,
 }
@@ -36,9 +44,36 @@ impl Board {
     pub fn for_executor(&self, executor: u16) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            acl_index: self.acl_index.clone(),
             executor,
             updated_ns: Cell::new(0),
         }
+    }
+
+    /// A board for a server with ACLs on or off.
+    pub fn new(acl: bool) -> Self {
+        Self {
+            acl_index: acl.then(Arc::default),
+            ..Self::default()
+        }
+    }
+
+    /// Tells every executor of a change to what rights depend on, before anyone is answered who
+    /// could have learned of it.
+    pub fn note_acl(&self, core: &Core) {
+        let Some(acl_index) = &self.acl_index else {
+            return;
+        };
+        if let Some((_, member)) = core.members().find(|(shard, _)| shard.0 == 0) {
+            let index = decisions_index(member.fsm().store().tables());
+            acl_index.store(index.0, Ordering::Release);
+        }
+    }
+
+    /// What [`Self::note_acl`] said last.
+    pub fn acl_index(&self) -> u64 {
+        let index = self.acl_index.as_ref();
+        index.map_or(0, |index| index.load(Ordering::Acquire))
     }
 
     /// Copies what changed; `at_once` for a change of leader or peer set.

@@ -32,7 +32,7 @@ use super::{
     dial,
     forming::{Desk, find_cluster},
     gateway::ServerInfo,
-    http::HttpService,
+    http::{HttpService, keeper},
     lanes::{Ends, Inbound, Lanes, Parcel},
     links::{Introduce, LinkEvent, Links},
     port::{Phase, Port, Serving},
@@ -346,7 +346,11 @@ impl Executor {
                 shell: Rc::clone(&self.shell),
                 router: self.router.clone(),
                 admission: Admission::new(AdmissionLimits::default()),
+                acl: self.config.acl.enabled,
             }));
+            if self.config.acl.enabled {
+                self.keep_acl();
+            }
             log::info!(
                 target: "agent.server",
                 "serving: cluster={} servers={} quorum={} shards={}",
@@ -356,6 +360,14 @@ impl Executor {
         shell::run(Rc::clone(&self.shell), core, devices, tick(&self.config)).await?;
         self.waiters_answered().await;
         Ok(())
+    }
+
+    /// Keeps the ACL in order while this server leads the system shard, which lies on this executor.
+    fn keep_acl(&self) {
+        let shell = Rc::clone(&self.shell);
+        let leads = move || shell.leader(ShardId(0)).here;
+        let options = self.config.acl.clone();
+        glommio::spawn_local(keeper::keep(self.router.clone(), options, leads)).detach();
     }
 
     /// Blocking queries were ended by the shards' last turn: lets their answers leave.
@@ -674,6 +686,8 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         revision: option_env!("CURIA_REVISION").unwrap_or_default().to_owned(),
         shards: 1,
         executors: config.executors,
+        acl: config.acl.clone(),
+        data_dir: place.path.clone(),
         dev_mode: config.dev,
         prometheus: !config.telemetry.prometheus_retention_time.is_zero(),
     }

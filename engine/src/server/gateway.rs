@@ -102,6 +102,10 @@ pub struct ServerInfo {
     pub shards: u16,
     /// Number of executors.
     pub executors: u16,
+    /// Who may do what (`acl`).
+    pub acl: super::config::acl::AclOptions,
+    /// The data directory.
+    pub data_dir: std::path::PathBuf,
     /// Started with `-dev`: answers are indented, as Consul's.
     pub dev_mode: bool,
     /// `telemetry.prometheus_retention_time` is positive: metrics are given in Prometheus's format.
@@ -155,6 +159,11 @@ pub trait Gateway: Clone + 'static {
     /// before.
     fn reload(&self) -> impl Future<Output = Result<(), String>> {
         async { Err("this server cannot read its configuration again".to_owned()) }
+    }
+
+    /// The index of the last change here to anything that rights depend on, at once.
+    fn acl_index(&self) -> u64 {
+        0
     }
 
     /// Counters and gauges by name (`curia.log.batches` …), for `/v1/agent/metrics` and the bench.

@@ -42,6 +42,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const CLIENT_OUTBOX_BYTES_MAX: usize = 16 << 20;
 /// Between two lines of log about connections that were refused.
 const REFUSALS_PAUSE: Duration = Duration::from_secs(1);
+/// Why native clients are refused where ACLs are on.
+const NO_TOKENS: &str = "Permission denied: this server has ACLs enabled (acl.enabled), and the \
+    native protocol has no tokens yet; use the HTTP API";
 /// How long a client that closed its sending side may wait for its answers.
 const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -68,6 +71,8 @@ pub struct Serving {
     pub router: Router,
     /// The door.
     pub admission: Admission,
+    /// Whether ACLs are on: then native clients, who show no token, are refused.
+    pub acl: bool,
 }
 
 /// Where proposals to form a cluster are judged.
@@ -394,6 +399,10 @@ impl Port {
                 asks.refuse(&frame, failure(FailureKind::NotMember, not_serving(&phase)));
                 continue;
             };
+            if serving.acl {
+                asks.refuse(&frame, failure(FailureKind::Invalid, NO_TOKENS));
+                continue;
+            }
             request(&serving, &frame, asks)?;
         }
         // A client that is gone looks the same as one that has only closed its sending side. It

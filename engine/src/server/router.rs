@@ -792,6 +792,10 @@ impl Gateway for Router {
         self.0.shell.board.status(ShardId(0))
     }
 
+    fn acl_index(&self) -> u64 {
+        self.0.shell.board.acl_index()
+    }
+
     fn info(&self) -> ServerInfo {
         ServerInfo {
             shards: self.shards(),

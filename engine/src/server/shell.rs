@@ -300,6 +300,7 @@ impl Shell {
             }
             changed = true;
         }
+        self.board.note_acl(core);
         self.board.update(core, changed);
     }
 }

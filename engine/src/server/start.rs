@@ -22,7 +22,6 @@ use super::{
     board::Board,
     config::{
         AgentConfig, DataDir as WhereData, HttpAddress,
-        acl::AclOptions,
         options::{AutopilotOptions, TelemetryOptions},
     },
     executor::{Executor, Listeners, Place},
@@ -97,7 +96,7 @@ pub fn run_agent(mut config: AgentConfig, signals: Signals, source: Source) -> R
     }
     let (listeners, _socket_files) = listen(&mut config)?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
-    let board = Board::default();
+    let board = Board::new(config.acl.enabled);
     let mut ends = mesh(config.executors)
         .map_err(|error| format!("cannot make an eventfd: {error}"))?
         .into_iter();
@@ -162,17 +161,17 @@ fn listen(config: &mut AgentConfig) -> Result<(Listeners, Vec<UnixSocketFile>), 
 /// less protected without; says the rest in the log. Each part takes its lines from here when it
 /// reads its options.
 fn only_what_is_built(config: &AgentConfig) -> Result<(), String> {
-    if config.acl.enabled {
-        return Err(
-            "acl.enabled: curia cannot do this yet, and without it the server would be less \
-             protected than its configuration asks for: remove the key to run it so anyway"
-                .to_owned(),
-        );
-    }
     let waiting = [
         ("services", !config.services.is_empty()),
         ("checks", !config.checks.is_empty()),
-        ("acl", config.acl != AclOptions::default()),
+        (
+            "acl.enable_token_persistence",
+            config.acl.enable_token_persistence,
+        ),
+        (
+            "acl.enable_token_replication",
+            config.acl.enable_token_replication,
+        ),
         ("autopilot", config.autopilot != AutopilotOptions::default()),
         ("telemetry", config.telemetry != TelemetryOptions::default()),
     ];

@@ -119,6 +119,11 @@ impl Http {
         take(self.agent.delete(self.url(path)).call())
     }
 
+    /// A GET with one header.
+    pub fn get_with(&self, path: &str, name: &str, value: &str) -> Result<Answer, NoAnswer> {
+        take(self.agent.get(self.url(path)).header(name, value).call())
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

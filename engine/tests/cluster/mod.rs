@@ -11,6 +11,7 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+pub mod acl;
 pub mod frames;
 pub mod group;
 pub mod http;

@@ -126,6 +126,7 @@ impl Default for State {
                 executors: 2,
                 dev_mode: false,
                 prometheus: false,
+                ..ServerInfo::default()
             },
             local: Local::new("s1"),
             events: Events::default(),

@@ -38,6 +38,11 @@ pub(super) use sources::Named;
 #[error("{0}")]
 pub(super) struct ConfigError(pub(super) String);
 
+/// Reads a document in HCL, as configuration files are read.
+pub(super) fn parse_hcl(text: &str) -> Result<serde_json::Value, String> {
+    hcl::parse(text)
+}
+
 /// Makes a configuration of the flags and the files that they name, or says all that is wrong.
 pub(super) fn build(flags: &AgentFlags) -> Result<AgentConfig, Vec<ConfigError>> {
     let mut layer = Layer::default();

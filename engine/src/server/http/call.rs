@@ -4,12 +4,16 @@
 //! read with Consul's headers, its command is committed. What the request means is its family's:
 //! each family of endpoints (`/v1/session/…`) has a module, which gets the rest of the path.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
+    acl::{self, Need, Sieve, Sifted, Who},
     admission::Admitted,
     agent_calls, body, catalog, config, coordinates,
     failure::Refusal,
@@ -36,6 +40,8 @@ pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
 /// A family of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
+    /// `/v1/acl/`.
+    Acl,
     /// `/v1/agent/`.
     Agent,
     /// `/v1/catalog/`.
@@ -61,6 +67,7 @@ impl Family {
             None => (path, &b""[..]),
         };
         let family = match name {
+            b"acl" => Self::Acl,
             b"agent" => Self::Agent,
             b"catalog" => Self::Catalog,
             b"config" => Self::Config,
@@ -85,6 +92,13 @@ pub(super) struct Call<'c, G: Gateway> {
     pub(super) link: &'c Link,
     body: Option<Incoming>,
     admitted: &'c mut Option<Admitted>,
+    /// What the endpoint needs; nothing with ACLs off.
+    need: Need<'c>,
+    /// Who asks, once that was looked at.
+    who: Option<Who>,
+    body_checked: bool,
+    /// Once a document was sifted: something was left out, and whoever asks is to know.
+    sifted: &'c Cell<Option<bool>>,
 }
 
 /// Answers a request to a family of endpoints; `rest` is what follows the family's name.
@@ -97,7 +111,17 @@ pub(super) async fn answer<G: Gateway>(
     family: Family,
     rest: &[u8],
 ) -> Outcome<G> {
-    let call = Call {
+    let path = match inner.guard {
+        Some(_) => percent_decode_str(parts.uri.path()).decode_utf8_lossy(),
+        None => "".into(),
+    };
+    let sifted = Cell::new(None);
+    let need = acl::need_of(&parts.method, &path, &inner.info.node_name);
+    let mut call = Call {
+        need: need.clone(),
+        who: None,
+        body_checked: false,
+        sifted: &sifted,
         inner,
         parts,
         params: Params::parse(parts.uri.query(), &inner.info.datacenter)?,
@@ -106,7 +130,9 @@ pub(super) async fn answer<G: Gateway>(
         admitted,
     };
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
-    match family {
+    call.check_path().await?;
+    let reply = match family {
+        Family::Acl => acl::answer(call, rest).await,
         Family::Agent => agent_calls::answer(call, rest).await,
         Family::Catalog => catalog::answer(call, rest).await,
         Family::Coordinate => coordinates::answer(call, rest).await,
@@ -114,7 +140,34 @@ pub(super) async fn answer<G: Gateway>(
         Family::Health => catalog::health(call, rest).await,
         Family::Config => config::answer(call, rest).await,
         Family::Session => sessions::answer(call, rest).await,
+    };
+    match (sifted.get(), need) {
+        (None, Need::Sieve(sieve)) if inner.guard.is_some() => {
+            sift_reply(inner, parts, sieve, reply?).await
+        }
+        (told, _) => Ok(reply?.filtered(told == Some(true))),
     }
+}
+
+/// Leaves out what may not be seen of an answer that did not come through a question, such as
+/// what an agent knows of itself.
+async fn sift_reply<G: Gateway>(
+    inner: &Inner<G>,
+    parts: &Parts,
+    sieve: Sieve,
+    mut reply: Reply<G::Rows>,
+) -> Outcome<G> {
+    let Content::Whole(body) = &reply.content else {
+        return Ok(reply);
+    };
+    if !matches!(body.first(), Some(b'[' | b'{')) {
+        return Ok(reply);
+    }
+    let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+    let who = inner.who(parts, &params).await?;
+    let Sifted { json, filtered } = sieve.sift(&who, body.clone())?;
+    reply.content = Content::Whole(json);
+    Ok(reply.filtered(filtered && who.is_told_of_filters()))
 }
 
 impl<G: Gateway> Call<'_, G> {
@@ -142,7 +195,66 @@ impl<G: Gateway> Call<'_, G> {
         self.link.enter(Phase::Body);
         let body = body::read(incoming, self.link, RECORD_BODY_BYTES_MAX).await?;
         self.link.enter(Phase::Serving);
+        if matches!(self.need, Need::Body(_) | Need::Query(_)) {
+            let who = self.who().await?;
+            let (gateway, node) = (&inner.gateway, &inner.info.node_name);
+            acl::check_body(gateway, &who, &self.need, node, &body).await?;
+            self.body_checked = true;
+        }
         Ok(body)
+    }
+
+    /// Refuses what the path alone shows to be without right.
+    async fn check_path(&mut self) -> Result<(), Refusal> {
+        if self.inner.guard.is_none() || self.need == Need::Nothing {
+            return Ok(());
+        }
+        self.admit(false)?;
+        let who = self.who().await?;
+        let inner = self.inner;
+        let node = &inner.info.node_name;
+        let checked = acl::check_path(&inner.gateway, &who, &self.need, node).await;
+        // What follows is admitted with its own size or wait.
+        *self.admitted = None;
+        checked
+    }
+
+    /// Who asks.
+    pub(super) async fn who(&mut self) -> Result<Who, Refusal> {
+        if let Some(who) = &self.who {
+            return Ok(who.clone());
+        }
+        let who = self.inner.who(self.parts, &self.params).await?;
+        self.who = Some(who.clone());
+        Ok(who)
+    }
+
+    /// The token that was shown, or stands for none.
+    pub(super) fn secret(&self) -> &str {
+        let param = self.params.get("token");
+        match &self.inner.guard {
+            Some(guard) => guard.token_of(&self.parts.headers, param),
+            None => "",
+        }
+    }
+
+    /// What of a document whoever asks may see.
+    async fn sifted(&mut self, waited: bool, json: Bytes) -> Result<Bytes, Refusal> {
+        let Need::Sieve(sieve) = self.need else {
+            return Ok(json);
+        };
+        if self.inner.guard.is_none() {
+            return Ok(json);
+        }
+        if waited {
+            // Rights may have changed.
+            self.who = None;
+        }
+        let who = self.who().await?;
+        let Sifted { json, filtered } = sieve.sift(&who, json)?;
+        let told = filtered && who.is_told_of_filters();
+        self.sifted.set(Some(told));
+        Ok(json)
     }
 
     /// Takes in the request's body as JSON of this form. Consul's words for what is not.
@@ -181,7 +293,7 @@ impl<G: Gateway> Call<'_, G> {
         let answer = reads::read(&self.inner.gateway, self.link, asked, body).await?;
         let meta = Meta::of(&answer);
         match answer.body {
-            AnswerBody::Document(json) => Ok((meta, json)),
+            AnswerBody::Document(json) => Ok((meta, self.sifted(asked.waits(), json).await?)),
             _ => Err(Refusal::internal(
                 "internal error: no document for a question",
             )),
@@ -195,6 +307,11 @@ impl<G: Gateway> Call<'_, G> {
         op: &RecordOp,
         said: &'static str,
     ) -> Result<Written, Refusal> {
+        if matches!(self.need, Need::Body(_)) && !self.body_checked {
+            return Err(Refusal::internal(
+                "internal error: a body that nobody has looked at",
+            ));
+        }
         self.admit(false)?;
         let written = self.inner.gateway.record(op.encode()).await;
         written.map_err(|failure| refused(failure, said))

@@ -6,13 +6,14 @@
 use std::{borrow::Cow, rc::Rc};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 use wire::{
     Command, Index, KvCommand, KvVerb, QueryBody,
     limits::{KEY_BYTES_MAX, SESSION_BYTES_MAX},
 };
 
 use super::{
+    acl::Who,
     failure::Refusal,
     go_text::{parse_uint, quote},
     json,
@@ -21,10 +22,11 @@ use super::{
     params::Params,
     reads::{self, Asked},
     reply::{Content, Meta, Reply},
-    rows::{Listing, RowsBody},
+    rows::{Listing, RowsBody, Seen},
     serve::Inner,
     watch::{self, Begin},
 };
+use crate::acl::{Access, Resource};
 use crate::server::gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream};
 
 type Outcome<G> = Result<Reply<<G as Gateway>::Rows>, Refusal>;
@@ -53,6 +55,7 @@ fn owned(key: Cow<'_, [u8]>) -> Bytes {
 pub(super) async fn get<G: Gateway>(
     inner: &Inner<G>,
     link: &Link,
+    parts: &Parts,
     key: Cow<'_, [u8]>,
     params: &Params<'_>,
     asked: Asked,
@@ -60,6 +63,15 @@ pub(super) async fn get<G: Gateway>(
     let many = params.keys || params.recurse;
     check_key(&key, many)?;
     let page = Page::parse(params, &key)?;
+    let mut who = inner.who(parts, params).await?;
+    may_read(inner, &who, &key, many)?;
+    // Where a page ends would tell the names of keys that are hidden.
+    if (page.is_bounded() || page.goes_on()) && !who.may_read_prefix(&key) {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "Permission denied: pages of a listing need key:read on every key with the prefix",
+        ));
+    }
     let prefix_is_root = key.is_empty();
     let key = owned(key);
     let body = if params.keys {
@@ -80,11 +92,29 @@ pub(super) async fn get<G: Gateway>(
     } else {
         QueryBody::KvGet { key }
     };
+    // Only whoever may be refused afterwards pays for remembering what was asked.
+    let named = inner.guard.is_some().then(|| body.clone());
     let answer = reads::read(&inner.gateway, link, asked, body).await?;
     let meta = Meta::of(&answer);
+    if let Some(named) = named.as_ref().filter(|_| asked.waits()) {
+        // Rights may have changed while it waited.
+        who = inner.who(parts, params).await?;
+        may_read(inner, &who, named_key(named), many)?;
+    }
     let reply = match answer.body {
-        AnswerBody::Keys(keys) => names(inner, params, &page, &keys, prefix_is_root),
-        AnswerBody::Rows(stream) => rows(inner, params, &page, stream).await?,
+        AnswerBody::Keys(mut keys) => {
+            let all = keys.len();
+            if inner.guard.is_some() {
+                keys.retain(|key| who.may(Resource::Key, key, Access::Read));
+            }
+            let reply = names(inner, params, &page, &keys, prefix_is_root);
+            reply.filtered(keys.len() < all && who.is_told_of_filters())
+        }
+        AnswerBody::Rows(stream) => {
+            let may_see_all = |named| who.may_read_prefix(named_key(named));
+            let hides = many && !named.as_ref().is_none_or(may_see_all);
+            rows(inner, params, &page, stream, &who, hides).await?
+        }
         AnswerBody::Status(_)
         | AnswerBody::Txn(_)
         | AnswerBody::Document(_)
@@ -120,26 +150,31 @@ fn names<G: Gateway>(
     }
 }
 
+/// Rows, without those that may not be seen. `hides`: there may be such.
 async fn rows<G: Gateway>(
     inner: &Inner<G>,
     params: &Params<'_>,
     page: &Page,
     mut stream: G::Rows,
+    who: &Who,
+    hides: bool,
 ) -> Outcome<G> {
     let style = inner.style(params.pretty);
-    let Some(first) = next_with_rows(&mut stream).await? else {
+    let seen = Seen::new(who, hides);
+    let Some((first, at)) = next_with_rows(&mut stream, &seen).await? else {
         if page.goes_on() {
             let mut out = Vec::from(*b"[");
             style.end_array(&mut out, true);
             return Ok(Reply::json(Content::Whole(out.into())));
         }
-        return Ok(Reply::new(StatusCode::NOT_FOUND, Content::Empty));
+        let nothing = Reply::new(StatusCode::NOT_FOUND, Content::Empty);
+        return Ok(nothing.filtered(seen.is_told()));
     };
     if page.is_bounded() {
         return page.rows(stream, first, style).await;
     }
     if !params.recurse {
-        let row = first.row(0);
+        let row = first.row(at);
         return Ok(match params.raw {
             true => Reply::raw(Bytes::copy_from_slice(row.value)),
             false => {
@@ -153,41 +188,78 @@ async fn rows<G: Gateway>(
     }
     // `?raw` means something for exactly one row, also when it was found by prefix.
     let mut second = None;
-    if params.raw && first.len() == 1 {
-        second = next_with_rows(&mut stream).await?;
+    if params.raw && seen.next(&first, at + 1).is_none() {
+        second = next_with_rows(&mut stream, &seen).await?;
         if second.is_none() {
-            return Ok(Reply::raw(Bytes::copy_from_slice(first.row(0).value)));
+            let raw = Reply::raw(Bytes::copy_from_slice(first.row(at).value));
+            return Ok(raw.filtered(seen.is_told()));
         }
     }
-    let mut listing = Listing::new(stream, first, second, style);
+    let second = second.map(|(batch, _)| batch);
+    let mut listing = Listing::new(stream, first, second, style, seen.clone());
     let content = match listing.gather().await? {
         true => Content::Whole(listing.take_piece()),
-        false => Content::Rows(RowsBody::new(listing)),
+        // What follows is not known yet: that something may be left out is said in advance.
+        false => {
+            seen.say_in_advance();
+            Content::Rows(RowsBody::new(listing))
+        }
     };
-    Ok(Reply::json(content))
+    Ok(Reply::json(content).filtered(seen.is_told()))
 }
 
 /// Watches the keys with a prefix.
 pub(super) async fn watch<G: Gateway>(
     inner: &Inner<G>,
     link: &Rc<Link>,
+    parts: &Parts,
     prefix: Cow<'_, [u8]>,
     params: &Params<'_>,
     begin: Begin,
 ) -> Outcome<G> {
     check_key(&prefix, true)?;
-    watch::watch(inner, link, owned(prefix), params, begin).await
+    let who = inner.who(parts, params).await?;
+    may_read(inner, &who, &prefix, true)?;
+    let eyes = inner.eyes(parts, params);
+    watch::watch(inner, link, owned(prefix), params, begin, eyes).await
 }
 
-/// The next batch that has rows.
-async fn next_with_rows<R: RowStream>(stream: &mut R) -> Result<Option<R::Batch>, Refusal> {
+/// The next batch that has rows to be seen, and where the first of them is.
+async fn next_with_rows<R: RowStream>(
+    stream: &mut R,
+    seen: &Seen,
+) -> Result<Option<(R::Batch, usize)>, Refusal> {
     while let Some(batch) = stream.next_batch().await {
         let batch = batch?;
-        if !batch.is_empty() {
-            return Ok(Some(batch));
+        if let Some(at) = seen.next(&batch, 0) {
+            return Ok(Some((batch, at)));
         }
     }
     Ok(None)
+}
+
+/// Refuses a read as a whole. Of many keys, those that may not be seen are left out instead.
+fn may_read<G: Gateway>(
+    inner: &Inner<G>,
+    who: &Who,
+    key: &[u8],
+    many: bool,
+) -> Result<(), Refusal> {
+    match &inner.guard {
+        None => Ok(()),
+        Some(_) if !many => who.must(Resource::Key, key, Access::Read),
+        Some(guard) if guard.lists_need_list() => who.must(Resource::Key, key, Access::List),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The key or prefix that a query is about.
+fn named_key(query: &QueryBody) -> &[u8] {
+    match query {
+        QueryBody::KvGet { key } => key,
+        QueryBody::KvList { prefix, .. } | QueryBody::KvKeys { prefix, .. } => prefix,
+        _ => b"",
+    }
 }
 
 /// What a PUT does, decided from its parameters before its body is read.
@@ -259,6 +331,7 @@ pub(super) async fn put<G: Gateway>(
 
 pub(super) async fn delete<G: Gateway>(
     inner: &Inner<G>,
+    who: &Who,
     key: &[u8],
     params: &Params<'_>,
 ) -> Outcome<G> {
@@ -269,6 +342,10 @@ pub(super) async fn delete<G: Gateway>(
         Some(text) => parse_uint(text).map_err(Refusal::internal)?,
         None => 0,
     };
+    match params.recurse {
+        true => who.must_write_prefix(key)?,
+        false => who.must(Resource::Key, key, Access::Write)?,
+    }
     let verb = match (params.recurse, &params.cas) {
         (true, _) => KvVerb::DeleteTree,
         (_, Some(_)) => KvVerb::DeleteCas,

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use wire::QueryBody;
 
 use super::{
+    acl::{Sieve, Sifted, Who},
     catalog::{CheckBody, ServiceBody},
     failure::Refusal,
     json::{self, Style},
@@ -152,6 +153,7 @@ pub(super) fn key(verb: wire::TxnVerb, item: &KvItem<'_>, value: Vec<u8>) -> Mix
 /// Has a transaction carried out, or answered where it only reads.
 pub(super) async fn put<G: Gateway>(
     inner: &Inner<G>,
+    who: &Who,
     freshness: Freshness,
     ops: Vec<MixedOp>,
     style: Style,
@@ -166,15 +168,26 @@ pub(super) async fn put<G: Gateway>(
                 "internal error: no document for a transaction",
             ));
         };
+        let (document, told) = seen(who, document)?;
         let level = Level::new(&meta, freshness.mode);
         let document = with_level(&document, &level);
-        return Ok(reply(document, style).meta(meta));
+        return Ok(reply(document, style).meta(meta).filtered(told));
     }
     let (_, document) = inner
         .gateway
         .record_with_answer(RecordOp::Txn(ops).encode())
         .await?;
-    Ok(reply(document, style))
+    let (document, told) = seen(who, document)?;
+    Ok(reply(document, style).filtered(told))
+}
+
+/// What of a result may be seen, and whether its asker is told that there was more.
+fn seen(who: &Who, document: Bytes) -> Result<(Bytes, bool), Refusal> {
+    if who.is_anyone() {
+        return Ok((document, false));
+    }
+    let Sifted { json, filtered } = Sieve::Results.sift(who, document)?;
+    Ok((json, filtered && who.is_told_of_filters()))
 }
 
 /// A result of a transaction that only read also says how fresh it is.

@@ -21,6 +21,7 @@
 //! Invariants: a request is admitted before its body is read; nothing of a request outlives its
 //! answer; a slow or broken client costs others nothing but its bounded memory.
 
+mod acl;
 mod admission;
 mod agent;
 mod agent_calls;
@@ -53,6 +54,7 @@ mod txn;
 mod unix;
 mod watch;
 
+pub(super) use acl::keeper;
 pub use limits::{
     ANSWER_PIECE_BYTES, BODY_BYTES_IN_FLIGHT_MAX, BUFFER_BYTES_MAX, CONNECTIONS_MAX,
     HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX, REQUESTS_MAX, TXN_BODY_BYTES_MAX,

@@ -40,6 +40,7 @@ const OTHERS: &[&str] = &[
     "policy",
     "role",
     "authmethod",
+    "servicename",
     "authmethod-ns",
     "expanded",
     "loglevel",

@@ -28,8 +28,10 @@ use crate::server::gateway::RowStream;
 const X_CONSUL_INDEX: HeaderName = HeaderName::from_static("x-consul-index");
 const X_CONSUL_KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
 const X_CONSUL_LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
-const X_CONSUL_DEFAULT_ACL_POLICY: HeaderName =
+pub(super) const X_CONSUL_DEFAULT_ACL_POLICY: HeaderName =
     HeaderName::from_static("x-consul-default-acl-policy");
+
+const X_CONSUL_FILTERED: HeaderName = HeaderName::from_static("x-consul-results-filtered-by-acls");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -140,6 +142,14 @@ impl<R: RowStream> Reply<R> {
     /// The index that a write got.
     pub(super) fn index(self, index: u64) -> Self {
         self.header(X_CONSUL_INDEX, HeaderValue::from(index))
+    }
+
+    /// Says that something was left out because its asker may not see it.
+    pub(super) fn filtered(self, told: bool) -> Self {
+        match told {
+            true => self.header(X_CONSUL_FILTERED, HeaderValue::from_static("true")),
+            false => self,
+        }
     }
 
     pub(super) fn meta(mut self, meta: Meta) -> Self {

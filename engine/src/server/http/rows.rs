@@ -5,8 +5,10 @@
 //! so that whatever fails before it still gets its proper status.
 
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -14,12 +16,16 @@ use bytes::Bytes;
 use wire::Failure;
 
 use super::{
+    acl::Who,
     json::{self, Style},
     limits::ANSWER_PIECE_BYTES,
 };
-use crate::server::{
-    gateway::{RowBatch, RowStream},
-    reactor::let_others_run,
+use crate::{
+    acl::{Access, Resource},
+    server::{
+        gateway::{RowBatch, RowStream},
+        reactor::let_others_run,
+    },
 };
 
 /// A listing or a watch that failed after its answer had begun. hyper cuts the connection.
@@ -35,11 +41,68 @@ pub(super) struct Listing<R: RowStream> {
     style: Style,
     out: Vec<u8>,
     empty: bool,
+    seen: Seen,
+}
+
+/// Which rows may be seen, and whether there were others. Nothing where all may be.
+#[derive(Clone)]
+pub(super) struct Seen(Option<Rc<Sifting>>);
+
+struct Sifting {
+    who: Who,
+    hidden: Cell<bool>,
+}
+
+impl Seen {
+    /// The rows that whoever asks may see. `hides`: not all, perhaps.
+    pub(super) fn new(who: &Who, hides: bool) -> Self {
+        Self(hides.then(|| {
+            Rc::new(Sifting {
+                who: who.clone(),
+                hidden: Cell::new(false),
+            })
+        }))
+    }
+
+    /// The next row of a batch that may be seen, from `at` on.
+    pub(super) fn next(&self, batch: &impl RowBatch, at: usize) -> Option<usize> {
+        let Some(sifting) = &self.0 else {
+            return (at < batch.len()).then_some(at);
+        };
+        let may = |at: &usize| {
+            let key = batch.row(*at).key;
+            let may = sifting.who.may(Resource::Key, key, Access::Read);
+            if !may {
+                sifting.hidden.set(true);
+            }
+            may
+        };
+        (at..batch.len()).find(may)
+    }
+
+    /// As if the rest had rows that are hidden.
+    pub(super) fn say_in_advance(&self) {
+        if let Some(sifting) = &self.0 {
+            sifting.hidden.set(true);
+        }
+    }
+
+    /// Whether whoever asks is told that rows were left out.
+    pub(super) fn is_told(&self) -> bool {
+        let told = |sifting: &Rc<Sifting>| sifting.hidden.get() && sifting.who.is_told_of_filters();
+        self.0.as_ref().is_some_and(told)
+    }
 }
 
 impl<R: RowStream> Listing<R> {
     /// A listing that starts with the batches that have already been read.
-    pub(super) fn new(stream: R, first: R::Batch, second: Option<R::Batch>, style: Style) -> Self {
+    pub(super) fn new(
+        stream: R,
+        first: R::Batch,
+        second: Option<R::Batch>,
+        style: Style,
+        seen: Seen,
+    ) -> Self {
         let out = Vec::from(*b"[");
         Self {
             stream,
@@ -48,6 +111,7 @@ impl<R: RowStream> Listing<R> {
             style,
             out,
             empty: true,
+            seen,
         }
     }
 
@@ -76,13 +140,13 @@ impl<R: RowStream> Listing<R> {
         let Some((batch, at)) = &mut self.batch else {
             return false;
         };
-        while *at < batch.len() {
+        while let Some(next) = self.seen.next(batch, *at) {
             if self.out.len() >= ANSWER_PIECE_BYTES {
                 return true;
             }
-            json::row(&mut self.out, self.style, &batch.row(*at), self.empty);
+            json::row(&mut self.out, self.style, &batch.row(next), self.empty);
             self.empty = false;
-            *at += 1;
+            *at = next + 1;
         }
         self.batch = None;
         false

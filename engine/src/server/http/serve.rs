@@ -14,9 +14,13 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use wire::QueryBody;
 
-use crate::server::Stream;
+use crate::{
+    acl::{Access, Resource},
+    server::Stream,
+};
 
 use super::{
+    acl::{self, Eyes, Guard, Need, Who},
     admission::{Admitted, Load},
     agent, body, call,
     failure::Refusal,
@@ -27,7 +31,7 @@ use super::{
     params::{Freshness, Params},
     path::{self, Endpoint, Route},
     reads::{self, Asked},
-    reply::{Content, Reply, ReplyBody},
+    reply::{Content, Reply, ReplyBody, X_CONSUL_DEFAULT_ACL_POLICY},
     rules::HttpRules,
     sweep::Links,
     txn,
@@ -53,6 +57,8 @@ pub(super) struct Inner<G: Gateway> {
     rules: RefCell<Rc<HttpRules>>,
     pub(super) load: Rc<Load>,
     links: Rc<Links>,
+    /// Not there with ACLs off.
+    pub(super) guard: Option<Rc<Guard>>,
     stopping: Cell<bool>,
 }
 
@@ -60,8 +66,10 @@ impl<G: Gateway> HttpService<G> {
     /// A service that asks `gateway`, within `limits`. Call it on the executor it is for.
     pub fn new(gateway: G, limits: HttpLimits) -> Self {
         let load = Rc::new(Load::default());
+        let info = gateway.info();
         Self(Rc::new(Inner {
-            info: gateway.info(),
+            guard: Guard::new(&info.acl, &info.datacenter, &info.node_name).map(Rc::new),
+            info,
             gateway,
             links: Links::new(&limits, load.clone()),
             limits: Cell::new(limits),
@@ -213,6 +221,10 @@ async fn respond<G: Gateway>(
         Err(refusal) => Err(refusal),
     };
     let mut reply = answered.unwrap_or_else(Reply::refusal);
+    if let Some(guard) = &inner.guard {
+        let policy = HeaderValue::from_static(guard.default_policy());
+        reply = reply.header(X_CONSUL_DEFAULT_ACL_POLICY, policy);
+    }
     for (name, value) in &rules.response_headers {
         reply.headers.insert(name.clone(), value.clone());
     }
@@ -243,6 +255,8 @@ async fn answer<G: Gateway>(
                     let max = inner.limits().value_bytes_max;
                     let announced = body::announced(&body, max)?;
                     *admitted = Some(Admitted::new(&inner.load, &inner.limits(), announced)?);
+                    let who = inner.who(parts, &params).await?;
+                    who.must(Resource::Key, &key, Access::Write)?;
                     link.enter(Phase::Body);
                     let value = body::read(body, link, max).await?;
                     link.enter(Phase::Serving);
@@ -250,12 +264,13 @@ async fn answer<G: Gateway>(
                 }
                 Method::DELETE => {
                     *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
-                    kv::delete(inner, &key, &params).await
+                    let who = inner.who(parts, &params).await?;
+                    kv::delete(inner, &who, &key, &params).await
                 }
                 _ if params.watch => {
                     let begin = Begin::parse(&params, &parts.headers)?;
                     *admitted = Some(Admitted::watching(&inner.load, &inner.limits())?);
-                    kv::watch(inner, link, key, &params, begin).await
+                    kv::watch(inner, link, parts, key, &params, begin).await
                 }
                 _ => {
                     let asked = Asked::parse(&params)?;
@@ -263,7 +278,7 @@ async fn answer<G: Gateway>(
                         true => Admitted::waiting(&inner.load, &inner.limits())?,
                         false => Admitted::new(&inner.load, &inner.limits(), 0)?,
                     });
-                    kv::get(inner, link, key, &params, asked).await
+                    kv::get(inner, link, parts, key, &params, asked).await
                 }
             }
         }
@@ -278,7 +293,8 @@ async fn answer<G: Gateway>(
             link.enter(Phase::Body);
             let body = body::read(body, link, max).await?;
             link.enter(Phase::Serving);
-            txn::put(inner, &params, &body).await
+            let who = inner.who(parts, &params).await?;
+            txn::put(inner, &who, &params, &body).await
         }
         Route::Family(family, rest) => {
             call::answer(inner, link, parts, body, admitted, family, &rest).await
@@ -287,8 +303,9 @@ async fn answer<G: Gateway>(
             if let Some(reply) = not_allowed(method, &[Method::PUT]) {
                 return Ok(reply);
             }
-            Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+            let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
             *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
+            inner.check_path(parts, &params).await?;
             match inner.gateway.reload().await {
                 Ok(()) => Ok(Reply::new(StatusCode::OK, Content::Empty)),
                 Err(why) => Err(Refusal::internal(why)),
@@ -300,6 +317,7 @@ async fn answer<G: Gateway>(
             }
             let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
             *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
+            inner.check_path(parts, &params).await?;
             fixed(inner, endpoint, &params).await
         }
         route => other(method, route, parts.uri.query()),
@@ -374,6 +392,36 @@ pub(super) fn not_allowed<R: RowStream>(method: &Method, allowed: &[Method]) -> 
 }
 
 impl<G: Gateway> Inner<G> {
+    /// Who sent this request. With ACLs off, anyone.
+    pub(super) async fn who(&self, parts: &Parts, params: &Params<'_>) -> Result<Who, Refusal> {
+        match &self.guard {
+            None => Ok(Who::ANYONE),
+            Some(guard) => {
+                let token = params.get("token");
+                guard.who(&self.gateway, &parts.headers, token).await
+            }
+        }
+    }
+
+    /// Who asks, for as long as an answer lasts that has no end.
+    pub(super) fn eyes(&self, parts: &Parts, params: &Params<'_>) -> Eyes {
+        Eyes::new(self.guard.as_ref(), &parts.headers, params.get("token"))
+    }
+
+    /// Refuses a request to one of the fixed endpoints that its sender may not make.
+    async fn check_path(&self, parts: &Parts, params: &Params<'_>) -> Result<(), Refusal> {
+        if self.guard.is_none() {
+            return Ok(());
+        }
+        let node = &self.info.node_name;
+        let need = acl::need_of(&parts.method, parts.uri.path(), node);
+        if need == Need::Nothing {
+            return Ok(());
+        }
+        let who = self.who(parts, params).await?;
+        acl::check_path(&self.gateway, &who, &need, node).await
+    }
+
     /// Bounds in force.
     pub(super) fn limits(&self) -> HttpLimits {
         self.limits.get()

@@ -15,6 +15,7 @@ use wire::{
 };
 
 use super::{
+    acl::{self, Who},
     agent::document,
     failure::Refusal,
     json::{self, Style},
@@ -24,6 +25,7 @@ use super::{
     reply::{Content, Meta, Reply},
     serve::Inner,
 };
+use crate::acl::{Access, Resource};
 use crate::server::gateway::{AnswerBody, Gateway};
 
 /// One element of the list. Exactly one kind is given.
@@ -82,20 +84,22 @@ struct Parsed<'a> {
 
 pub(super) async fn put<G: Gateway>(
     inner: &Inner<G>,
+    who: &Who,
     params: &Params<'_>,
     body: &[u8],
 ) -> Result<Reply<G::Rows>, Refusal> {
     let style = inner.style(params.pretty);
     let items = parse(body)?;
     if items.iter().any(|item| item.kv.is_none()) {
-        return mixed(inner, params, &items, style).await;
+        return mixed(inner, who, params, &items, style).await;
     }
     let items: Vec<_> = items.into_iter().filter_map(|item| item.kv).collect();
     let mut errors = Vec::new();
     let mut parsed = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
         let value = decode_value(item, inner.limits().value_bytes_max)?;
-        match check(item) {
+        let key = item.key.as_bytes();
+        match check(item).and_then(|verb| acl::check_key(who, verb, key).map(|()| verb)) {
             Ok(verb) => parsed.push(Parsed { verb, item, value }),
             Err(what) => errors.push(TxnError {
                 op: at as u32,
@@ -110,17 +114,30 @@ pub(super) async fn put<G: Gateway>(
     let ops = TxnOps::new(&ops);
     let command = Command::Txn(ops).encode();
     if ops.reads_only() {
-        return read(inner, params, command, style).await;
+        return read(inner, who, params, command, style).await;
     }
-    let (_, result) = inner.gateway.txn(command).await?;
+    let (_, mut result) = inner.gateway.txn(command).await?;
+    seen(who, &mut result);
     Ok(match result.errors.is_empty() {
         true => Reply::json(Content::Whole(whole(&result, None, style))),
         false => failed(&result.errors, style),
     })
 }
 
+/// Leaves out the rows that may not be seen; returns whether there were any.
+fn seen(who: &Who, result: &mut TxnResult) -> bool {
+    if who.is_anyone() {
+        return false;
+    }
+    let all = result.rows.len();
+    let may = |row: &wire::KvRow| who.may(Resource::Key, row.borrow().key, Access::Read);
+    result.rows.retain(may);
+    result.rows.len() < all
+}
+
 async fn read<G: Gateway>(
     inner: &Inner<G>,
+    who: &Who,
     params: &Params<'_>,
     command: Bytes,
     style: Style,
@@ -128,9 +145,10 @@ async fn read<G: Gateway>(
     let freshness = params.freshness()?;
     let answer = reads::fresh(&inner.gateway, freshness, QueryBody::Txn(command)).await?;
     let meta = Meta::of(&answer);
-    let AnswerBody::Txn(result) = answer.body else {
+    let AnswerBody::Txn(mut result) = answer.body else {
         return Err(Refusal::internal("internal error: rows for a transaction"));
     };
+    let filtered = seen(who, &mut result);
     let reply = match result.errors.is_empty() {
         true => Reply::json(Content::Whole(whole(
             &result,
@@ -139,7 +157,9 @@ async fn read<G: Gateway>(
         ))),
         false => failed(&result.errors, style),
     };
-    Ok(reply.meta(meta))
+    Ok(reply
+        .meta(meta)
+        .filtered(filtered && who.is_told_of_filters()))
 }
 
 /// The list of operations, or what is wrong with the request as a whole.
@@ -168,6 +188,7 @@ fn parse(body: &[u8]) -> Result<Vec<Item<'_>>, Refusal> {
 /// A transaction that is about records too.
 async fn mixed<G: Gateway>(
     inner: &Inner<G>,
+    who: &Who,
     params: &Params<'_>,
     items: &[Item<'_>],
     style: Style,
@@ -199,8 +220,16 @@ async fn mixed<G: Gateway>(
             }),
         }
     }
+    if errors.is_empty() {
+        let wrong = acl::check_ops(&inner.gateway, who, &ops).await?;
+        let error = |(at, what)| TxnError {
+            op: at as u32,
+            what,
+        };
+        errors.extend(wrong.into_iter().map(error));
+    }
     match errors.is_empty() {
-        true => mixed::put(inner, params.freshness()?, ops, style).await,
+        true => mixed::put(inner, who, params.freshness()?, ops, style).await,
         false => Ok(failed(&errors, style)),
     }
 }

@@ -23,11 +23,12 @@ use bytes::Bytes;
 use futures_lite::{FutureExt, Stream, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use wire::{
-    Cursor, Failure, FailureKind, Index, KvChanges, Query, QueryBody, ReadMode, Wait, WatchFrom,
-    limits,
+    ChangeOp, Cursor, Failure, FailureKind, Index, KvChange, KvChanges, Query, QueryBody, ReadMode,
+    Wait, WatchFrom, limits,
 };
 
 use super::{
+    acl::{Eyes, Who},
     events::{self, Place},
     failure::Refusal,
     go_text::{parse_uint, quote},
@@ -40,6 +41,7 @@ use super::{
     serve::Inner,
 };
 use crate::{
+    acl::{Access, Resource},
     server::{
         gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream},
         reactor::let_others_run,
@@ -101,6 +103,7 @@ pub(super) async fn watch<G: Gateway>(
     prefix: Bytes,
     params: &Params<'_>,
     begin: Begin,
+    eyes: Eyes,
 ) -> Result<Reply<G::Rows>, Refusal> {
     let freshness = params.freshness()?;
     let now = QueryBody::KvWatch {
@@ -113,6 +116,8 @@ pub(super) async fn watch<G: Gateway>(
     let mut feed = Feed {
         gateway: inner.gateway.clone(),
         link: Rc::clone(link),
+        who: eyes.who(&inner.gateway).await?,
+        eyes,
         prefix,
         origin: now.origin,
         next: now.next,
@@ -155,6 +160,8 @@ pub(super) async fn watch<G: Gateway>(
 const OTHER_HISTORY: &str = "this id is of another cluster or of another shard: start over";
 const AHEAD: &str =
     "this index is ahead of the cluster's, which was restored or is another one: start over";
+const PARTLY_HIDDEN: &str =
+    "a recursive delete took keys of which not all may be read with this token: start over";
 const GONE: &str = "the history of this server begins later: start over";
 
 type Batch<G> = <<G as Gateway>::Rows as RowStream>::Batch;
@@ -163,6 +170,9 @@ type Batch<G> = <<G as Gateway>::Rows as RowStream>::Batch;
 struct Feed<G: Gateway> {
     gateway: G,
     link: Rc<Link>,
+    /// Who watches, and what it might see when it was last looked up.
+    eyes: Eyes,
+    who: Who,
     prefix: Bytes,
     origin: u64,
     /// Behind everything that was said.
@@ -247,10 +257,9 @@ impl<G: Gateway> Feed<G> {
     /// nothing.
     ///
     /// This is the one place where a change becomes words for a client, and [`Self::say_rows`] the
-    /// one where a row of the beginning does. There are no permissions yet: all that the history
-    /// tells of the prefix is said. Whoever adds them decides here, for each change by its key and
-    /// by the permissions of that moment; what may not be seen is left out, and the cursor goes on
-    /// behind it.
+    /// one where a row of the beginning does. What may not be seen at that moment is left out, and
+    /// the cursor goes on behind it. Of a recursive delete that may have taken keys that may be
+    /// seen and others, nothing true can be said but that the client has to start over.
     fn tell(&mut self, out: &mut Vec<u8>, heard: &Heard, idle: bool) {
         let changes = &heard.changes;
         if changes.gone {
@@ -259,13 +268,39 @@ impl<G: Gateway> Feed<G> {
             return;
         }
         for change in &changes.changes {
-            events::change(out, self.origin, change);
+            if self.may_be_told(change) {
+                events::change(out, self.origin, change);
+            } else if change.op == ChangeOp::DeleteTree {
+                events::reset(out, PARTLY_HIDDEN);
+                self.over = true;
+                return;
+            }
         }
         self.next = changes.next;
         if idle && changes.changes.is_empty() && changes.caught_up {
             let place = self.place();
             events::progress(out, place, heard.known_leader, heard.last_contact_ms);
         }
+    }
+
+    fn may_be_told(&self, change: &KvChange) -> bool {
+        let key = &change.row.key;
+        match change.op {
+            ChangeOp::DeleteTree => self.who.may_read_prefix(key),
+            _ => self.who.may(Resource::Key, key, Access::Read),
+        }
+    }
+
+    /// Looks up what may be seen now; over if nothing may any longer.
+    async fn look_again(&mut self, out: &mut Vec<u8>) -> bool {
+        match self.eyes.who(&self.gateway).await {
+            Ok(who) => self.who = who,
+            Err(refusal) => {
+                events::reset(out, &refusal.text);
+                self.over = true;
+            }
+        }
+        !self.over
     }
 
     fn place(&self) -> Place {
@@ -284,7 +319,10 @@ impl<G: Gateway> Feed<G> {
     async fn say_rows(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         while out.len() < ANSWER_PIECE_BYTES {
             if let Some((batch, at)) = self.batch.as_mut().filter(|(batch, at)| *at < batch.len()) {
-                events::row(out, &batch.row(*at));
+                let row = batch.row(*at);
+                if self.who.may(Resource::Key, row.key, Access::Read) {
+                    events::row(out, &row);
+                }
                 *at += 1;
                 continue;
             }
@@ -310,7 +348,9 @@ impl<G: Gateway> Feed<G> {
         // Others get their turn between two pieces.
         let_others_run().await;
         if self.rows.is_some() {
-            self.say_rows(&mut out).await?;
+            if self.look_again(&mut out).await {
+                self.say_rows(&mut out).await?;
+            }
             return Ok(Some(out));
         }
         while out.is_empty() {
@@ -320,7 +360,9 @@ impl<G: Gateway> Feed<G> {
                 Err(failure) if failure.kind == FailureKind::ShuttingDown => return Ok(None),
                 Err(failure) => return Err(failure),
             };
-            self.tell(&mut out, &heard, true);
+            if self.look_again(&mut out).await {
+                self.tell(&mut out, &heard, true);
+            }
         }
         Ok(Some(out))
     }

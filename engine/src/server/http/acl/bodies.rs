@@ -1,0 +1,305 @@
+//! May what a body asks for be done?
+//!
+//! Bodies are looked at for the names that decide, and for nothing else: what is wrong with them is
+//! their handler's to say, so one that cannot be read here asks for no name. Names of fields count
+//! in any case, as for Go and for the handlers.
+//!
+//! Where a body names something by id (a service to deregister), the name is looked up in this
+//! server's copy of the state. It may be a little behind; as in Consul, the look and the change are
+//! not one step.
+
+use serde_json::value::RawValue;
+use wire::ReadMode;
+
+use super::{
+    super::failure::Refusal,
+    guard::{Who, ask},
+    needs::{self, Body, Need},
+    sieve::Pairs,
+};
+use crate::{
+    acl::{Access, Resource},
+    documents::{AclQuestion, Question},
+    server::{
+        agent::request::{AgentReply, AgentRequest},
+        gateway::Gateway,
+    },
+};
+
+/// Refuses what the body asks for and the token may not do. `node` is this server's.
+pub(in super::super) async fn check<G: Gateway>(
+    gateway: &G,
+    who: &Who,
+    need: &Need<'_>,
+    node: &str,
+    body: &[u8],
+) -> Result<(), Refusal> {
+    let kind = match need {
+        Need::Body(kind) => *kind,
+        Need::Query(_) => Body::Query,
+        _ => return Ok(()),
+    };
+    let body = Fields::parse(body)?;
+    let write = |resource, name: &str| who.must(resource, name.as_bytes(), Access::Write);
+    match kind {
+        Body::Register => register(gateway, who, &body).await,
+        Body::Deregister => {
+            let node = body.text("node");
+            let (service, check) = (body.text("serviceid"), body.text("checkid"));
+            owner(gateway, who, &node, &service, &check).await
+        }
+        Body::OwnService => {
+            let name = body.text("name");
+            let id = match body.text("id") {
+                id if id.is_empty() => name.clone(),
+                id => id,
+            };
+            write(Resource::Service, &name)?;
+            // One that takes the place of another takes it from that other's owner.
+            match own_service(gateway, &id).await {
+                Some(held) => write(Resource::Service, &held),
+                None => Ok(()),
+            }
+        }
+        Body::OwnCheck => {
+            let id = match body.text("id") {
+                id if id.is_empty() => body.text("name"),
+                id => id,
+            };
+            own_check(gateway, who, node, &id).await?;
+            match body.text("serviceid") {
+                id if id.is_empty() => write(Resource::Node, node),
+                id => match own_service(gateway, &id).await {
+                    Some(name) => write(Resource::Service, &name),
+                    // Its handler says that there is no such service.
+                    None => Ok(()),
+                },
+            }
+        }
+        Body::Session => match body.text("node") {
+            given if given.is_empty() => write(Resource::Session, node),
+            given => write(Resource::Session, &given),
+        },
+        Body::ConfigEntry => {
+            let name = body.text("name");
+            match needs::config_entry(&body.text("kind"), &name, Access::Write) {
+                Need::Of(resource, name, access) => who.must(resource, name.as_bytes(), access),
+                _ => write(Resource::Operator, ""),
+            }
+        }
+        Body::Query => match body.text("name") {
+            // Without a name it is bound to its session, or to nothing.
+            name if name.is_empty() => Ok(()),
+            name => write(Resource::Query, &name),
+        },
+        Body::Coordinate => write(Resource::Node, &body.text("node")),
+    }
+}
+
+/// Refuses what a path names by an id, and the token may not change.
+pub(in super::super) async fn check_path<G: Gateway>(
+    gateway: &G,
+    who: &Who,
+    need: &Need<'_>,
+    node: &str,
+) -> Result<(), Refusal> {
+    match need {
+        Need::Of(resource, name, access) => who.must(*resource, name.as_bytes(), *access),
+        Need::OwnService(id) => match own_service(gateway, id).await {
+            Some(name) => who.must(Resource::Service, name.as_bytes(), Access::Write),
+            // There is nothing to change, as its handler says.
+            None => Ok(()),
+        },
+        Need::OwnCheck(id) => own_check(gateway, who, node, id).await,
+        Need::Session(id) => {
+            let question = Question::from(AclQuestion::SessionNode {
+                id: (*id).to_owned(),
+            });
+            let found: Option<String> = ask(gateway, ReadMode::Default, &question).await?;
+            match found {
+                Some(node) => who.must(Resource::Session, node.as_bytes(), Access::Write),
+                // There is nothing to change.
+                None => Ok(()),
+            }
+        }
+        Need::Query(id) => {
+            let question = Question::from(AclQuestion::QueryName {
+                id: (*id).to_owned(),
+            });
+            let found: Option<String> = ask(gateway, ReadMode::Default, &question).await?;
+            match found.filter(|name| !name.is_empty()) {
+                Some(name) => who.must(Resource::Query, name.as_bytes(), Access::Write),
+                None => Ok(()),
+            }
+        }
+        Need::Nothing | Need::Sieve(_) | Need::Body(_) => Ok(()),
+    }
+}
+
+/// A node, and with it a service and checks.
+async fn register<G: Gateway>(gateway: &G, who: &Who, body: &Fields<'_>) -> Result<(), Refusal> {
+    let node = body.text("node");
+    let write = |resource, name: &str| who.must(resource, name.as_bytes(), Access::Write);
+    let service = body.object("service")?;
+    if let Some(service) = &service {
+        let name = service.text("service");
+        write(Resource::Service, &name)?;
+        let id = match service.text("id") {
+            id if id.is_empty() => name,
+            id => id,
+        };
+        if let Some(held) = service_of(gateway, &node, &id, "").await? {
+            write(Resource::Service, &held)?;
+        }
+    }
+    let mut changes_node = !body.flag("skipnodeupdate");
+    for check in body.checks()? {
+        match check.text("serviceid") {
+            id if id.is_empty() => changes_node = true,
+            id => {
+                let is_this = service.as_ref().is_some_and(|service| {
+                    let own = service.text("id");
+                    let own = if own.is_empty() {
+                        service.text("service")
+                    } else {
+                        own
+                    };
+                    own == id
+                });
+                if !is_this {
+                    owner(gateway, who, &node, &id, "").await?;
+                }
+            }
+        }
+    }
+    match changes_node {
+        true => write(Resource::Node, &node),
+        false => Ok(()),
+    }
+}
+
+/// The name of a service that this server's agent has under an id.
+async fn own_service<G: Gateway>(gateway: &G, id: &str) -> Option<String> {
+    let request = AgentRequest::Service {
+        id: id.to_owned(),
+        hash: String::new(),
+        wait_ms: 0,
+    };
+    let AgentReply::Document { json, .. } = gateway.agent(request).await else {
+        return None;
+    };
+    Some(Fields::parse(&json).ok()?.text("service"))
+}
+
+/// Refuses a change to a check of this server's agent: it takes the right to change its service, or
+/// the node if it is of none. One that is not there may be changed by anyone: nothing happens.
+async fn own_check<G: Gateway>(
+    gateway: &G,
+    who: &Who,
+    node: &str,
+    id: &str,
+) -> Result<(), Refusal> {
+    let AgentReply::Document { json, .. } = gateway.agent(AgentRequest::Checks).await else {
+        return who.must(Resource::Node, node.as_bytes(), Access::Write);
+    };
+    let Pairs(checks) = serde_json::from_slice(&json)
+        .map_err(|error| Refusal::internal(format!("internal error: {error}")))?;
+    let Some((_, check)) = checks.iter().find(|(known, _)| known == id) else {
+        return Ok(());
+    };
+    match Fields::parse(check.get().as_bytes())?.text("servicename") {
+        name if name.is_empty() => who.must(Resource::Node, node.as_bytes(), Access::Write),
+        name => who.must(Resource::Service, name.as_bytes(), Access::Write),
+    }
+}
+
+/// Whoever may change the node, or the service that this is or is about.
+pub(super) async fn owner<G: Gateway>(
+    gateway: &G,
+    who: &Who,
+    node: &str,
+    service_id: &str,
+    check_id: &str,
+) -> Result<(), Refusal> {
+    if who.may(Resource::Node, node.as_bytes(), Access::Write) {
+        return Ok(());
+    }
+    let named = !service_id.is_empty() || !check_id.is_empty();
+    let service = match named {
+        true => service_of(gateway, node, service_id, check_id).await?,
+        false => None,
+    };
+    match service.filter(|name| !name.is_empty()) {
+        Some(name) => who.must(Resource::Service, name.as_bytes(), Access::Write),
+        None => who.must(Resource::Node, node.as_bytes(), Access::Write),
+    }
+}
+
+pub(super) async fn service_of<G: Gateway>(
+    gateway: &G,
+    node: &str,
+    service_id: &str,
+    check_id: &str,
+) -> Result<Option<String>, Refusal> {
+    let question = Question::from(AclQuestion::ServiceOf {
+        node: node.to_owned(),
+        service_id: service_id.to_owned(),
+        check_id: check_id.to_owned(),
+    });
+    ask(gateway, ReadMode::Default, &question).await
+}
+
+/// An object's members by their names in lower case, without underscores: `/v1/agent` knows both
+/// `ServiceID` and `service_id`. A name that comes twice is refused: it could mean one thing here
+/// and the other to the handler.
+#[derive(Default)]
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    fn parse(json: &'a [u8]) -> Result<Self, Refusal> {
+        let Ok(Pairs(pairs)) = serde_json::from_slice(json) else {
+            return Ok(Self::default());
+        };
+        let mut fields = Self::default();
+        for (name, value) in pairs {
+            let plain = name.to_lowercase().replace('_', "");
+            if fields.get(&plain).is_some() {
+                let why = format!("Request decode failed: {name:?} is given twice");
+                return Err(Refusal::bad(why));
+            }
+            fields.0.push((plain, value));
+        }
+        Ok(fields)
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.get())
+    }
+
+    fn text(&self, name: &str) -> String {
+        let text = self.get(name).map(serde_json::from_str);
+        text.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.get(name) == Some("true")
+    }
+
+    fn object(&self, name: &str) -> Result<Option<Self>, Refusal> {
+        let object = self.get(name).filter(|json| json.starts_with('{'));
+        object.map(|json| Self::parse(json.as_bytes())).transpose()
+    }
+
+    fn checks(&self) -> Result<Vec<Self>, Refusal> {
+        let several = self
+            .get("checks")
+            .map(serde_json::from_str::<Vec<&RawValue>>);
+        let several = several.and_then(Result::ok).unwrap_or_default();
+        let mut checks = Vec::from_iter(self.object("check")?);
+        for check in several {
+            checks.push(Self::parse(check.get().as_bytes())?);
+        }
+        Ok(checks)
+    }
+}
