@@ -278,7 +278,7 @@ fn watches_miss_nothing_and_repeat_nothing_whoever_is_killed() {
         assert!(told == expected, "the same changes in the same order");
         streams += moved;
     }
-    assert!(streams > 6, "{streams} streams: nobody was cut off");
+    assert!(streams > 3, "{streams} streams: nobody was cut off");
 }
 
 /// The history of a server that was killed comes back from its log, cursors of before included.
