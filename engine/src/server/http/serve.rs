@@ -57,7 +57,7 @@ pub(super) struct Inner<G: Gateway> {
     pub(super) load: Rc<Load>,
     links: Rc<Links>,
     /// Not there with ACLs off.
-    pub(super) guard: Option<Guard>,
+    pub(super) guard: Option<Rc<Guard>>,
     stopping: Cell<bool>,
 }
 

@@ -171,13 +171,15 @@ impl Guard {
         options: &AclOptions,
         datacenter: &str,
         node: &str,
-    ) -> Option<Self> {
-        options.enabled.then(|| Self {
-            options: options.clone(),
-            datacenter: datacenter.to_owned(),
-            node: node.to_owned(),
-            hasher: RandomState::new(),
-            cache: RefCell::default(),
+    ) -> Option<Rc<Self>> {
+        options.enabled.then(|| {
+            Rc::new(Self {
+                options: options.clone(),
+                datacenter: datacenter.to_owned(),
+                node: node.to_owned(),
+                hasher: RandomState::new(),
+                cache: RefCell::default(),
+            })
         })
     }
 
@@ -201,7 +203,15 @@ impl Guard {
         headers: &HeaderMap,
         param: Option<&str>,
     ) -> Result<Who, Refusal> {
-        let secret = self.token_of(headers, param);
+        self.bearer_of(gateway, self.token_of(headers, param)).await
+    }
+
+    /// Whoever bears this token, now: what goes on for long asks again and again.
+    pub(in super::super) async fn bearer_of<G: Gateway>(
+        &self,
+        gateway: &G,
+        secret: &str,
+    ) -> Result<Who, Refusal> {
         if let Some(recovery) = &self.options.tokens.agent_recovery
             && same(secret, recovery.expose())
         {
