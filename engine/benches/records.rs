@@ -128,7 +128,7 @@ impl Filled {
         let entry = [(Index(self.index), Term(1), command)];
         let mut outcomes = Vec::with_capacity(1);
         let nobody_waits = watches.is_empty();
-        let mut changed = |changes: &[Change]| watches.changed(changes);
+        let mut changed = |_: Index, changes: &[Change]| watches.changed(changes);
         let watch: Option<engine::fsm::Watch<'_>> = match nobody_waits {
             true => None,
             false => Some(&mut changed),

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
 use engine::{
     fsm::{Fsm, Outcome},
+    shard::{HISTORY_BYTES_DEFAULT, History},
     snapshot::image::{ImageLoader, ImageWriter},
-    state::KvRow,
+    state::{KvRow, schema::Change},
 };
 use wire::{ClusterId, Command, Index, KvCommand, KvVerb, ShardId, Term};
 
@@ -257,6 +258,28 @@ fn writes(c: &mut Criterion, filled: &mut Filled) {
             })
         });
     }
+    // What each server does besides, so that watches may go on at it; nobody watches.
+    for size in [1usize, 64, 1024] {
+        let (cluster, applied) = (ClusterId::default(), fsm.applied().0);
+        let mut history = History::new(cluster, ShardId(0), applied, HISTORY_BYTES_DEFAULT);
+        group.throughput(Throughput::Elements(size as u64));
+        group.bench_function(format!("state/{size} with its history"), |b| {
+            b.iter_custom(|rounds| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..rounds {
+                    let run = batch(keys, index, size);
+                    let start = std::time::Instant::now();
+                    let mut changed = |index, changes: &[Change]| history.record(index, changes);
+                    fsm.apply_run_watched(&run, outcomes, Some(&mut changed))
+                        .expect("known commands");
+                    spent += start.elapsed();
+                    outcomes.clear();
+                }
+                spent
+            })
+        });
+    }
+    group.throughput(Throughput::Elements(1024));
     let view = fsm.store().views();
     group.bench_function("state/1024 under an open view", |b| {
         b.iter_batched(

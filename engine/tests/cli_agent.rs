@@ -50,6 +50,7 @@ fn dev_needs_nothing_else() {
     assert_eq!(config.log_level, log::LevelFilter::Info);
     assert_eq!(config.raft.multiplier, 1);
     assert_eq!(config.raft.snapshot_threshold, 16_384);
+    assert_eq!(config.watch_history_bytes, 16 << 20);
     assert_eq!(config.rpc_hold_timeout, Duration::from_secs(7));
     assert_eq!(config.http.value_bytes_max, 512 * 1024);
     assert!(config.warnings.is_empty());
@@ -292,6 +293,10 @@ fn every_mistake_is_told_what_is_wrong_and_what_to_do() {
             "-set raft_snapshot_threshold: 0 is too small: it must be at least 1",
         ),
         (
+            &["-dev", "-set=limits.watch_history_bytes=1048575"],
+            "-set limits.watch_history_bytes: 1048575 is too small: it must be at least 1048576, or 0 for no watches",
+        ),
+        (
             &["-dev", "-set=raft_snapshot_interval=1us"],
             "-set raft_snapshot_interval: too short: it must be at least 10ms",
         ),
@@ -412,7 +417,7 @@ fn files_speak_consuls_keys_and_flags_win() {
             "performance": {"raft_multiplier": 5, "rpc_hold_timeout": "1500ms"},
             "raft_snapshot_threshold": 100,
             "raft_trailing_logs": 10,
-            "limits": {"kv_max_value_size": 1024},
+            "limits": {"kv_max_value_size": 1024, "watch_history_bytes": 2097152},
             "log": {"completion": "poll", "require_direct": true, "segment_mb": 16}
         }"#,
     );
@@ -453,6 +458,7 @@ fn files_speak_consuls_keys_and_flags_win() {
     assert_eq!(config.raft.trailing_logs, 10);
     assert_eq!(config.rpc_hold_timeout, Duration::from_millis(1500));
     assert_eq!(config.http.value_bytes_max, 1024);
+    assert_eq!(config.watch_history_bytes, 2 << 20);
     assert_eq!(config.log.completion, LogCompletion::Poll);
     assert!(config.log.require_direct);
     assert_eq!(config.log.segment_bytes, 16 << 20);

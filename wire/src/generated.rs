@@ -109,10 +109,10 @@ pub struct CommandBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_QUERY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_QUERY_BODY: u8 = 6;
+pub const ENUM_MAX_QUERY_BODY: u8 = 7;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_QUERY_BODY: [QueryBody; 7] = [
+pub const ENUM_VALUES_QUERY_BODY: [QueryBody; 8] = [
   QueryBody::NONE,
   QueryBody::KvGet,
   QueryBody::KvList,
@@ -120,6 +120,7 @@ pub const ENUM_VALUES_QUERY_BODY: [QueryBody; 7] = [
   QueryBody::Status,
   QueryBody::TxnRead,
   QueryBody::RecordRead,
+  QueryBody::KvWatch,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -134,9 +135,10 @@ impl QueryBody {
   pub const Status: Self = Self(4);
   pub const TxnRead: Self = Self(5);
   pub const RecordRead: Self = Self(6);
+  pub const KvWatch: Self = Self(7);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 6;
+  pub const ENUM_MAX: u8 = 7;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::KvGet,
@@ -145,6 +147,7 @@ impl QueryBody {
     Self::Status,
     Self::TxnRead,
     Self::RecordRead,
+    Self::KvWatch,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -156,6 +159,7 @@ impl QueryBody {
       Self::Status => Some("Status"),
       Self::TxnRead => Some("TxnRead"),
       Self::RecordRead => Some("RecordRead"),
+      Self::KvWatch => Some("KvWatch"),
       _ => None,
     }
   }
@@ -215,10 +219,10 @@ pub struct QueryBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 7;
+pub const ENUM_MAX_REPLY_BODY: u8 = 8;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 8] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 9] = [
   ReplyBody::NONE,
   ReplyBody::Written,
   ReplyBody::Rows,
@@ -227,6 +231,7 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 8] = [
   ReplyBody::ClusterStatus,
   ReplyBody::TxnResult,
   ReplyBody::Document,
+  ReplyBody::KvChanges,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -242,9 +247,10 @@ impl ReplyBody {
   pub const ClusterStatus: Self = Self(5);
   pub const TxnResult: Self = Self(6);
   pub const Document: Self = Self(7);
+  pub const KvChanges: Self = Self(8);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 7;
+  pub const ENUM_MAX: u8 = 8;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Written,
@@ -254,6 +260,7 @@ impl ReplyBody {
     Self::ClusterStatus,
     Self::TxnResult,
     Self::Document,
+    Self::KvChanges,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -266,6 +273,7 @@ impl ReplyBody {
       Self::ClusterStatus => Some("ClusterStatus"),
       Self::TxnResult => Some("TxnResult"),
       Self::Document => Some("Document"),
+      Self::KvChanges => Some("KvChanges"),
       _ => None,
     }
   }
@@ -2250,6 +2258,8 @@ impl<'a> ::flatbuffers::Follow<'a> for KvKeys<'a> {
 impl<'a> KvKeys<'a> {
   pub const VT_PREFIX: ::flatbuffers::VOffsetT = 4;
   pub const VT_SEPARATOR: ::flatbuffers::VOffsetT = 6;
+  pub const VT_START_AFTER: ::flatbuffers::VOffsetT = 8;
+  pub const VT_LIMIT: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2261,6 +2271,8 @@ impl<'a> KvKeys<'a> {
     args: &'args KvKeysArgs<'args>
   ) -> ::flatbuffers::WIPOffset<KvKeys<'bldr>> {
     let mut builder = KvKeysBuilder::new(_fbb);
+    builder.add_limit(args.limit);
+    if let Some(x) = args.start_after { builder.add_start_after(x); }
     if let Some(x) = args.separator { builder.add_separator(x); }
     if let Some(x) = args.prefix { builder.add_prefix(x); }
     builder.finish()
@@ -2281,6 +2293,20 @@ impl<'a> KvKeys<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(KvKeys::VT_SEPARATOR, None)}
   }
+  #[inline]
+  pub fn start_after(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(KvKeys::VT_START_AFTER, None)}
+  }
+  #[inline]
+  pub fn limit(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(KvKeys::VT_LIMIT, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for KvKeys<'_> {
@@ -2291,6 +2317,8 @@ impl ::flatbuffers::Verifiable for KvKeys<'_> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("prefix", Self::VT_PREFIX, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("separator", Self::VT_SEPARATOR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("start_after", Self::VT_START_AFTER, false)?
+     .visit_field::<u64>("limit", Self::VT_LIMIT, false)?
      .finish();
     Ok(())
   }
@@ -2298,6 +2326,8 @@ impl ::flatbuffers::Verifiable for KvKeys<'_> {
 pub struct KvKeysArgs<'a> {
     pub prefix: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
     pub separator: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub start_after: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub limit: u64,
 }
 impl<'a> Default for KvKeysArgs<'a> {
   #[inline]
@@ -2305,6 +2335,8 @@ impl<'a> Default for KvKeysArgs<'a> {
     KvKeysArgs {
       prefix: None,
       separator: None,
+      start_after: None,
+      limit: 0,
     }
   }
 }
@@ -2321,6 +2353,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> KvKeysBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_separator(&mut self, separator: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(KvKeys::VT_SEPARATOR, separator);
+  }
+  #[inline]
+  pub fn add_start_after(&mut self, start_after: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(KvKeys::VT_START_AFTER, start_after);
+  }
+  #[inline]
+  pub fn add_limit(&mut self, limit: u64) {
+    self.fbb_.push_slot::<u64>(KvKeys::VT_LIMIT, limit, 0);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> KvKeysBuilder<'a, 'b, A> {
@@ -2342,6 +2382,8 @@ impl ::core::fmt::Debug for KvKeys<'_> {
     let mut ds = f.debug_struct("KvKeys");
       ds.field("prefix", &self.prefix());
       ds.field("separator", &self.separator());
+      ds.field("start_after", &self.start_after());
+      ds.field("limit", &self.limit());
       ds.finish()
   }
 }
@@ -2615,6 +2657,153 @@ impl ::core::fmt::Debug for RecordRead<'_> {
       ds.finish()
   }
 }
+pub enum KvWatchOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct KvWatch<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for KvWatch<'a> {
+  type Inner = KvWatch<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> KvWatch<'a> {
+  pub const VT_PREFIX: ::flatbuffers::VOffsetT = 4;
+  pub const VT_FROM: ::flatbuffers::VOffsetT = 6;
+  pub const VT_INDEX: ::flatbuffers::VOffsetT = 8;
+  pub const VT_POSITION: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    KvWatch { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args KvWatchArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<KvWatch<'bldr>> {
+    let mut builder = KvWatchBuilder::new(_fbb);
+    builder.add_index(args.index);
+    builder.add_position(args.position);
+    if let Some(x) = args.prefix { builder.add_prefix(x); }
+    builder.add_from(args.from);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn prefix(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(KvWatch::VT_PREFIX, None)}
+  }
+  #[inline]
+  pub fn from(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(KvWatch::VT_FROM, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn index(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(KvWatch::VT_INDEX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn position(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(KvWatch::VT_POSITION, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for KvWatch<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("prefix", Self::VT_PREFIX, false)?
+     .visit_field::<u8>("from", Self::VT_FROM, false)?
+     .visit_field::<u64>("index", Self::VT_INDEX, false)?
+     .visit_field::<u32>("position", Self::VT_POSITION, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct KvWatchArgs<'a> {
+    pub prefix: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub from: u8,
+    pub index: u64,
+    pub position: u32,
+}
+impl<'a> Default for KvWatchArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    KvWatchArgs {
+      prefix: None,
+      from: 0,
+      index: 0,
+      position: 0,
+    }
+  }
+}
+
+pub struct KvWatchBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> KvWatchBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_prefix(&mut self, prefix: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(KvWatch::VT_PREFIX, prefix);
+  }
+  #[inline]
+  pub fn add_from(&mut self, from: u8) {
+    self.fbb_.push_slot::<u8>(KvWatch::VT_FROM, from, 0);
+  }
+  #[inline]
+  pub fn add_index(&mut self, index: u64) {
+    self.fbb_.push_slot::<u64>(KvWatch::VT_INDEX, index, 0);
+  }
+  #[inline]
+  pub fn add_position(&mut self, position: u32) {
+    self.fbb_.push_slot::<u32>(KvWatch::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> KvWatchBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    KvWatchBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<KvWatch<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for KvWatch<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("KvWatch");
+      ds.field("prefix", &self.prefix());
+      ds.field("from", &self.from());
+      ds.field("index", &self.index());
+      ds.field("position", &self.position());
+      ds.finish()
+  }
+}
 pub enum QueryOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -2790,6 +2979,21 @@ impl<'a> Query<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_kv_watch(&self) -> Option<KvWatch<'a>> {
+    if self.body_type() == QueryBody::KvWatch {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { KvWatch::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Query<'_> {
@@ -2808,6 +3012,7 @@ impl ::flatbuffers::Verifiable for Query<'_> {
           QueryBody::Status => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Status>>("QueryBody::Status", pos),
           QueryBody::TxnRead => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<TxnRead>>("QueryBody::TxnRead", pos),
           QueryBody::RecordRead => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<RecordRead>>("QueryBody::RecordRead", pos),
+          QueryBody::KvWatch => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<KvWatch>>("QueryBody::KvWatch", pos),
           _ => Ok(()),
         }
      })?
@@ -2927,6 +3132,13 @@ impl ::core::fmt::Debug for Query<'_> {
         },
         QueryBody::RecordRead => {
           if let Some(x) = self.body_as_record_read() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        QueryBody::KvWatch => {
+          if let Some(x) = self.body_as_kv_watch() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -4355,6 +4567,334 @@ impl ::core::fmt::Debug for Document<'_> {
       ds.finish()
   }
 }
+pub enum KvChangeOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct KvChange<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for KvChange<'a> {
+  type Inner = KvChange<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> KvChange<'a> {
+  pub const VT_OP: ::flatbuffers::VOffsetT = 4;
+  pub const VT_INDEX: ::flatbuffers::VOffsetT = 6;
+  pub const VT_POSITION: ::flatbuffers::VOffsetT = 8;
+  pub const VT_ROW: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    KvChange { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args KvChangeArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<KvChange<'bldr>> {
+    let mut builder = KvChangeBuilder::new(_fbb);
+    builder.add_index(args.index);
+    if let Some(x) = args.row { builder.add_row(x); }
+    builder.add_position(args.position);
+    builder.add_op(args.op);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn op(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(KvChange::VT_OP, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn index(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(KvChange::VT_INDEX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn position(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(KvChange::VT_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn row(&self) -> Option<KvRow<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<KvRow>>(KvChange::VT_ROW, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for KvChange<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u8>("op", Self::VT_OP, false)?
+     .visit_field::<u64>("index", Self::VT_INDEX, false)?
+     .visit_field::<u32>("position", Self::VT_POSITION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<KvRow>>("row", Self::VT_ROW, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct KvChangeArgs<'a> {
+    pub op: u8,
+    pub index: u64,
+    pub position: u32,
+    pub row: Option<::flatbuffers::WIPOffset<KvRow<'a>>>,
+}
+impl<'a> Default for KvChangeArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    KvChangeArgs {
+      op: 0,
+      index: 0,
+      position: 0,
+      row: None,
+    }
+  }
+}
+
+pub struct KvChangeBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> KvChangeBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_op(&mut self, op: u8) {
+    self.fbb_.push_slot::<u8>(KvChange::VT_OP, op, 0);
+  }
+  #[inline]
+  pub fn add_index(&mut self, index: u64) {
+    self.fbb_.push_slot::<u64>(KvChange::VT_INDEX, index, 0);
+  }
+  #[inline]
+  pub fn add_position(&mut self, position: u32) {
+    self.fbb_.push_slot::<u32>(KvChange::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn add_row(&mut self, row: ::flatbuffers::WIPOffset<KvRow<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<KvRow>>(KvChange::VT_ROW, row);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> KvChangeBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    KvChangeBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<KvChange<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for KvChange<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("KvChange");
+      ds.field("op", &self.op());
+      ds.field("index", &self.index());
+      ds.field("position", &self.position());
+      ds.field("row", &self.row());
+      ds.finish()
+  }
+}
+pub enum KvChangesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct KvChanges<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for KvChanges<'a> {
+  type Inner = KvChanges<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> KvChanges<'a> {
+  pub const VT_ORIGIN: ::flatbuffers::VOffsetT = 4;
+  pub const VT_INDEX: ::flatbuffers::VOffsetT = 6;
+  pub const VT_POSITION: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CAUGHT_UP: ::flatbuffers::VOffsetT = 10;
+  pub const VT_GONE: ::flatbuffers::VOffsetT = 12;
+  pub const VT_CHANGES: ::flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    KvChanges { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args KvChangesArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<KvChanges<'bldr>> {
+    let mut builder = KvChangesBuilder::new(_fbb);
+    builder.add_index(args.index);
+    builder.add_origin(args.origin);
+    if let Some(x) = args.changes { builder.add_changes(x); }
+    builder.add_position(args.position);
+    builder.add_gone(args.gone);
+    builder.add_caught_up(args.caught_up);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn origin(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(KvChanges::VT_ORIGIN, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn index(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(KvChanges::VT_INDEX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn position(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(KvChanges::VT_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn caught_up(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(KvChanges::VT_CAUGHT_UP, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn gone(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(KvChanges::VT_GONE, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn changes(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<KvChange<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<KvChange>>>>(KvChanges::VT_CHANGES, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for KvChanges<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("origin", Self::VT_ORIGIN, false)?
+     .visit_field::<u64>("index", Self::VT_INDEX, false)?
+     .visit_field::<u32>("position", Self::VT_POSITION, false)?
+     .visit_field::<bool>("caught_up", Self::VT_CAUGHT_UP, false)?
+     .visit_field::<bool>("gone", Self::VT_GONE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<KvChange>>>>("changes", Self::VT_CHANGES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct KvChangesArgs<'a> {
+    pub origin: u64,
+    pub index: u64,
+    pub position: u32,
+    pub caught_up: bool,
+    pub gone: bool,
+    pub changes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<KvChange<'a>>>>>,
+}
+impl<'a> Default for KvChangesArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    KvChangesArgs {
+      origin: 0,
+      index: 0,
+      position: 0,
+      caught_up: false,
+      gone: false,
+      changes: None,
+    }
+  }
+}
+
+pub struct KvChangesBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> KvChangesBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_origin(&mut self, origin: u64) {
+    self.fbb_.push_slot::<u64>(KvChanges::VT_ORIGIN, origin, 0);
+  }
+  #[inline]
+  pub fn add_index(&mut self, index: u64) {
+    self.fbb_.push_slot::<u64>(KvChanges::VT_INDEX, index, 0);
+  }
+  #[inline]
+  pub fn add_position(&mut self, position: u32) {
+    self.fbb_.push_slot::<u32>(KvChanges::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn add_caught_up(&mut self, caught_up: bool) {
+    self.fbb_.push_slot::<bool>(KvChanges::VT_CAUGHT_UP, caught_up, false);
+  }
+  #[inline]
+  pub fn add_gone(&mut self, gone: bool) {
+    self.fbb_.push_slot::<bool>(KvChanges::VT_GONE, gone, false);
+  }
+  #[inline]
+  pub fn add_changes(&mut self, changes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<KvChange<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(KvChanges::VT_CHANGES, changes);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> KvChangesBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    KvChangesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<KvChanges<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for KvChanges<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("KvChanges");
+      ds.field("origin", &self.origin());
+      ds.field("index", &self.index());
+      ds.field("position", &self.position());
+      ds.field("caught_up", &self.caught_up());
+      ds.field("gone", &self.gone());
+      ds.field("changes", &self.changes());
+      ds.finish()
+  }
+}
 pub enum ReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -4545,6 +5085,21 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_kv_changes(&self) -> Option<KvChanges<'a>> {
+    if self.body_type() == ReplyBody::KvChanges {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { KvChanges::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -4566,6 +5121,7 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::ClusterStatus => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ClusterStatus>>("ReplyBody::ClusterStatus", pos),
           ReplyBody::TxnResult => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<TxnResult>>("ReplyBody::TxnResult", pos),
           ReplyBody::Document => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Document>>("ReplyBody::Document", pos),
+          ReplyBody::KvChanges => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<KvChanges>>("ReplyBody::KvChanges", pos),
           _ => Ok(()),
         }
      })?
@@ -4692,6 +5248,13 @@ impl ::core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::Document => {
           if let Some(x) = self.body_as_document() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::KvChanges => {
+          if let Some(x) = self.body_as_kv_changes() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -27,6 +27,7 @@ mod reply;
 mod schema;
 mod transfer;
 mod txn;
+mod watch;
 
 pub use command::{Command, KvCommand, KvVerb, encode_propose_frame};
 pub use credit::Credit;
@@ -47,3 +48,4 @@ pub use reply::{
 };
 pub use transfer::{EntriesChunk, EntriesFetch, ImageChunk, ImageFetch, WireEntry};
 pub use txn::{TxnError, TxnOp, TxnOps, TxnResult, TxnVerb};
+pub use watch::{ChangeOp, Cursor, KvChange, KvChanges, WatchFrom};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::codec::{self, Builder};
 use crate::generated::wire as fb;
-use crate::{Command, Index, WireError, limits};
+use crate::{Command, Index, WatchFrom, WireError, limits};
 
 const WHAT: &str = "query";
 
@@ -80,6 +80,10 @@ pub enum QueryBody {
         prefix: Bytes,
         /// The separator; empty for none.
         separator: Bytes,
+        /// Only names greater than this one; empty for no bound.
+        start_after: Bytes,
+        /// At most so many names; 0 for no bound.
+        limit: u64,
     },
     /// Who leads, and who is in the peer set.
     Status,
@@ -87,6 +91,13 @@ pub enum QueryBody {
     Txn(Bytes),
     /// A question about the tables beside the KV table: MessagePack, which the shard reads.
     Record(Bytes),
+    /// What becomes of the rows with a prefix.
+    KvWatch {
+        /// The prefix; empty for all.
+        prefix: Bytes,
+        /// Since when.
+        from: WatchFrom,
+    },
 }
 
 impl Query {
@@ -141,13 +152,24 @@ impl Query {
                 start_after: own(start_after),
                 limit: *limit,
             },
-            QueryBody::KvKeys { prefix, separator } => QueryBody::KvKeys {
+            QueryBody::KvKeys {
+                prefix,
+                separator,
+                start_after,
+                limit,
+            } => QueryBody::KvKeys {
                 prefix: own(prefix),
                 separator: own(separator),
+                start_after: own(start_after),
+                limit: *limit,
             },
             QueryBody::Status => QueryBody::Status,
             QueryBody::Txn(command) => QueryBody::Txn(own(command)),
             QueryBody::Record(question) => QueryBody::Record(own(question)),
+            QueryBody::KvWatch { prefix, from } => QueryBody::KvWatch {
+                prefix: own(prefix),
+                from: *from,
+            },
         };
         Self { body, ..*self }
     }
@@ -193,6 +215,14 @@ impl QueryBody {
             return Ok(Self::KvKeys {
                 prefix: key(keys.prefix())?,
                 separator: key(keys.separator())?,
+                start_after: key(keys.start_after())?,
+                limit: keys.limit(),
+            });
+        }
+        if let Some(watch) = query.body_as_kv_watch() {
+            return Ok(Self::KvWatch {
+                prefix: key(watch.prefix())?,
+                from: WatchFrom::read(&watch)?,
             });
         }
         if query.body_as_status().is_some() {
@@ -243,10 +273,17 @@ impl QueryBody {
                 let list = fb::KvList::create(builder, &args);
                 (fb::QueryBody::KvList, list.as_union_value())
             }
-            Self::KvKeys { prefix, separator } => {
+            Self::KvKeys {
+                prefix,
+                separator,
+                start_after,
+                limit,
+            } => {
                 let args = fb::KvKeysArgs {
                     prefix: Some(codec::put(builder, prefix)),
                     separator: Some(codec::put(builder, separator)),
+                    start_after: codec::put_some(builder, start_after),
+                    limit: *limit,
                 };
                 let keys = fb::KvKeys::create(builder, &args);
                 (fb::QueryBody::KvKeys, keys.as_union_value())
@@ -264,6 +301,10 @@ impl QueryBody {
                 let question = Some(codec::put(builder, question));
                 let read = fb::RecordRead::create(builder, &fb::RecordReadArgs { question });
                 (fb::QueryBody::RecordRead, read.as_union_value())
+            }
+            Self::KvWatch { prefix, from } => {
+                let watch = from.build(builder, prefix);
+                (fb::QueryBody::KvWatch, watch.as_union_value())
             }
         }
     }

@@ -10,7 +10,7 @@ use flatbuffers::{ForwardsUOffset, UnionWIPOffset, Vector, WIPOffset};
 use crate::codec::{self, Builder};
 use crate::frame::{FrameHead, FrameKind};
 use crate::generated::wire as fb;
-use crate::{ClusterStatus, Index, RequestId, ShardId, TxnResult, WireError, limits};
+use crate::{ClusterStatus, Index, KvChanges, RequestId, ShardId, TxnResult, WireError, limits};
 
 const WHAT: &str = "reply";
 /// A row is a table with two vectors at least, and the offset to it.
@@ -140,6 +140,19 @@ impl KvRow {
 }
 
 impl KvRowRef<'_> {
+    /// The row with bytes of its own.
+    pub fn to_row(self) -> KvRow {
+        KvRow {
+            key: Bytes::copy_from_slice(self.key),
+            value: Bytes::copy_from_slice(self.value),
+            flags: self.flags,
+            create_index: self.create_index,
+            modify_index: self.modify_index,
+            lock_index: self.lock_index,
+            session: Bytes::copy_from_slice(self.session),
+        }
+    }
+
     /// At least what the row takes in a reply, bytes: what a piece of a long reply is cut by.
     pub fn wire_bytes(&self) -> usize {
         /// Table, offsets, lengths and padding around a row's bytes.
@@ -170,6 +183,8 @@ pub enum ReplyBody {
     Txn(TxnResult),
     /// A JSON document, or with [`Reply::more`] the next piece of one.
     Document(Bytes),
+    /// What a watch is told.
+    Changes(KvChanges),
 }
 
 /// One answer, or with `more` one piece of a long one.
@@ -296,23 +311,22 @@ pub(crate) fn build_row_list<'r>(
     builder: &mut Builder,
     rows: impl IntoIterator<Item = KvRowRef<'r>>,
 ) -> WIPOffset<RowList> {
-    let rows: Vec<_> = rows
-        .into_iter()
-        .map(|row| {
-            let session = codec::put_some(builder, row.session);
-            let args = fb::KvRowArgs {
-                key: Some(codec::put(builder, row.key)),
-                value: Some(codec::put(builder, row.value)),
-                flags: row.flags,
-                create_index: row.create_index.0,
-                modify_index: row.modify_index.0,
-                lock_index: row.lock_index,
-                session,
-            };
-            fb::KvRow::create(builder, &args)
-        })
-        .collect();
+    let rows: Vec<_> = rows.into_iter().map(|row| put_row(builder, row)).collect();
     builder.create_vector(&rows)
+}
+
+pub(crate) fn put_row(builder: &mut Builder, row: KvRowRef<'_>) -> WIPOffset<fb::KvRow<'static>> {
+    let session = codec::put_some(builder, row.session);
+    let args = fb::KvRowArgs {
+        key: Some(codec::put(builder, row.key)),
+        value: Some(codec::put(builder, row.value)),
+        flags: row.flags,
+        create_index: row.create_index.0,
+        modify_index: row.modify_index.0,
+        lock_index: row.lock_index,
+        session,
+    };
+    fb::KvRow::create(builder, &args)
 }
 
 impl ReplyBody {
@@ -342,6 +356,9 @@ impl ReplyBody {
         }
         if let Some(document) = reply.body_as_document() {
             return Ok(Self::Document(codec::shared(bytes, document.json())));
+        }
+        if let Some(changes) = reply.body_as_kv_changes() {
+            return KvChanges::read(bytes, &changes).map(Self::Changes);
         }
         let why = format_args!("unknown body {}", reply.body_type().0);
         Err(codec::malformed(WHAT, why))
@@ -387,6 +404,7 @@ impl ReplyBody {
                 let document = fb::Document::create(builder, &fb::DocumentArgs { json });
                 (fb::ReplyBody::Document, document.as_union_value())
             }
+            Self::Changes(changes) => (fb::ReplyBody::KvChanges, changes.build(builder)),
         }
     }
 }
@@ -400,7 +418,7 @@ impl KvRow {
         rows.map(|row| Self::read(bytes, &row)).collect()
     }
 
-    fn read(bytes: &Bytes, row: &fb::KvRow<'_>) -> Result<Self, WireError> {
+    pub(crate) fn read(bytes: &Bytes, row: &fb::KvRow<'_>) -> Result<Self, WireError> {
         Ok(Self {
             key: codec::shared(bytes, row.key()),
             value: codec::shared(bytes, row.value()),

@@ -118,7 +118,9 @@ impl Encoded<false> {
                 at_most("key", key.len(), limits::KEY_BYTES_MAX)?;
                 shard_of(key, shards)
             }
-            QueryBody::KvList { prefix, .. } | QueryBody::KvKeys { prefix, .. } => {
+            QueryBody::KvList { prefix, .. }
+            | QueryBody::KvKeys { prefix, .. }
+            | QueryBody::KvWatch { prefix, .. } => {
                 at_most("prefix", prefix.len(), limits::KEY_BYTES_MAX)?;
                 if spans_shards(prefix, shards) {
                     return Err(spanning("a listing"));
@@ -231,6 +233,8 @@ pub(crate) fn keys(prefix: &[u8], separator: &[u8], mode: ReadMode) -> Query {
     let body = QueryBody::KvKeys {
         prefix: Bytes::copy_from_slice(prefix),
         separator: Bytes::copy_from_slice(separator),
+        start_after: Bytes::new(),
+        limit: 0,
     };
     query(mode, body)
 }

@@ -58,8 +58,8 @@ pub enum Outcome {
     Mixed(Box<TxnOutcome>),
 }
 
-/// Who is told what a run has changed.
-pub type Watch<'w> = &'w mut dyn FnMut(&[Change]);
+/// Who is told what each entry has changed.
+pub type Watch<'w> = &'w mut dyn FnMut(Index, &[Change]);
 
 /// The server must stop: it cannot go on without lying.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,8 +154,8 @@ impl Fsm {
         self.apply_run_watched(entries, outcomes, None)
     }
 
-    /// [`Self::apply_run`], and tells `watch` what the run has changed, oldest first, before it is
-    /// committed. What a command did not change (the same value again) is not there.
+    /// [`Self::apply_run`], and tells `watch` what each entry has changed, oldest first, before the
+    /// run is committed. What a command did not change (the same value again) is not there.
     pub fn apply_run_watched<B: AsRef<[u8]>>(
         &mut self,
         entries: &[(Index, Term, B)],
@@ -177,7 +177,7 @@ impl Fsm {
         &mut self,
         commands: impl Iterator<Item = (Index, Term, Result<Option<Command<'a>>, WireError>)>,
         outcomes: &mut Vec<Outcome>,
-        watch: Option<Watch<'_>>,
+        mut watch: Option<Watch<'_>>,
     ) -> Result<(), FsmError> {
         let Self {
             store,
@@ -189,6 +189,8 @@ impl Fsm {
         } = self;
         let mut txn = store.begin();
         let mut result = Ok(());
+        // How many of the run's changes the watch was told of.
+        let mut told = 0;
         for (index, term, command) in commands {
             assert_eq!(
                 index.0,
@@ -206,15 +208,23 @@ impl Fsm {
                 }
             }
             (*applied, *last_term) = (index, term);
+            if let Some(watch) = &mut watch
+                && txn.changes().len() > told
+            {
+                watch(index, &txn.changes()[told..]);
+                told = txn.changes().len();
+            }
             if DigestHistory::wants(index) {
                 txn.settle();
                 digests.note(index, txn.tables().digest());
             }
         }
-        if let Some(watch) = watch {
+        if let Some(watch) = &mut watch {
             // Who waits for a service waits for its row in the index table.
             txn.settle();
-            watch(txn.changes());
+            if txn.changes().len() > told {
+                watch(*applied, &txn.changes()[told..]);
+            }
         }
         txn.commit();
         result

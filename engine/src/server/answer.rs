@@ -103,6 +103,10 @@ impl NativeAsker {
                 self.push(&with_meta(meta, ReplyBody::Document(json.clone())));
                 None
             }
+            ReadBody::Changes(changes) => {
+                self.push(&with_meta(meta, ReplyBody::Changes(changes.to_wire())));
+                None
+            }
             ReadBody::List(_) | ReadBody::Keys(_) | ReadBody::Document(_) => Some(read),
         }
     }
@@ -138,7 +142,10 @@ impl NativeAsker {
                     let meta = if unfinished { more } else { last };
                     self.push(&with_meta(meta, ReplyBody::Document(piece)));
                 }
-                ReadBody::Row(_) | ReadBody::Status(_) | ReadBody::Txn(_) => {
+                ReadBody::Row(_)
+                | ReadBody::Status(_)
+                | ReadBody::Txn(_)
+                | ReadBody::Changes(_) => {
                     unreachable!("answered in one frame")
                 }
             }

@@ -88,11 +88,14 @@ impl Board {
         let metrics = shared.metrics.entry(self.executor).or_default();
         let mut elections = 0;
         let (mut waiters, mut woken) = (0, 0);
+        let (mut kept, mut kept_bytes) = (0, 0);
         for (shard, member) in core.members() {
             let replica = member.replica();
             elections += replica.elections();
             waiters += member.watches().len();
             woken += member.watches().woken_total();
+            kept += member.history().len();
+            kept_bytes += member.history().bytes();
             shared.status.insert(*shard, status(replica));
             if shard.0 == 0 {
                 let last_contact_ns = match replica.is_leader() {
@@ -127,6 +130,8 @@ impl Board {
             ("curia.raft.elections", elections as f64),
             ("curia.waiters", waiters as f64),
             ("curia.waiters_woken", woken as f64),
+            ("curia.history.changes", kept as f64),
+            ("curia.history.bytes", kept_bytes as f64),
             ("curia.log.batches", log.batches as f64),
             ("curia.log.empty_batches", log.empty_batches as f64),
             ("curia.log.entries", log.entries as f64),

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, future::Future};
 
 use bytes::Bytes;
-use wire::{ClusterStatus, Failure, Index, KvRow, KvRowRef, Query, ShardId, TxnResult};
+use wire::{ClusterStatus, Failure, Index, KvChanges, KvRow, KvRowRef, Query, ShardId, TxnResult};
 
 use super::agent::request::{AgentReply, AgentRequest};
 
@@ -46,6 +46,8 @@ pub enum AnswerBody<S> {
     Txn(TxnResult),
     /// The JSON answer to a question about records.
     Document(Bytes),
+    /// What a watch is told.
+    Changes(KvChanges),
 }
 
 /// Rows at one point in time, in pieces of bounded work.

@@ -212,6 +212,7 @@ impl Opened {
             restarted,
             trailing_entries_max: config.raft.trailing_logs,
             images: image_config(config, id),
+            history_bytes_max: config.watch_history_bytes,
         };
         let began = Instant::now();
         let mut members = self.open_members(&settings, place, configuration, &images)?;

@@ -512,6 +512,10 @@ impl Router {
                     false => spans("a listing of a prefix without a full first segment"),
                 }
             }
+            QueryBody::KvWatch { prefix, .. } => match has_full_segment(prefix) {
+                true => Ok(shard_of(prefix, self.shards())),
+                false => spans("a watch of a prefix without a full first segment"),
+            },
         }
     }
 }
@@ -558,6 +562,7 @@ fn local_answer(read: crate::shard::ReadAnswer) -> Answer<Rows> {
         ReadBody::Status(status) => AnswerBody::Status(status),
         ReadBody::Txn(outcome) => AnswerBody::Txn(outcome.to_wire()),
         ReadBody::Document(json) => AnswerBody::Document(json),
+        ReadBody::Changes(changes) => AnswerBody::Changes(changes.to_wire()),
     };
     Answer {
         index: read.index,
@@ -603,6 +608,7 @@ async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<R
             Some(Err(failure)) => return Attempt::Settled(Err(failure)),
             None => return Attempt::Again,
         },
+        ReplyBody::Changes(changes) => AnswerBody::Changes(changes),
         ReplyBody::Written { .. } | ReplyBody::Failed(_) => {
             return Attempt::Settled(Err(garbled()));
         }
@@ -692,6 +698,9 @@ async fn relay_answer(answer: Answer<Rows>, sink: &impl ReplySink) {
                 return;
             }
         },
+        AnswerBody::Changes(changes) => {
+            sink.reply(reply(false, ReplyBody::Changes(changes))).await;
+        }
         AnswerBody::Keys(keys) => {
             let mut pieces = keys.chunks(KEYS_PER_PIECE).peekable();
             while let Some(piece) = pieces.next() {
@@ -833,20 +842,8 @@ impl Batch {
     fn into_wire(self) -> Vec<WireRow> {
         match self {
             Self::Remote(rows) => rows,
-            Self::Local(rows) => rows.iter().map(|row| owned(row.as_ref())).collect(),
+            Self::Local(rows) => rows.iter().map(|row| row.as_ref().to_row()).collect(),
         }
-    }
-}
-
-fn owned(row: KvRowRef<'_>) -> WireRow {
-    WireRow {
-        key: Bytes::copy_from_slice(row.key),
-        value: Bytes::copy_from_slice(row.value),
-        flags: row.flags,
-        create_index: row.create_index,
-        modify_index: row.modify_index,
-        lock_index: row.lock_index,
-        session: Bytes::copy_from_slice(row.session),
     }
 }
 

@@ -20,13 +20,19 @@ use std::{
 use ahash::AHashMap;
 use futures_channel::mpsc;
 use futures_lite::StreamExt;
-use wire::{Query, QueryBody, Reply, limits};
+use wire::{Query, QueryBody, Reply, WatchFrom, limits};
 
 /// Whether the answer to a query may be of many pieces, and needs a window.
 pub fn may_be_long(query: &Query) -> bool {
     matches!(
         query.body,
-        QueryBody::KvList { .. } | QueryBody::KvKeys { .. } | QueryBody::Record(_)
+        QueryBody::KvList { .. }
+            | QueryBody::KvKeys { .. }
+            | QueryBody::Record(_)
+            | QueryBody::KvWatch {
+                from: WatchFrom::Rows,
+                ..
+            }
     )
 }
 

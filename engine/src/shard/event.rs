@@ -6,6 +6,7 @@ use wire::{
     Lsn, Query, RaftEnvelope, ServerId, ShardId,
 };
 
+use super::history::Changes;
 use crate::{
     consensus::{Configuration, Outgoing},
     fsm::TxnOutcome,
@@ -150,6 +151,8 @@ pub enum ReadBody {
     Txn(TxnOutcome),
     /// The JSON answer to a question about records.
     Document(Bytes),
+    /// What a watch is told.
+    Changes(Changes),
 }
 
 /// Answer to a request.

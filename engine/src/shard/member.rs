@@ -10,6 +10,7 @@ use wire::{
 use super::{
     duties::Duties,
     event::{CompactionBounds, Effects, Notice, Request, Ticket, failure},
+    history::History,
     images::{ImageEvent, Images, Loaded},
     reads::{Asked, Reads, Sight, not_leader},
     reconcile::{Contact, Reconciler},
@@ -34,6 +35,7 @@ pub struct Member {
     tickets: Tickets,
     reads: Reads,
     watches: Watches,
+    history: History,
     stopping: bool,
     images: Images,
     repairs: Repairs,
@@ -53,7 +55,13 @@ pub const ENTRY_READS_IN_FLIGHT_MAX: usize = 8;
 
 impl Member {
     /// A shard as it was opened.
-    pub fn new(shard: ShardId, replica: Replica, fsm: Fsm, images: Images) -> Self {
+    pub fn new(
+        shard: ShardId,
+        replica: Replica,
+        fsm: Fsm,
+        history: History,
+        images: Images,
+    ) -> Self {
         Self {
             shard,
             replica,
@@ -61,6 +69,7 @@ impl Member {
             tickets: Tickets::default(),
             reads: Reads::default(),
             watches: Watches::default(),
+            history,
             stopping: false,
             images,
             repairs: Repairs::default(),
@@ -100,6 +109,11 @@ impl Member {
         &self.watches
     }
 
+    /// What has changed lately.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
     /// Feeds ticks; before the turn's messages (see [`Replica::tick`]).
     pub fn tick(&mut self, ticks: u64, disk_stalled: bool) {
         for _ in 0..ticks {
@@ -129,7 +143,7 @@ impl Member {
                 if let Some(why) = unreadable_question(&query) {
                     return effects.fail(ticket, failure(FailureKind::Invalid, why));
                 }
-                let sight = Sight::new(now_ns, &self.replica, self.fsm.store());
+                let sight = Sight::new(now_ns, &self.replica, self.fsm.store(), &self.history);
                 let asked = Asked::new(now_ns, ticket, query);
                 self.reads.take(asked, sight, &mut self.watches, effects);
             }
@@ -291,7 +305,7 @@ impl Member {
     /// Answers the reads that may be answered, then asks the woken and the late again, a bounded
     /// number at a time.
     fn answer_reads(&mut self, now_ns: u64, effects: &mut Effects) {
-        let sight = Sight::new(now_ns, &self.replica, self.fsm.store());
+        let sight = Sight::new(now_ns, &self.replica, self.fsm.store(), &self.history);
         self.reads.after_apply(sight, &mut self.watches, effects);
         if self.watches.is_empty() {
             return;
@@ -303,6 +317,8 @@ impl Member {
                 self.reads.resume(waiter, sight, &mut self.watches, effects);
             } else if let Some(mut late) = self.watches.next_late(now_ns) {
                 late.query.wait = Wait::default();
+                let applied = self.replica.applied_index();
+                self.history.skip_to_end(&mut late.query, applied);
                 self.reads.take(late, sight, &mut self.watches, effects);
             } else {
                 break;
@@ -360,10 +376,19 @@ impl Member {
             return;
         }
         self.outcomes.clear();
-        let watches = &mut self.watches;
-        let nobody_waits = watches.is_empty();
-        let mut changed = |changes: &[Change]| watches.changed(changes);
-        let watch: Option<Watch<'_>> = match nobody_waits {
+        let (watches, history) = (&mut self.watches, &mut self.history);
+        let somebody_waits = !watches.is_empty();
+        if !watches.has_woken() {
+            history.wakes_from(run[0].0);
+        }
+        let nobody_asks = !somebody_waits && !history.is_on();
+        let mut changed = |index, changes: &[Change]| {
+            if somebody_waits {
+                watches.changed(changes);
+            }
+            history.record(index, changes);
+        };
+        let watch: Option<Watch<'_>> = match nobody_asks {
             true => None,
             false => Some(&mut changed),
         };
@@ -418,6 +443,7 @@ impl Member {
         );
         self.replica.also_requires(log.open_lsn());
         self.fsm.replace(fsm);
+        self.history.replaced(name.index);
         self.watches.wake_all();
         self.duties.role_changed();
         self.replica.set_configuration(configuration.clone());

@@ -12,6 +12,7 @@
 mod core;
 pub mod duties;
 mod event;
+mod history;
 mod images;
 mod member;
 mod open;
@@ -27,6 +28,9 @@ pub use self::core::{Core, CoreConfig};
 pub use event::{
     Answered, CompactionBounds, Effects, Event, Notice, ReadAnswer, ReadBody, Reply, Request,
     Ticket, Transfer, failure,
+};
+pub use history::{
+    CHANGES_BYTES_MAX, CHANGES_LOOKED_AT_MAX, Changes, HISTORY_BYTES_DEFAULT, History,
 };
 pub use images::ImageConfig;
 pub use member::Member;

@@ -11,6 +11,7 @@ use raft::eraftpb::HardState as RaftHardState;
 use wire::{ClusterId, Index, ServerId, ShardId, Term};
 
 use super::{
+    history::History,
     images::{ImageConfig, Images},
     member::{ENTRY_LOG_OVERHEAD_BYTES, Member, raft_entry},
 };
@@ -23,6 +24,7 @@ use crate::{
         image::{ImageError, ImageLoader},
         names::{ImageName, TEMPORARY_SUFFIX, is_temporary},
     },
+    state::schema::Change,
 };
 
 /// Payload read and replayed at a time, bytes.
@@ -122,6 +124,8 @@ pub struct ShardSettings {
     pub restarted: bool,
     /// Images.
     pub images: ImageConfig,
+    /// Bytes of changes that each shard remembers for watches; 0 for none.
+    pub history_bytes_max: usize,
 }
 
 /// Opens the shards of one executor.
@@ -177,7 +181,18 @@ fn open_shard(
         settings.cache_bytes_max,
         settings.trailing_entries_max,
     );
-    let replayed_bytes = replay(shard, log, found, log_disk, &mut fsm, &mut store)?;
+    let (image_index, _) = fsm.applied();
+    let (cluster, bytes_max) = (settings.cluster_id, settings.history_bytes_max);
+    let mut history = History::new(cluster, shard, image_index, bytes_max);
+    let replayed_bytes = replay(
+        shard,
+        log,
+        found,
+        log_disk,
+        &mut fsm,
+        &mut history,
+        &mut store,
+    )?;
     let applied = fsm.applied().0;
     if let Some((name, _)) = kept.last() {
         store.offer_image(
@@ -203,7 +218,7 @@ fn open_shard(
     let mut images = Images::new(shard, settings.cluster_id, settings.images.clone(), kept);
     // What was replayed counts towards the next image, or a server that restarts often never makes one.
     images.count_applied(applied.0 - checkpoint.snapshot_index.0, replayed_bytes);
-    Ok(Member::new(shard, replica, fsm, images))
+    Ok(Member::new(shard, replica, fsm, history, images))
 }
 
 fn load_image(shard: ShardId, checkpoint: &Checkpoint, disk: &dyn Disk) -> Result<Fsm, OpenError> {
@@ -245,13 +260,14 @@ fn load_image(shard: ShardId, checkpoint: &Checkpoint, disk: &dyn Disk) -> Resul
 }
 
 /// Replays the log behind the image: everything into the entry store, what is known to be
-/// committed into the state machine. Returns the bytes replayed.
+/// committed into the state machine, whose changes go into the history. Returns the bytes replayed.
 fn replay(
     shard: ShardId,
     log: &Log,
     found: &RecoveredShard,
     disk: &dyn Disk,
     fsm: &mut Fsm,
+    history: &mut History,
     store: &mut EntryStore,
 ) -> Result<u64, OpenError> {
     let mut bytes = 0;
@@ -274,7 +290,8 @@ fn replay(
             .collect();
         if !run.is_empty() {
             outcomes.clear();
-            fsm.apply_run(&run, &mut outcomes)?;
+            let mut changed = |index, changes: &[Change]| history.record(index, changes);
+            fsm.apply_run_watched(&run, &mut outcomes, Some(&mut changed))?;
         }
         let entries: Vec<_> = entries.into_iter().map(raft_entry).collect();
         store.append(&entries);

@@ -15,10 +15,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use wire::{Command, FailureKind, Index, Query, QueryBody, ReadMode};
+use wire::{Command, FailureKind, Index, Query, QueryBody, ReadMode, WatchFrom};
 
 use super::{
     event::{Effects, ReadAnswer, ReadBody, Ticket, failure},
+    history::{Changes, History},
     watch::{Waiter, Watches},
 };
 use crate::{
@@ -49,15 +50,17 @@ pub struct Sight<'a> {
     now_ns: u64,
     replica: &'a Replica,
     store: &'a Store,
+    history: &'a History,
 }
 
 impl<'a> Sight<'a> {
     /// The state of a shard at this moment.
-    pub fn new(now_ns: u64, replica: &'a Replica, store: &'a Store) -> Self {
+    pub fn new(now_ns: u64, replica: &'a Replica, store: &'a Store, history: &'a History) -> Self {
         Self {
             now_ns,
             replica,
             store,
+            history,
         }
     }
 }
@@ -114,11 +117,12 @@ impl Reads {
     /// have to wait, as in Consul.
     pub fn resume(
         &mut self,
-        waiter: Waiter,
+        mut waiter: Waiter,
         sight: Sight<'_>,
         watches: &mut Watches,
         effects: &mut Effects,
     ) {
+        sight.history.skip_to_wake(&mut waiter.query);
         if has_news(&waiter, sight) {
             self.take(waiter, sight, watches, effects);
         } else if let Err(waiter) = watches.park(waiter) {
@@ -226,10 +230,12 @@ pub fn not_leader(replica: &Replica) -> wire::Failure {
     failure
 }
 
-/// Whether a read has no reason to wait for a change, or none any longer.
+/// Whether a read has no reason to wait for a change, or none any longer. Of a watch that
+/// [`changes`] tell.
 fn has_news(asked: &Asked, sight: Sight<'_>) -> bool {
     !asked.query.waits()
         || asked.deadline_ns <= sight.now_ns
+        || matches!(asked.query.body, QueryBody::KvWatch { .. })
         || index_of(&asked.query.body, sight) > asked.query.wait.index
 }
 
@@ -246,20 +252,62 @@ fn settle(
     watches: &mut Watches,
     effects: &mut Effects,
 ) {
-    if !has_news(&asked, sight) {
+    let changes = match changes(&asked.query, sight) {
+        Ok(changes) => changes,
+        Err(failure) => return effects.fail(asked.ticket, failure),
+    };
+    // Who asks where the history stands is answered, whatever there is to tell.
+    let from_cursor = matches!(
+        asked.query.body,
+        QueryBody::KvWatch {
+            from: WatchFrom::Cursor(_),
+            ..
+        }
+    );
+    let told_all = from_cursor && !changes.as_ref().is_some_and(Changes::is_news);
+    let waits = asked.query.waits() && asked.deadline_ns > sight.now_ns;
+    if !has_news(&asked, sight) || waits && told_all {
         match watches.park(asked) {
             Ok(()) => return,
             Err(back) => asked = back,
         }
     }
-    match evaluate(&asked.query, sight) {
-        Ok(answer) => effects.read(asked.ticket, answer, lease_until_ns),
-        Err(why) => effects.fail(
-            asked.ticket,
-            failure(FailureKind::TooLarge, why.to_string()),
+    let answer = match changes {
+        Some(changes) => answer(
+            sight,
+            sight.replica.applied_index(),
+            ReadBody::Changes(changes),
         ),
-    }
+        None => match evaluate(&asked.query, sight) {
+            Ok(answer) => answer,
+            Err(why) => {
+                let why = failure(FailureKind::TooLarge, why.to_string());
+                return effects.fail(asked.ticket, why);
+            }
+        },
+    };
+    effects.read(asked.ticket, answer, lease_until_ns);
 }
+
+/// What a watch is told, if the query is one that asks for changes.
+fn changes(query: &Query, sight: Sight<'_>) -> Result<Option<Changes>, wire::Failure> {
+    let QueryBody::KvWatch { prefix, from } = &query.body else {
+        return Ok(None);
+    };
+    if !sight.history.is_on() {
+        return Err(failure(FailureKind::Invalid, WATCHES_ARE_OFF));
+    }
+    let applied = sight.replica.applied_index();
+    Ok(match from {
+        WatchFrom::Now => Some(sight.history.now(applied)),
+        WatchFrom::Cursor(after) => Some(sight.history.since(prefix, *after, applied)),
+        WatchFrom::Rows => None,
+    })
+}
+
+/// Why a server without a history tells of no changes.
+const WATCHES_ARE_OFF: &str =
+    "watches are switched off on this server (limits.watch_history_bytes is 0)";
 
 /// `X-Consul-Index` of what a query would be answered now.
 fn index_of(body: &QueryBody, sight: Sight<'_>) -> Index {
@@ -269,18 +317,14 @@ fn index_of(body: &QueryBody, sight: Sight<'_>) -> Index {
             sight.store.kv_prefix_index(prefix)
         }
         QueryBody::Status => sight.replica.commit(),
-        // A transaction never waits.
-        QueryBody::Txn(_) => sight.replica.applied_index(),
+        // They wait for no index.
+        QueryBody::Txn(_) | QueryBody::KvWatch { .. } => sight.replica.applied_index(),
         QueryBody::Record(question) => asked_of(question).index(sight.store.tables()),
     }
 }
 
 fn evaluate(query: &Query, sight: Sight<'_>) -> Result<ReadAnswer, TooLong> {
-    let Sight {
-        now_ns,
-        replica,
-        store,
-    } = sight;
+    let Sight { replica, store, .. } = sight;
     let (index, body) = match &query.body {
         QueryBody::KvGet { key } => {
             let (index, row) = store.kv_get(key);
@@ -294,8 +338,13 @@ fn evaluate(query: &Query, sight: Sight<'_>) -> Result<ReadAnswer, TooLong> {
             let list = store.kv_list(prefix, start_after, *limit);
             (list.index(), ReadBody::List(list))
         }
-        QueryBody::KvKeys { prefix, separator } => {
-            let keys = store.kv_keys(prefix, separator);
+        QueryBody::KvKeys {
+            prefix,
+            separator,
+            start_after,
+            limit,
+        } => {
+            let keys = store.kv_keys(prefix, separator, start_after, *limit);
             (keys.index(), ReadBody::Keys(keys))
         }
         QueryBody::Status => (replica.commit(), ReadBody::Status(status(replica))),
@@ -314,18 +363,30 @@ fn evaluate(query: &Query, sight: Sight<'_>) -> Result<ReadAnswer, TooLong> {
                 ReadBody::Document(document.into()),
             )
         }
+        // What asks for changes was answered by them: this one begins with the rows.
+        QueryBody::KvWatch { prefix, .. } => {
+            let list = store.kv_list(prefix, b"", 0);
+            (replica.applied_index(), ReadBody::List(list))
+        }
     };
+    Ok(answer(sight, index, body))
+}
+
+fn answer(sight: Sight<'_>, index: Index, body: ReadBody) -> ReadAnswer {
+    let Sight {
+        now_ns, replica, ..
+    } = sight;
     let last_contact_ms = if replica.is_leader() {
         0
     } else {
         now_ns.saturating_sub(replica.last_contact_ns()) / 1_000_000
     };
-    Ok(ReadAnswer {
+    ReadAnswer {
         index: Index(index.0.max(1)),
         known_leader: replica.leader().is_some(),
         last_contact_ms,
         body,
-    })
+    }
 }
 
 /// The cluster as this replica sees it.

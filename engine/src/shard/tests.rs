@@ -7,6 +7,7 @@
 //! engine --lib shard::tests` replays it, and `SEEDS=n` tries the first `n`.
 
 mod blocking;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,6 +93,7 @@ struct World {
     leaders: BTreeMap<u64, usize>,
     loss_percent: u64,
     image_threshold: u64,
+    history_bytes: usize,
 }
 
 fn identity(node: usize) -> LogIdentity {
@@ -138,6 +140,7 @@ impl World {
             leaders: BTreeMap::new(),
             loss_percent,
             image_threshold,
+            history_bytes: 64 << 10,
         };
         for node in 0..servers {
             let disk = &world.nodes[node].log_disk;
@@ -185,6 +188,7 @@ impl World {
                 interval_ns: 100 * MS,
             },
             trailing_entries_max: 100,
+            history_bytes_max: self.history_bytes,
         };
         let members = open_shards(
             &settings,

@@ -68,6 +68,7 @@ fn interest(body: &QueryBody) -> Option<(Interest, Bytes)> {
     match body {
         QueryBody::KvGet { key } => Some((Interest::Row, key.clone())),
         QueryBody::KvList { prefix, .. } => Some((Interest::Rows, prefix.clone())),
+        QueryBody::KvWatch { prefix, .. } => Some((Interest::Rows, prefix.clone())),
         QueryBody::KvKeys { prefix, .. } => Some((Interest::Names, prefix.clone())),
         QueryBody::Record(question) => {
             let question = Question::decode(question).ok()?;
@@ -127,6 +128,11 @@ impl Watches {
     /// How many were taken from the queue of the woken since the start.
     pub fn woken_total(&self) -> u64 {
         self.woken_total
+    }
+
+    /// Whether somebody may be woken who was not asked again yet.
+    pub fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
     }
 
     /// Lets a query wait for the next change of its result. What cannot be watched is given back.

@@ -52,15 +52,26 @@ impl Store {
     }
 
     /// The keys that start with `prefix`, each cut behind the first `separator` past the prefix
-    /// (empty: none is cut), each once, as they are now.
-    pub fn kv_keys(&self, prefix: &[u8], separator: &[u8]) -> KvKeys {
-        KvKeys {
+    /// (empty: none is cut), each once, as they are now: those of the names that are greater than
+    /// `start_after` (empty: all of them), at most `limit` (0: no bound).
+    pub fn kv_keys(
+        &self,
+        prefix: &[u8],
+        separator: &[u8],
+        start_after: &[u8],
+        limit: u64,
+    ) -> KvKeys {
+        let mut keys = KvKeys {
             index: self.kv_prefix_index(prefix),
             cursor: self.tables.kvs.view().prefix(prefix),
             prefix_length: prefix.len(),
             separator: separator.into(),
-            done: false,
+            left: if limit == 0 { u64::MAX } else { limit },
+        };
+        if start_after >= prefix && !start_after.is_empty() {
+            keys.skip(start_after);
         }
+        keys
     }
 
     /// Number of keys.
@@ -132,7 +143,7 @@ pub struct KvKeys {
     cursor: Cursor<KvRow>,
     prefix_length: usize,
     separator: Box<[u8]>,
-    done: bool,
+    left: u64,
 }
 
 impl KvKeys {
@@ -146,22 +157,44 @@ impl KvKeys {
     /// A group of keys that share a name costs one search, however many they are.
     pub fn next_keys(&mut self, keys_max: usize, out: &mut Vec<Bytes>) -> bool {
         for _ in 0..keys_max {
-            let Some(row) = self.cursor.take(1).first().filter(|_| !self.done) else {
-                self.done = true;
-                return false;
+            if self.left == 0 {
+                break;
+            }
+            let Some(row) = self.cursor.take(1).first() else {
+                self.left = 0;
+                break;
             };
+            self.left -= 1;
             let Some(end) = name_end(row.key(), self.prefix_length, &self.separator) else {
                 out.push(Bytes::copy_from_slice(row.key()));
                 continue;
             };
             let name = Bytes::copy_from_slice(&row.key()[..end]);
-            match prefix_successor(&name) {
-                Some(next) => self.cursor.seek(&next),
-                None => self.done = true,
-            }
+            self.skip_group(&name);
             out.push(name);
         }
-        !self.done
+        self.left > 0
+    }
+
+    /// Goes behind all names up to `last`, which is not less than the prefix.
+    fn skip(&mut self, last: &[u8]) {
+        // It may be a group's name or a key in one: the group's name is not greater than it.
+        let in_group = last
+            .get(self.prefix_length..)
+            .and_then(|_| name_end(last, self.prefix_length, &self.separator));
+        match in_group {
+            Some(end) => self.skip_group(&last[..end]),
+            // The least key greater than a key is that key and a zero byte.
+            None => self.cursor.seek(&[last, &[0]].concat()),
+        }
+    }
+
+    /// Goes behind all keys that are listed as `name`.
+    fn skip_group(&mut self, name: &[u8]) {
+        match prefix_successor(name) {
+            Some(next) => self.cursor.seek(&next),
+            None => self.left = 0,
+        }
     }
 }
 

@@ -165,9 +165,9 @@ impl Conversation {
             },
             FrameKind::Query => match Query::decode(&frame.payload).unwrap().body {
                 wire::QueryBody::KvGet { key } => key.to_vec(),
-                wire::QueryBody::KvList { prefix, .. } | wire::QueryBody::KvKeys { prefix, .. } => {
-                    prefix.to_vec()
-                }
+                wire::QueryBody::KvList { prefix, .. }
+                | wire::QueryBody::KvKeys { prefix, .. }
+                | wire::QueryBody::KvWatch { prefix, .. } => prefix.to_vec(),
                 wire::QueryBody::Status | wire::QueryBody::Txn(_) | wire::QueryBody::Record(_) => {
                     Vec::new()
                 }

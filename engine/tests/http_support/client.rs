@@ -1,6 +1,7 @@
 //! A client that sends exactly the bytes it is told to, and reads answers one by one.
 
 use std::{
+    collections::VecDeque,
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
@@ -12,6 +13,38 @@ use serde_json::Value;
 pub struct Client {
     pub stream: TcpStream,
     reader: BufReader<TcpStream>,
+    events: VecDeque<Event>,
+}
+
+/// One server-sent event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub name: String,
+    pub data: Value,
+    /// `Some("")` for an empty one.
+    pub id: Option<String>,
+}
+
+impl Event {
+    fn parse(text: &str) -> Self {
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|rest| rest.strip_prefix(' ').unwrap_or(rest).to_owned())
+        };
+        Self {
+            name: field("event:").expect("every event has a name"),
+            data: serde_json::from_str(&field("data:").expect("data")).unwrap(),
+            id: field("id:"),
+        }
+    }
+
+    /// Name, and what it is about: the key with the operation, or nothing.
+    pub fn what(&self) -> String {
+        match (self.data["Op"].as_str(), self.data["Key"].as_str()) {
+            (Some(op), Some(key)) => format!("{} {op} {key}", self.name),
+            _ => self.name.clone(),
+        }
+    }
 }
 
 /// One answer. Header names are as they came.
@@ -61,6 +94,7 @@ impl Client {
             .unwrap();
         Self {
             reader: BufReader::new(stream.try_clone().unwrap()),
+            events: VecDeque::new(),
             stream,
         }
     }
@@ -146,6 +180,26 @@ impl Client {
             }
             response.body.extend_from_slice(&chunk[..size]);
         }
+    }
+
+    /// The head of an answer whose body is read by [`Self::event`].
+    pub fn read_head(&mut self) -> Response {
+        self.try_read("HEAD").expect("an answer")
+    }
+
+    /// The next event of a stream; `None` at its end. A chunk holds whole events.
+    pub fn event(&mut self) -> Option<Event> {
+        while self.events.is_empty() {
+            let size = usize::from_str_radix(&self.line()?, 16).unwrap();
+            let mut chunk = vec![0; size + 2];
+            self.reader.read_exact(&mut chunk).unwrap();
+            if size == 0 {
+                return None;
+            }
+            let text = std::str::from_utf8(&chunk[..size]).unwrap();
+            self.events = text.split_terminator("\n\n").map(Event::parse).collect();
+        }
+        self.events.pop_front()
     }
 
     fn line(&mut self) -> Option<String> {

@@ -14,8 +14,9 @@ use engine::server::agent::{
 };
 use engine::server::gateway::{Answer, AnswerBody, Gateway, RowStream, ServerInfo, Written};
 use wire::{
-    ClusterStatus, Command, Failure, FailureKind, Index, KvCommand, KvRow, KvVerb, Member, Query,
-    QueryBody, ReadMode, ServerId, ShardId, Term, TxnResult, Uuid, Wait,
+    ChangeOp, ClusterStatus, Command, Cursor, Failure, FailureKind, Index, KvChange, KvChanges,
+    KvCommand, KvRow, KvVerb, Member, Query, QueryBody, ReadMode, ServerId, ShardId, Term,
+    TxnResult, Uuid, Wait, WatchFrom,
 };
 
 /// What the test sees and decides.
@@ -35,6 +36,13 @@ pub struct State {
     pub waits: Vec<Wait>,
     /// Blocking queries that wait now.
     pub waiting: usize,
+    /// What watches are told, and behind which cursor it begins.
+    pub changes: Vec<KvChange>,
+    pub history_begins: Cursor,
+    /// Changes in one answer.
+    pub changes_max: usize,
+    /// What a watch's questions for changes are answered with.
+    pub watch_failure: Option<Failure>,
     /// The writes so far.
     pub writes: usize,
     /// What every transaction comes to.
@@ -62,6 +70,9 @@ pub struct State {
     pub not_kept: Option<String>,
 }
 
+/// Whose history it is.
+pub const ORIGIN: u64 = 0xc0ffee;
+
 pub const NODE_ID: &str = "0191f3ab-00ff-4c2d-9e7a-0123456789ab";
 
 impl Default for State {
@@ -88,6 +99,10 @@ impl Default for State {
             reads: Vec::new(),
             waits: Vec::new(),
             waiting: 0,
+            changes: Vec::new(),
+            history_begins: Cursor::default(),
+            changes_max: usize::MAX,
+            watch_failure: None,
             writes: 0,
             txn: TxnResult::default(),
             txns: Vec::new(),
@@ -189,11 +204,13 @@ impl State {
             KvVerb::Lock => return Ok(false),
             KvVerb::Unlock if old.is_none() || old_session != kv.session => return Ok(false),
             KvVerb::Unlock => self.write(kv, old, Bytes::new(), old_lock_index),
-            KvVerb::Delete => self.remove(|key| key == kv.key),
+            KvVerb::Delete => self.remove(|key| key == kv.key, ChangeOp::Delete, kv),
             KvVerb::DeleteCas if old.is_none() => {}
             KvVerb::DeleteCas if kv.index != old_index => return Ok(false),
-            KvVerb::DeleteCas => self.remove(|key| key == kv.key),
-            KvVerb::DeleteTree => self.remove(|key| key.starts_with(kv.key)),
+            KvVerb::DeleteCas => self.remove(|key| key == kv.key, ChangeOp::Delete, kv),
+            KvVerb::DeleteTree => {
+                self.remove(|key| key.starts_with(kv.key), ChangeOp::DeleteTree, kv)
+            }
         }
         Ok(true)
     }
@@ -214,15 +231,77 @@ impl State {
         if old.as_ref() != Some(&row) {
             row.modify_index = Index(self.index);
             self.table_index = self.index;
+            self.changed(ChangeOp::Set, row.clone());
             self.rows.insert(kv.key.to_vec(), row);
         }
     }
 
-    fn remove(&mut self, gone: impl Fn(&[u8]) -> bool) {
+    fn remove(&mut self, gone: impl Fn(&[u8]) -> bool, op: ChangeOp, kv: KvCommand<'_>) {
         let before = self.rows.len();
         self.rows.retain(|key, _| !gone(key));
         if self.rows.len() != before {
             self.table_index = self.index;
+            let row = KvRow {
+                key: Bytes::copy_from_slice(kv.key),
+                value: Bytes::new(),
+                flags: 0,
+                create_index: Index(0),
+                modify_index: Index(self.index),
+                lock_index: 0,
+                session: Bytes::new(),
+            };
+            self.changed(op, row);
+        }
+    }
+
+    /// Notes what watches are told.
+    pub fn changed(&mut self, op: ChangeOp, row: KvRow) {
+        let index = Index(self.index);
+        let before = self
+            .changes
+            .iter()
+            .filter(|change| change.at.index == index);
+        let position = before.count() as u32 + 1;
+        let at = Cursor { index, position };
+        self.changes.push(KvChange { op, at, row });
+    }
+
+    fn watched(&self, prefix: &[u8], from: WatchFrom) -> KvChanges {
+        let mut found = KvChanges {
+            origin: ORIGIN,
+            next: Cursor::behind(Index(self.index)),
+            caught_up: true,
+            ..KvChanges::default()
+        };
+        if let WatchFrom::Cursor(after) = from {
+            found.gone = after < self.history_begins;
+            found.next = found.next.max(after);
+            let mut changes = self
+                .changes
+                .iter()
+                .filter(|change| change.at > after && change.row.key.starts_with(prefix))
+                .filter(|_| !found.gone);
+            found.changes = changes.by_ref().take(self.changes_max).cloned().collect();
+            if changes.next().is_some() {
+                found.caught_up = false;
+                found.next = found.changes.last().expect("some").at;
+            }
+        }
+        found
+    }
+
+    /// Whether a query has no reason to wait.
+    fn has_news(&self, query: &Query) -> bool {
+        match &query.body {
+            QueryBody::KvWatch {
+                prefix,
+                from: from @ WatchFrom::Cursor(_),
+            } => {
+                let found = self.watched(prefix, *from);
+                found.gone || !found.changes.is_empty() || self.watch_failure.is_some()
+            }
+            QueryBody::KvWatch { .. } => self.index >= query.min_index.0,
+            body => self.query(body).0 > query.wait.index.0,
         }
     }
 
@@ -242,11 +321,22 @@ impl State {
                 start_after,
                 limit,
             } => {
-                assert!(start_after.is_empty() && *limit == 0);
-                let rows = below(prefix);
-                (newest(&rows).unwrap_or(self.table_index), Found::Rows(rows))
+                let mut rows = below(prefix);
+                let index = newest(&rows).unwrap_or(self.table_index);
+                rows.retain(|row| row.key > *start_after);
+                rows.truncate(if *limit == 0 {
+                    usize::MAX
+                } else {
+                    *limit as usize
+                });
+                (index, Found::Rows(rows))
             }
-            QueryBody::KvKeys { prefix, separator } => {
+            QueryBody::KvKeys {
+                prefix,
+                separator,
+                start_after,
+                limit,
+            } => {
                 let rows = below(prefix);
                 let mut names = BTreeSet::new();
                 for row in &rows {
@@ -260,11 +350,21 @@ impl State {
                     });
                 }
                 let index = newest(&rows).unwrap_or(self.table_index);
-                (index, Found::Keys(names.into_iter().collect()))
+                let names = names.into_iter().filter(|name| *name > start_after);
+                let most = if *limit == 0 {
+                    usize::MAX
+                } else {
+                    *limit as usize
+                };
+                (index, Found::Keys(names.take(most).collect()))
             }
             QueryBody::Status => (self.index, Found::Status),
             QueryBody::Txn(_) => (self.index, Found::Txn),
             QueryBody::Record(_) => (self.index, Found::Document),
+            QueryBody::KvWatch { prefix, from } => match from {
+                WatchFrom::Rows => (self.index, Found::Rows(below(prefix))),
+                from => (self.index, Found::Changes(self.watched(prefix, *from))),
+            },
         }
     }
 }
@@ -285,7 +385,7 @@ impl Fake {
         self.0.lock().unwrap().waiting += 1;
         let _waiting = Waiting(self);
         let wait = query.wait;
-        while self.0.lock().unwrap().query(&query.body).0 <= wait.index.0
+        while !self.0.lock().unwrap().has_news(query)
             && begun.elapsed() < Duration::from_millis(wait.ms.into())
         {
             glommio::timer::sleep(Duration::from_millis(1)).await;
@@ -299,6 +399,7 @@ enum Found {
     Status,
     Txn,
     Document,
+    Changes(KvChanges),
 }
 
 #[derive(Clone)]
@@ -390,6 +491,16 @@ impl Gateway for Fake {
         {
             return Err(failure);
         }
+        let asks_changes = matches!(
+            query.body,
+            QueryBody::KvWatch {
+                from: WatchFrom::Cursor(_),
+                ..
+            }
+        );
+        if let Some(failure) = state.watch_failure.clone().filter(|_| asks_changes) {
+            return Err(failure);
+        }
         let (index, found) = state.query(&query.body);
         let stale = query.mode == ReadMode::Stale;
         Ok(Answer {
@@ -407,6 +518,7 @@ impl Gateway for Fake {
                 Found::Txn => AnswerBody::Txn(state.txn.clone()),
                 // It keeps no records.
                 Found::Document => AnswerBody::Document(Bytes::from_static(b"[]")),
+                Found::Changes(changes) => AnswerBody::Changes(changes),
             },
         })
     }

@@ -22,7 +22,7 @@ use engine::server::{Acceptor, Stream};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
-pub use client::{Client, Response, get, put, request};
+pub use client::{Client, Event, Response, get, put, request};
 pub use fake::{Fake, State};
 
 /// A server on a port of its own, on an executor of its own, until it is dropped.

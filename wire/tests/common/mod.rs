@@ -6,12 +6,12 @@
 use bytes::{Bytes, BytesMut};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
 use wire::{
-    Bootstrap, BootstrapAnswer, ClusterStatus, Command, Credit, EntriesChunk, EntriesFetch,
-    Failure, FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk, ImageFetch, Index,
-    KvCommand, KvRow, KvVerb, Member, Query, QueryBody, RaftEnvelope, ReadMode, RecordCommand,
-    RecordKind, Reply, ReplyBody, RequestId, Role, ServerId, ShardId, Term, TxnError, TxnOp,
-    TxnOps, TxnResult, TxnVerb, Uuid, Wait, WireEntry, WireError, decode_raft_frame,
-    encode_raft_frame,
+    Bootstrap, BootstrapAnswer, ChangeOp, ClusterStatus, Command, Credit, Cursor, EntriesChunk,
+    EntriesFetch, Failure, FailureKind, Frame, FrameDecoder, FrameKind, Hello, ImageChunk,
+    ImageFetch, Index, KvChange, KvChanges, KvCommand, KvRow, KvVerb, Member, Query, QueryBody,
+    RaftEnvelope, ReadMode, RecordCommand, RecordKind, Reply, ReplyBody, RequestId, Role, ServerId,
+    ShardId, Term, TxnError, TxnOp, TxnOps, TxnResult, TxnVerb, Uuid, Wait, WatchFrom, WireEntry,
+    WireError, decode_raft_frame, encode_raft_frame,
 };
 
 pub mod strategies;
@@ -315,6 +315,35 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let keys = query(QueryBody::KvKeys {
         prefix: key.clone(),
         separator: Bytes::from_static(b"/"),
+        start_after: Bytes::new(),
+        limit: 0,
+    });
+    let page = query(QueryBody::KvKeys {
+        prefix: key.clone(),
+        separator: Bytes::from_static(b"/"),
+        start_after: Bytes::from_static(b"service/db/"),
+        limit: 20,
+    });
+    let cursor = Cursor {
+        index: Index(90),
+        position: 2,
+    };
+    let watch = query(QueryBody::KvWatch {
+        prefix: key.clone(),
+        from: WatchFrom::Cursor(cursor),
+    });
+    let changes = ReplyBody::Changes(KvChanges {
+        origin: 0x0191_f3ab_00ff_0000,
+        next: Cursor::behind(Index(99)),
+        caught_up: true,
+        gone: false,
+        changes: [ChangeOp::Lock, ChangeOp::DeleteTree]
+            .map(|op| KvChange {
+                op,
+                at: cursor,
+                row: sample_row(),
+            })
+            .to_vec(),
     });
     let failure = ReplyBody::Failed(Failure {
         kind: FailureKind::NotLeader,
@@ -428,6 +457,8 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
             frame(FrameKind::Event, 0, Bytes::new(), Bytes::from_static(b"{}")),
         ),
         ("query-keys", bare(FrameKind::Query, 9, keys.encode())),
+        ("query-keys-page", bare(FrameKind::Query, 9, page.encode())),
+        ("query-watch", bare(FrameKind::Query, 12, watch.encode())),
         (
             "query-status",
             bare(FrameKind::Query, 10, query(QueryBody::Status).encode()),
@@ -443,6 +474,7 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("reply-rows", reply(rows)),
         ("reply-keys", reply(names)),
         ("reply-failed", reply(failure)),
+        ("reply-changes", reply(changes)),
         ("reply-status", reply(status)),
         (
             "bootstrap-propose",

@@ -87,8 +87,15 @@ pub fn query() -> impl Strategy<Value = Query> {
                 limit,
             }
         }),
-        (bytes(40), bytes(4))
-            .prop_map(|(prefix, separator)| QueryBody::KvKeys { prefix, separator }),
+        (bytes(40), bytes(4), bytes(40), any::<u64>()).prop_map(
+            |(prefix, separator, start_after, limit)| QueryBody::KvKeys {
+                prefix,
+                separator,
+                start_after,
+                limit,
+            }
+        ),
+        (bytes(40), watch_from()).prop_map(|(prefix, from)| QueryBody::KvWatch { prefix, from }),
         Just(QueryBody::Status),
         vec((select(&TxnVerb::READING[..]), kv()), 0..5).prop_map(|ops| {
             let ops: Vec<_> = ops.iter().map(|(verb, kv)| op(*verb, kv)).collect();
@@ -105,6 +112,33 @@ pub fn query() -> impl Strategy<Value = Query> {
             body,
         }
     })
+}
+
+fn cursor() -> impl Strategy<Value = Cursor> {
+    (index(), any::<u32>()).prop_map(|(index, position)| Cursor { index, position })
+}
+
+fn watch_from() -> impl Strategy<Value = WatchFrom> {
+    prop_oneof![
+        Just(WatchFrom::Now),
+        Just(WatchFrom::Rows),
+        cursor().prop_map(WatchFrom::Cursor),
+    ]
+}
+
+fn changes() -> impl Strategy<Value = KvChanges> {
+    let change = (select(&ChangeOp::ALL[..]), cursor(), row());
+    let change = change.prop_map(|(op, at, row)| KvChange { op, at, row });
+    let flags = (any::<bool>(), any::<bool>());
+    (any::<u64>(), cursor(), flags, vec(change, 0..20)).prop_map(
+        |(origin, next, (caught_up, gone), changes)| KvChanges {
+            origin,
+            next,
+            caught_up,
+            gone,
+            changes,
+        },
+    )
 }
 
 fn row() -> impl Strategy<Value = KvRow> {
@@ -183,6 +217,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
             ReplyBody::Txn(TxnResult { rows, errors })
         }),
         bytes(100).prop_map(ReplyBody::Document),
+        changes().prop_map(ReplyBody::Changes),
     ];
     (index(), any::<bool>(), any::<u64>(), any::<bool>(), body).prop_map(
         |(index, known_leader, last_contact_ms, more, body)| Reply {

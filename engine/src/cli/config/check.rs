@@ -27,10 +27,11 @@ use super::{
 use crate::server::{
     config::{
         AgentConfig, BootstrapMode, DataDir, EXECUTORS_MAX, HttpAddress, LogCompletion, LogOptions,
-        RaftOptions, SESSION_TTL_MIN, SESSION_TTL_MIN_LEAST,
+        RaftOptions, SESSION_TTL_MIN, SESSION_TTL_MIN_LEAST, WATCH_HISTORY_BYTES_MIN,
     },
     http::{HttpLimits, TXN_BODY_BYTES_MAX},
 };
+use crate::shard::HISTORY_BYTES_DEFAULT;
 
 /// What a configuration is checked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +152,7 @@ fn complete(layer: &Layer, purpose: Purpose, out: &mut Findings) -> AgentConfig 
             ),
             Duration::ZERO,
         ),
+        watch_history_bytes: watch_history_bytes(layer, out),
         http: limits(layer, out),
         http_rules: http_rules(layer, out),
         services: definitions.services,
@@ -336,6 +338,19 @@ fn completion(layer: &Layer) -> Result<LogCompletion, ConfigError> {
                 "{origin}: {value:?} is not known: use eventfd or poll"
             )),
         },
+    }
+}
+
+/// 0 switches watches off.
+fn watch_history_bytes(layer: &Layer, out: &mut Findings) -> usize {
+    let key = "limits.watch_history_bytes";
+    match layer.number(key) {
+        Some(Sourced { value: 0, .. }) => 0,
+        given => {
+            let found = range(given, WATCH_HISTORY_BYTES_MIN as i64, i64::MAX);
+            out.or(found, None)
+                .map_or(HISTORY_BYTES_DEFAULT, |bytes| bytes as usize)
+        }
     }
 }
 

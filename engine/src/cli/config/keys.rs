@@ -113,6 +113,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("limits", Object),
     ("limits.kv_max_value_size", Number),
     ("limits.txn_max_req_len", Number),
+    ("limits.watch_history_bytes", Number),
     ("limits.http_max_conns_per_client", Number),
     ("limits.https_handshake_timeout", Ignored),
     ("limits.request_limits", Ignored),

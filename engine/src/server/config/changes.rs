@@ -56,6 +56,7 @@ impl AgentConfig {
             log,
             raft,
             rpc_hold_timeout,
+            watch_history_bytes,
             http,
             http_rules,
             services,
@@ -96,6 +97,10 @@ impl AgentConfig {
         changes.restart(
             "performance.rpc_hold_timeout",
             self.rpc_hold_timeout != rpc_hold_timeout,
+        );
+        changes.restart(
+            "limits.watch_history_bytes",
+            self.watch_history_bytes != watch_history_bytes,
         );
         changes.restart("autopilot", self.autopilot != autopilot);
         changes.restart("pid_file", self.pid_file != pid_file);

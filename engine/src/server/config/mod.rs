@@ -155,6 +155,9 @@ pub struct AgentConfig {
     pub raft: RaftOptions,
     /// `performance.rpc_hold_timeout`: how long a request waits for a leader.
     pub rpc_hold_timeout: Duration,
+    /// `limits.watch_history_bytes`: changes that each shard remembers for watches, from
+    /// [`WATCH_HISTORY_BYTES_MIN`]; 0 switches watches off.
+    pub watch_history_bytes: usize,
     /// Bounds of each executor's HTTP service; `limits.*` among them.
     pub http: HttpLimits,
     /// `http_config`: what HTTP requests are let in, and what each answer carries.
@@ -200,5 +203,7 @@ pub const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
 /// be several times that (`shard::duties`).
 pub const SESSION_TTL_MIN_LEAST: Duration = Duration::from_millis(100);
 
+/// Least memory for the changes of a shard, bytes: any one change fits.
+pub const WATCH_HISTORY_BYTES_MIN: usize = 1 << 20;
 /// Most executors of a server.
 pub const EXECUTORS_MAX: u16 = 256;

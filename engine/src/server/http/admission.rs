@@ -16,6 +16,8 @@ pub(super) struct Load {
     pub(super) requests: Cell<usize>,
     /// Blocking queries, which are not among `requests`.
     pub(super) waiters: Cell<usize>,
+    /// Watches, which are among neither.
+    pub(super) watchers: Cell<usize>,
     pub(super) requests_total: Cell<u64>,
     pub(super) requests_refused: Cell<u64>,
     pub(super) body_bytes: Cell<usize>,
@@ -27,7 +29,25 @@ pub(super) struct Load {
 pub(super) struct Admitted {
     load: Rc<Load>,
     body_bytes: usize,
-    waits: bool,
+    kind: Kind,
+}
+
+/// What a request is counted as.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Request,
+    Waiter,
+    Watcher,
+}
+
+impl Load {
+    fn of(&self, kind: Kind) -> &Cell<usize> {
+        match kind {
+            Kind::Request => &self.requests,
+            Kind::Waiter => &self.waiters,
+            Kind::Watcher => &self.watchers,
+        }
+    }
 }
 
 impl Admitted {
@@ -60,34 +80,41 @@ impl Admitted {
         Ok(Self {
             load: load.clone(),
             body_bytes,
-            waits: false,
+            kind: Kind::Request,
         })
     }
 
     /// Admits a blocking query.
     pub(super) fn waiting(load: &Rc<Load>, limits: &HttpLimits) -> Result<Self, Refusal> {
+        let full = "Too many blocking queries on this server, try again later or against a different server";
+        Self::long(load, Kind::Waiter, limits.waiters_max, full)
+    }
+
+    /// Admits a watch.
+    pub(super) fn watching(load: &Rc<Load>, limits: &HttpLimits) -> Result<Self, Refusal> {
+        let full = "Too many watches on this server, try again later or against a different server";
+        Self::long(load, Kind::Watcher, limits.watchers_max, full)
+    }
+
+    fn long(load: &Rc<Load>, kind: Kind, max: usize, full: &'static str) -> Result<Self, Refusal> {
         load.requests_total.set(load.requests_total.get() + 1);
-        if load.waiters.get() >= limits.waiters_max {
+        let count = load.of(kind);
+        if count.get() >= max {
             load.requests_refused.set(load.requests_refused.get() + 1);
-            return Err(Refusal::busy(
-                "Too many blocking queries on this server, try again later or against a different server",
-            ));
+            return Err(Refusal::busy(full));
         }
-        load.waiters.set(load.waiters.get() + 1);
+        count.set(count.get() + 1);
         Ok(Self {
             load: load.clone(),
             body_bytes: 0,
-            waits: true,
+            kind,
         })
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let count = match self.waits {
-            true => &self.load.waiters,
-            false => &self.load.requests,
-        };
+        let count = self.load.of(self.kind);
         count.set(count.get() - 1);
         self.load
             .body_bytes

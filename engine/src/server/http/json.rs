@@ -84,6 +84,12 @@ pub(super) fn row_size_hint(row: &KvRowRef<'_>) -> usize {
 pub(super) fn row(out: &mut Vec<u8>, style: Style, row: &KvRowRef<'_>, first: bool) {
     style.element(out, first);
     out.push(b'{');
+    row_members(out, style, row);
+    style.end_object(out);
+}
+
+/// Writes what stands between the braces of a row.
+pub(super) fn row_members(out: &mut Vec<u8>, style: Style, row: &KvRowRef<'_>) {
     style.member(out, b"LockIndex", true);
     number(out, row.lock_index);
     style.member(out, b"Key", false);
@@ -100,7 +106,6 @@ pub(super) fn row(out: &mut Vec<u8>, style: Style, row: &KvRowRef<'_>, first: bo
     number(out, row.create_index.0);
     style.member(out, b"ModifyIndex", false);
     number(out, row.modify_index.0);
-    style.end_object(out);
 }
 
 /// Writes a string as an element of an array.

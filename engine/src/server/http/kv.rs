@@ -3,7 +3,7 @@
 //! Parameters become one wire query or command here, and their answer becomes Consul's shapes.
 //! What is decided by the state (does the key exist, does the index match) is not decided here.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, rc::Rc};
 
 use bytes::Bytes;
 use http::{StatusCode, request::Parts};
@@ -18,11 +18,13 @@ use super::{
     go_text::{parse_uint, quote},
     json,
     link::Link,
+    pages::{self, Page},
     params::Params,
     reads::{self, Asked},
     reply::{Content, Meta, Reply},
     rows::{Listing, RowsBody, Seen},
     serve::Inner,
+    watch::{self, Begin},
 };
 use crate::acl::{Access, Resource};
 use crate::server::gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream};
@@ -60,8 +62,12 @@ pub(super) async fn get<G: Gateway>(
 ) -> Outcome<G> {
     let many = params.keys || params.recurse;
     check_key(&key, many)?;
+    let page = Page::parse(params, &key)?;
     let mut who = inner.who(parts, params).await?;
     may_read(inner, &who, &key, many)?;
+    let mut hides = many && !who.may_read_prefix(&key);
+    // Of a page with rows left out, only the whole listing says where it ends.
+    let wanted = if hides { 0 } else { page.wanted() };
     let prefix_is_root = key.is_empty();
     let key = owned(key);
     let body = if params.keys {
@@ -70,40 +76,49 @@ pub(super) async fn get<G: Gateway>(
         QueryBody::KvKeys {
             prefix: key,
             separator,
+            start_after: page.start_after.clone(),
+            limit: wanted,
         }
     } else if params.recurse {
         QueryBody::KvList {
             prefix: key,
-            start_after: Bytes::new(),
-            limit: 0,
+            start_after: page.start_after.clone(),
+            limit: wanted,
         }
     } else {
         QueryBody::KvGet { key }
     };
     // Only whoever may be refused afterwards pays for remembering what was asked.
     let named = inner.guard.is_some().then(|| body.clone());
-    let answer = reads::read(&inner.gateway, link, asked, body).await?;
-    let meta = Meta::of(&answer);
-    if let Some(named) = named.as_ref().filter(|_| asked.waits()) {
+    let mut answer = reads::read(&inner.gateway, link, asked, body).await?;
+    if let Some(mut named) = named.filter(|_| asked.waits()) {
         // Rights may have changed while it waited.
         who = inner.who(parts, params).await?;
-        may_read(inner, &who, named_key(named), many)?;
+        may_read(inner, &who, named_key(&named), many)?;
+        hides = many && !who.may_read_prefix(named_key(&named));
+        if let QueryBody::KvList { limit, .. } | QueryBody::KvKeys { limit, .. } = &mut named
+            && hides
+            && *limit > 0
+        {
+            *limit = 0;
+            answer = reads::fresh(&inner.gateway, params.freshness()?, named).await?;
+        }
     }
+    let meta = Meta::of(&answer);
     let reply = match answer.body {
         AnswerBody::Keys(mut keys) => {
             let all = keys.len();
-            if inner.guard.is_some() {
+            if hides {
                 keys.retain(|key| who.may(Resource::Key, key, Access::Read));
             }
-            let reply = names(inner, params, &keys, prefix_is_root);
+            let reply = names(inner, params, &page, &keys, prefix_is_root);
             reply.filtered(keys.len() < all && who.is_told_of_filters())
         }
-        AnswerBody::Rows(stream) => {
-            let may_see_all = |named| who.may_read_prefix(named_key(named));
-            let hides = many && !named.as_ref().is_none_or(may_see_all);
-            rows(inner, params, stream, &who, hides).await?
-        }
-        AnswerBody::Status(_) | AnswerBody::Txn(_) | AnswerBody::Document(_) => {
+        AnswerBody::Rows(stream) => rows(inner, params, &page, stream, &who, hides).await?,
+        AnswerBody::Status(_)
+        | AnswerBody::Txn(_)
+        | AnswerBody::Document(_)
+        | AnswerBody::Changes(_) => {
             return Err(Refusal::internal("internal error: no rows for a key"));
         }
     };
@@ -113,12 +128,14 @@ pub(super) async fn get<G: Gateway>(
 fn names<G: Gateway>(
     inner: &Inner<G>,
     params: &Params<'_>,
-    keys: &[Bytes],
+    page: &Page,
+    mut keys: &[Bytes],
     prefix_is_root: bool,
 ) -> Reply<G::Rows> {
-    if keys.is_empty() && !prefix_is_root {
+    if keys.is_empty() && !prefix_is_root && !page.goes_on() {
         return Reply::new(StatusCode::NOT_FOUND, Content::Empty);
     }
+    let next = page.cut(&mut keys);
     let style = inner.style(params.pretty);
     let mut out = Vec::with_capacity(keys.iter().map(|key| key.len() + 8).sum::<usize>() + 8);
     out.push(b'[');
@@ -126,23 +143,39 @@ fn names<G: Gateway>(
         json::string_element(&mut out, style, key, at == 0);
     }
     style.end_array(&mut out, keys.is_empty());
-    Reply::json(Content::Whole(out.into()))
+    let reply = Reply::json(Content::Whole(out.into()));
+    match next {
+        Some(last) => pages::with_next(reply, last),
+        None => reply,
+    }
 }
 
 /// Rows, without those that may not be seen. `hides`: there may be such.
 async fn rows<G: Gateway>(
     inner: &Inner<G>,
     params: &Params<'_>,
+    page: &Page,
     mut stream: G::Rows,
     who: &Who,
     hides: bool,
 ) -> Outcome<G> {
     let seen = Seen::new(who, hides);
+    let style = inner.style(params.pretty);
     let Some((first, at)) = next_with_rows(&mut stream, &seen).await? else {
-        let nothing = Reply::new(StatusCode::NOT_FOUND, Content::Empty);
+        let nothing = match page.goes_on() {
+            true => {
+                let mut out = Vec::from(*b"[");
+                style.end_array(&mut out, true);
+                Reply::json(Content::Whole(out.into()))
+            }
+            false => Reply::new(StatusCode::NOT_FOUND, Content::Empty),
+        };
         return Ok(nothing.filtered(seen.is_told()));
     };
-    let style = inner.style(params.pretty);
+    if page.is_bounded() {
+        let reply = page.rows(stream, first, style, &seen).await?;
+        return Ok(reply.filtered(seen.is_told()));
+    }
     if !params.recurse {
         let row = first.row(at);
         return Ok(match params.raw {
@@ -176,6 +209,22 @@ async fn rows<G: Gateway>(
         }
     };
     Ok(Reply::json(content).filtered(seen.is_told()))
+}
+
+/// Watches the keys with a prefix.
+pub(super) async fn watch<G: Gateway>(
+    inner: &Inner<G>,
+    link: &Rc<Link>,
+    parts: &Parts,
+    prefix: Cow<'_, [u8]>,
+    params: &Params<'_>,
+    begin: Begin,
+) -> Outcome<G> {
+    check_key(&prefix, true)?;
+    let who = inner.who(parts, params).await?;
+    may_read(inner, &who, &prefix, true)?;
+    let rights = inner.rights(parts, params);
+    watch::watch(inner, link, rights, owned(prefix), params, begin).await
 }
 
 /// The next batch that has rows to be seen, and where the first of them is.
@@ -227,6 +276,7 @@ pub(super) struct Put {
 impl Put {
     pub(super) fn parse(key: &[u8], params: &Params<'_>) -> Result<Self, Refusal> {
         check_key(key, false)?;
+        Page::refuse(params)?;
         params.exclusive(&[
             params.cas.is_some(),
             params.acquire.is_some(),
@@ -289,6 +339,7 @@ pub(super) async fn delete<G: Gateway>(
     params: &Params<'_>,
 ) -> Outcome<G> {
     check_key(key, params.recurse)?;
+    Page::refuse(params)?;
     params.exclusive(&[params.recurse, params.cas.is_some()])?;
     let index = match &params.cas {
         Some(text) => parse_uint(text).map_err(Refusal::internal)?,

@@ -14,6 +14,9 @@ pub const REQUESTS_MAX: usize = 8_192;
 /// Blocking queries on one executor; further ones are answered `429`. They are not among
 /// [`REQUESTS_MAX`]: however many wait, others are served.
 pub const WAITERS_MAX: usize = CONNECTIONS_MAX;
+/// Watches on one executor; further ones are answered `429`. They are neither among [`REQUESTS_MAX`]
+/// nor among [`WAITERS_MAX`].
+pub const WATCHERS_MAX: usize = 4_096;
 /// Bytes of request bodies in flight on one executor; what would pass it is answered `429`.
 pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
 /// Longest body of a transaction unless `limits.txn_max_req_len` says otherwise, bytes.
@@ -43,6 +46,8 @@ pub struct HttpLimits {
     pub requests_max: usize,
     /// Blocking queries, likewise; they are not among the requests in flight.
     pub waiters_max: usize,
+    /// Watches.
+    pub watchers_max: usize,
     /// Bytes of request bodies in flight.
     pub body_bytes_in_flight_max: usize,
     /// Shortest TTL of a session (Consul `session_ttl_min`).
@@ -59,6 +64,8 @@ pub struct HttpLimits {
     pub write_timeout: Duration,
     /// Between two requests.
     pub idle_timeout: Duration,
+    /// Without a change, until a watch is told so; at most `limits::WAIT_MS_MAX`.
+    pub watch_progress: Duration,
     /// For a refused client to stop sending.
     pub linger_timeout: Duration,
 }
@@ -70,6 +77,7 @@ impl Default for HttpLimits {
             client_connections_max: usize::MAX,
             requests_max: REQUESTS_MAX,
             waiters_max: WAITERS_MAX,
+            watchers_max: WATCHERS_MAX,
             body_bytes_in_flight_max: BODY_BYTES_IN_FLIGHT_MAX,
             session_ttl_min: SESSION_TTL_MIN,
             value_bytes_max: wire::limits::VALUE_BYTES_MAX,
@@ -78,6 +86,7 @@ impl Default for HttpLimits {
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(300),
+            watch_progress: Duration::from_secs(10),
             linger_timeout: Duration::from_secs(2),
         }
     }

@@ -13,6 +13,8 @@
 //!   admission is there room                       body      the request's body
 //!   kv, txn, agent, sessions  the endpoints       call      what those about records share
 //!   reply     headers and body                    rows      listings, a piece at a time
+//!   watch     changes as they come                pages     listings, a page at a time
+//!   events    what a watch says
 //!   json      rows as Consul writes them          failure   statuses and texts
 //! ```
 //!
@@ -28,6 +30,7 @@ mod call;
 mod catalog;
 mod config;
 mod coordinates;
+mod events;
 mod failure;
 pub mod go_text;
 mod json;
@@ -37,6 +40,7 @@ mod link;
 mod listen;
 mod loose;
 mod mixed;
+mod pages;
 mod params;
 mod path;
 mod reads;
@@ -48,13 +52,16 @@ mod sessions;
 mod sweep;
 mod txn;
 mod unix;
+mod watch;
 
 pub(super) use acl::keeper;
 pub use limits::{
     ANSWER_PIECE_BYTES, BODY_BYTES_IN_FLIGHT_MAX, BUFFER_BYTES_MAX, CONNECTIONS_MAX,
     HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX, REQUESTS_MAX, TXN_BODY_BYTES_MAX,
+    WATCHERS_MAX,
 };
 pub use listen::{ListenError, bind_after_predecessor, bind_exclusive};
+pub use pages::PAGE_BYTES_MAX;
 pub use rules::{HttpRules, Network};
 pub use serve::HttpService;
 pub use unix::{UnixListenError, UnixSocketFile, listen_after_predecessor};

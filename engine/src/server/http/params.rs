@@ -65,6 +65,9 @@ const WITH_EFFECT: &[&str] = &[
     "max_stale",
     "index",
     "wait",
+    "watch",
+    "limit",
+    "start-after",
     "pretty",
     "dc",
     "ns",
@@ -79,11 +82,15 @@ pub(super) struct Params<'q> {
     pub(super) recurse: bool,
     pub(super) keys: bool,
     pub(super) pretty: bool,
+    pub(super) watch: bool,
     stale: bool,
     consistent: bool,
     leader: bool,
     cached: bool,
     pub(super) separator: Option<Cow<'q, str>>,
+    pub(super) limit: Option<Cow<'q, str>>,
+    /// As it came: a key may be of any bytes.
+    pub(super) start_after: Option<&'q str>,
     pub(super) cas: Option<Cow<'q, str>>,
     pub(super) flags: Option<Cow<'q, str>>,
     pub(super) acquire: Option<Cow<'q, str>>,
@@ -131,6 +138,7 @@ impl<'q> Params<'q> {
             "recurse" => Some(&mut self.recurse),
             "keys" => Some(&mut self.keys),
             "pretty" => Some(&mut self.pretty),
+            "watch" => Some(&mut self.watch),
             "stale" => Some(&mut self.stale),
             "consistent" => Some(&mut self.consistent),
             "leader" => Some(&mut self.leader),
@@ -141,8 +149,13 @@ impl<'q> Params<'q> {
             *switch = true;
             return Ok(());
         }
+        if name == "start-after" {
+            self.start_after.get_or_insert(value);
+            return Ok(());
+        }
         let field = match &*name {
             "separator" | "seperator" => &mut self.separator,
+            "limit" => &mut self.limit,
             "cas" => &mut self.cas,
             "flags" => &mut self.flags,
             "acquire" => &mut self.acquire,
@@ -189,6 +202,11 @@ impl<'q> Params<'q> {
                 ms,
             },
         })
+    }
+
+    /// `?index=`, if it says anything.
+    pub(super) fn index_text(&self) -> Option<&str> {
+        self.index.as_deref().filter(|text| !text.is_empty())
     }
 
     /// The mode of a read.

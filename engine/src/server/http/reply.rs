@@ -21,6 +21,7 @@ use super::{
     json::Style,
     rows::{Incomplete, RowsBody},
     serve::Serving,
+    watch::EventsBody,
 };
 use crate::server::gateway::RowStream;
 
@@ -55,6 +56,7 @@ pub(super) enum Content<R: RowStream> {
     Empty,
     Whole(Bytes),
     Rows(RowsBody<R>),
+    Events(EventsBody),
 }
 
 impl<R: RowStream> Reply<R> {
@@ -201,6 +203,9 @@ impl<R: RowStream> Body for ReplyBody<R> {
             Content::Rows(rows) => rows
                 .poll_piece(cx)
                 .map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            Content::Events(events) => events
+                .poll_piece(cx)
+                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.content = Content::Empty;
@@ -217,7 +222,7 @@ impl<R: RowStream> Body for ReplyBody<R> {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Rows(_) => SizeHint::default(),
+            Content::Rows(_) | Content::Events(_) => SizeHint::default(),
         }
     }
 }

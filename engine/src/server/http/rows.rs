@@ -28,10 +28,10 @@ use crate::{
     },
 };
 
-/// A listing that failed after its answer had begun. hyper cuts the connection.
+/// A listing or a watch that failed after its answer had begun. hyper cuts the connection.
 #[derive(Debug, thiserror::Error)]
-#[error("the listing failed after its answer had begun: {0}")]
-pub(super) struct Incomplete(String);
+#[error("it failed after its answer had begun: {0}")]
+pub(super) struct Incomplete(pub(super) String);
 
 /// Rows on their way into a JSON array.
 pub(super) struct Listing<R: RowStream> {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    acl::{self, Guard, Need, Who},
+    acl::{self, Guard, Need, Rights, Who},
     admission::{Admitted, Load},
     agent, body, call,
     failure::Refusal,
@@ -35,6 +35,7 @@ use super::{
     rules::HttpRules,
     sweep::Links,
     txn,
+    watch::Begin,
 };
 use crate::server::gateway::{AnswerBody, Gateway, RowStream, ServerInfo};
 
@@ -101,9 +102,9 @@ impl<G: Gateway> HttpService<G> {
         }
     }
 
-    /// Number of blocking queries that wait or are being answered.
+    /// Number of blocking queries that wait or are being answered, and of watches.
     pub fn waiting(&self) -> usize {
-        self.0.load.waiters.get()
+        self.0.load.waiters.get() + self.0.load.watchers.get()
     }
 
     /// Number of open connections.
@@ -235,7 +236,7 @@ async fn respond<G: Gateway>(
 
 async fn answer<G: Gateway>(
     inner: &Inner<G>,
-    link: &Link,
+    link: &Rc<Link>,
     parts: &Parts,
     body: Incoming,
     admitted: &mut Option<Admitted>,
@@ -265,6 +266,11 @@ async fn answer<G: Gateway>(
                     *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
                     let who = inner.who(parts, &params).await?;
                     kv::delete(inner, &who, &key, &params).await
+                }
+                _ if params.watch => {
+                    let begin = Begin::parse(&params, &parts.headers)?;
+                    *admitted = Some(Admitted::watching(&inner.load, &inner.limits())?);
+                    kv::watch(inner, link, parts, key, &params, begin).await
                 }
                 _ => {
                     let asked = Asked::parse(&params)?;
@@ -397,6 +403,12 @@ impl<G: Gateway> Inner<G> {
         }
     }
 
+    /// The rights of whoever sent this request, for as long as it goes on.
+    pub(super) fn rights(&self, parts: &Parts, params: &Params<'_>) -> Rights<G> {
+        let token = params.get("token");
+        Rights::new(self.guard.as_ref(), &self.gateway, &parts.headers, token)
+    }
+
     /// Refuses a request to one of the fixed endpoints that its sender may not make.
     async fn check_path(&self, parts: &Parts, params: &Params<'_>) -> Result<(), Refusal> {
         if self.guard.is_none() {
@@ -469,6 +481,7 @@ impl<G: Gateway> Inner<G> {
             ("curia.http.requests", load.requests_total.get() as f64),
             ("curia.http.requests_in_flight", load.requests.get() as f64),
             ("curia.http.requests_waiting", load.waiters.get() as f64),
+            ("curia.http.watches", load.watchers.get() as f64),
             (
                 "curia.http.requests_refused",
                 load.requests_refused.get() as f64,

@@ -33,7 +33,7 @@ fn get(key: &str, mode: ReadMode, index: u64, ms: u32) -> Query {
 
 impl World {
     /// Three servers with a leader; its position.
-    fn led(seed: u64) -> (Self, usize) {
+    pub(super) fn led(seed: u64) -> (Self, usize) {
         let mut world = Self::new(seed, 3, 0, u64::MAX);
         for _ in 0..600 {
             world.step();
@@ -49,16 +49,16 @@ impl World {
         })
     }
 
-    fn member(&self, at: usize) -> &crate::shard::Member {
+    pub(super) fn member(&self, at: usize) -> &crate::shard::Member {
         let core = self.nodes[at].core.as_ref().expect("it is up");
         core.member(SHARD).expect("one shard")
     }
 
-    fn waiters(&self, at: usize) -> usize {
+    pub(super) fn waiters(&self, at: usize) -> usize {
         self.member(at).watches().len()
     }
 
-    fn ask(&mut self, at: usize, request: Request) -> Ticket {
+    pub(super) fn ask(&mut self, at: usize, request: Request) -> Ticket {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.nodes[at].events.push(Event::Request {
@@ -89,6 +89,8 @@ impl World {
             query.body = QueryBody::KvKeys {
                 prefix: Bytes::from_static(b"key/"),
                 separator: Bytes::new(),
+                start_after: Bytes::new(),
+                limit: 0,
             };
         }
         // What a client would have seen, give or take.
@@ -159,11 +161,11 @@ impl World {
         }
     }
 
-    fn is_answered(&self, ticket: Ticket) -> bool {
+    pub(super) fn is_answered(&self, ticket: Ticket) -> bool {
         self.answers.iter().any(|(of, _)| *of == ticket)
     }
 
-    fn steps(&mut self, count: usize) {
+    pub(super) fn steps(&mut self, count: usize) {
         for _ in 0..count {
             self.step();
         }

@@ -68,7 +68,9 @@ fn result(fsm: &Fsm, body: &QueryBody) -> Vec<(Vec<u8>, Vec<u8>, u64)> {
                 vec![(document.expect("a short one"), Vec::new(), 0)]
             }
         }
-        QueryBody::Status | QueryBody::Txn(_) => unreachable!("it is not watched"),
+        QueryBody::Status | QueryBody::Txn(_) | QueryBody::KvWatch { .. } => {
+            unreachable!("it is not watched")
+        }
     }
 }
 
@@ -139,10 +141,14 @@ fn query(kind: u8, key: Vec<u8>, stale: bool) -> Query {
         2 => QueryBody::KvKeys {
             prefix: key,
             separator: Bytes::new(),
+            start_after: Bytes::new(),
+            limit: 0,
         },
         _ => QueryBody::KvKeys {
             prefix: key,
             separator: Bytes::from_static(b"a"),
+            start_after: Bytes::new(),
+            limit: 0,
         },
     };
     let mode = match stale {
@@ -224,7 +230,7 @@ proptest! {
                         }
                         run.push(entry);
                     }
-                    let mut changed = |changes: &[Change]| watches.changed(changes);
+                    let mut changed = |_, changes: &[Change]| watches.changed(changes);
                     fsm.apply_run_watched(&run, &mut Vec::new(), Some(&mut changed)).unwrap();
                     prop_assert_eq!(fsm.digest(), plain.digest());
                 }

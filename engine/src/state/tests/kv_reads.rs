@@ -75,6 +75,7 @@ proptest! {
         prefix in maybe_empty(),
         start_after in maybe_empty(),
         limit in 0..20u64,
+        names_max in 0..10u64,
         separator in prop_oneof![Just(&b"/"[..]), Just(&b""[..]), Just(&b"a/"[..]), Just(&b"\xff"[..])],
         slice in 1..40usize,
     ) {
@@ -97,7 +98,7 @@ proptest! {
             .collect();
         prop_assert_eq!(all_rows(list, slice), expected);
 
-        let names = store.kv_keys(&prefix, separator);
+        let names = store.kv_keys(&prefix, separator, b"", 0);
         prop_assert_eq!(names.index(), index);
         let cut = |key: &Vec<u8>| {
             let rest = &key[prefix.len()..];
@@ -105,7 +106,15 @@ proptest! {
             Bytes::copy_from_slice(&key[..at.map_or(key.len(), |at| prefix.len() + at + separator.len())])
         };
         let expected: BTreeSet<Bytes> = keys.keys().filter(|key| key.starts_with(&prefix)).map(cut).collect();
-        prop_assert_eq!(all_keys(names, slice), expected.into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(all_keys(names, slice), expected.iter().cloned().collect::<Vec<_>>());
+        let page = store.kv_keys(&prefix, separator, &start_after, names_max);
+        prop_assert_eq!(page.index(), index);
+        let expected: Vec<Bytes> = expected
+            .into_iter()
+            .filter(|name| start_after.is_empty() || **name > *start_after)
+            .take(if names_max == 0 { usize::MAX } else { names_max as usize })
+            .collect();
+        prop_assert_eq!(all_keys(page, slice), expected);
 
         for (key, stamp) in &keys {
             prop_assert_eq!(store.kv_get(key), (Index(*stamp), Some(row(key, b"v", *stamp))));
@@ -120,7 +129,7 @@ fn an_empty_store_answers_with_index_one() {
     let store = Store::new();
     assert_eq!(store.kv_get(b"a"), (Index(1), None));
     assert_eq!(store.kv_list(b"", b"", 0).index(), Index(1));
-    assert_eq!(store.kv_keys(b"a", b"/").index(), Index(1));
+    assert_eq!(store.kv_keys(b"a", b"/", b"", 0).index(), Index(1));
 }
 
 #[test]
@@ -149,7 +158,7 @@ fn a_parked_listing_sees_its_own_moment() {
     let keys: BTreeMap<Vec<u8>, u64> = (0..500u32).map(|n| (n.to_be_bytes().to_vec(), 1)).collect();
     let mut store = store_of(&keys, &BTreeMap::new());
     let mut list = store.kv_list(b"", b"", 0);
-    let mut names = store.kv_keys(b"", b"");
+    let mut names = store.kv_keys(b"", b"", b"", 0);
     let mut rows = Vec::new();
     assert!(list.next_rows(100, usize::MAX, &mut rows));
     let mut txn = store.begin();

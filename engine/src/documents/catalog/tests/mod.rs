@@ -21,7 +21,7 @@ fn apply(fsm: &mut Fsm, op: RecordOp) -> BTreeSet<Vec<u8>> {
     fsm.apply_run_watched(
         &[(index, Term(1), op.encode())],
         &mut outcomes,
-        Some(&mut |changes| {
+        Some(&mut |_, changes| {
             for change in changes {
                 touched(change, &mut |subject| {
                     subjects.insert(subject.as_bytes().to_vec());

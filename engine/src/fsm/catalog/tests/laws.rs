@@ -273,7 +273,7 @@ proptest! {
         let (mut rest, mut cuts) = (&entries[..], cuts.iter().cycle());
         while !rest.is_empty() {
             let (run, later) = rest.split_at(rest.len().min(*cuts.next().expect("cycles")));
-            let mut ignore = |_: &[Change]| ();
+            let mut ignore = |_: Index, _: &[Change]| ();
             other
                 .apply_run_watched(run, &mut others, Some(&mut ignore))
                 .expect("known commands");

@@ -105,6 +105,14 @@ impl Who {
         }
     }
 
+    /// Whether any key under a prefix may be seen.
+    pub(in super::super) fn may_read_some(&self, prefix: &[u8]) -> bool {
+        match &self.0 {
+            None => true,
+            Some(bearer) => bearer.authorizer.may_read_some(prefix),
+        }
+    }
+
     /// Whether its rights are those of a token that it brought: only then it is told that
     /// something was left out, as in Consul.
     pub(in super::super) fn is_told_of_filters(&self) -> bool {
@@ -377,6 +385,32 @@ impl Guard {
                 made: Instant::now(),
             })))),
             _ => Err(refusal),
+        }
+    }
+}
+
+/// The rights of whoever asks for something that goes on for long: judged anew each time.
+pub(in super::super) struct Rights<G>(Option<(Rc<Guard>, G, String)>);
+
+impl<G: Gateway> Rights<G> {
+    /// The rights of whoever sent a request with these headers and this `?token=`.
+    pub(in super::super) fn new(
+        guard: Option<&Rc<Guard>>,
+        gateway: &G,
+        headers: &HeaderMap,
+        param: Option<&str>,
+    ) -> Self {
+        Self(guard.map(|guard| {
+            let secret = guard.token_of(headers, param).to_owned();
+            (Rc::clone(guard), gateway.clone(), secret)
+        }))
+    }
+
+    /// Who it is, with the rights of this moment.
+    pub(in super::super) async fn now(&self) -> Result<Who, Refusal> {
+        match &self.0 {
+            None => Ok(Who::ANYONE),
+            Some((guard, gateway, secret)) => guard.bearer_of(gateway, secret).await,
         }
     }
 }
