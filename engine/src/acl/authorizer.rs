@@ -99,6 +99,16 @@ impl Authorizer {
         }
     }
 
+    /// Whether any key under `prefix` may be seen, one that nobody has written yet included.
+    pub fn may_read_some(&self, prefix: &[u8]) -> bool {
+        let keys = self.of(Resource::Key);
+        let own = match keys.by_prefix(prefix) {
+            Some(granted) => granted >= Access::Read,
+            None => self.otherwise(Resource::Key),
+        };
+        own || keys.within(prefix).any(|granted| granted >= Access::Read)
+    }
+
     /// Whether all of `resource` may be seen: granted for every name, and refused for none.
     pub fn may_read_all(&self, resource: Resource) -> bool {
         let grants = self.of(resource);
@@ -214,15 +224,20 @@ impl Grants {
 
     /// The least that a rule for a name or prefix beginning with `prefix` grants.
     fn least_within(&self, prefix: &[u8]) -> Option<Access> {
+        self.within(prefix).min()
+    }
+
+    /// What rules for names and prefixes beginning with `prefix` grant.
+    fn within<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = Access> + 'a {
         let exact = self.exact.partition_point(|(name, _)| **name < *prefix);
         let exact = self.exact[exact..].iter();
-        let exact = exact.take_while(|(name, _)| name.starts_with(prefix));
+        let exact = exact.take_while(move |(name, _)| name.starts_with(prefix));
         let prefixes = self
             .prefixes
             .partition_point(|grant| *grant.prefix < *prefix);
         let prefixes = self.prefixes[prefixes..].iter();
-        let prefixes = prefixes.take_while(|grant| grant.prefix.starts_with(prefix));
+        let prefixes = prefixes.take_while(move |grant| grant.prefix.starts_with(prefix));
         let exact = exact.map(|(_, access)| *access);
-        exact.chain(prefixes.map(|grant| grant.access)).min()
+        exact.chain(prefixes.map(|grant| grant.access))
     }
 }

@@ -65,13 +65,9 @@ pub(super) async fn get<G: Gateway>(
     let page = Page::parse(params, &key)?;
     let mut who = inner.who(parts, params).await?;
     may_read(inner, &who, &key, many)?;
-    // Where a page ends would tell the names of keys that are hidden.
-    if (page.is_bounded() || page.goes_on()) && !who.may_read_prefix(&key) {
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            "Permission denied: pages of a listing need key:read on every key with the prefix",
-        ));
-    }
+    let mut hides = many && !who.may_read_prefix(&key);
+    // Of a page with rows left out, only the whole listing says where it ends.
+    let wanted = if hides { 0 } else { page.wanted() };
     let prefix_is_root = key.is_empty();
     let key = owned(key);
     let body = if params.keys {
@@ -81,40 +77,44 @@ pub(super) async fn get<G: Gateway>(
             prefix: key,
             separator,
             start_after: page.start_after.clone(),
-            limit: page.wanted(),
+            limit: wanted,
         }
     } else if params.recurse {
         QueryBody::KvList {
             prefix: key,
             start_after: page.start_after.clone(),
-            limit: page.wanted(),
+            limit: wanted,
         }
     } else {
         QueryBody::KvGet { key }
     };
     // Only whoever may be refused afterwards pays for remembering what was asked.
     let named = inner.guard.is_some().then(|| body.clone());
-    let answer = reads::read(&inner.gateway, link, asked, body).await?;
-    let meta = Meta::of(&answer);
-    if let Some(named) = named.as_ref().filter(|_| asked.waits()) {
+    let mut answer = reads::read(&inner.gateway, link, asked, body).await?;
+    if let Some(mut named) = named.filter(|_| asked.waits()) {
         // Rights may have changed while it waited.
         who = inner.who(parts, params).await?;
-        may_read(inner, &who, named_key(named), many)?;
+        may_read(inner, &who, named_key(&named), many)?;
+        hides = many && !who.may_read_prefix(named_key(&named));
+        if let QueryBody::KvList { limit, .. } | QueryBody::KvKeys { limit, .. } = &mut named
+            && hides
+            && *limit > 0
+        {
+            *limit = 0;
+            answer = reads::fresh(&inner.gateway, params.freshness()?, named).await?;
+        }
     }
+    let meta = Meta::of(&answer);
     let reply = match answer.body {
         AnswerBody::Keys(mut keys) => {
             let all = keys.len();
-            if inner.guard.is_some() {
+            if hides {
                 keys.retain(|key| who.may(Resource::Key, key, Access::Read));
             }
             let reply = names(inner, params, &page, &keys, prefix_is_root);
             reply.filtered(keys.len() < all && who.is_told_of_filters())
         }
-        AnswerBody::Rows(stream) => {
-            let may_see_all = |named| who.may_read_prefix(named_key(named));
-            let hides = many && !named.as_ref().is_none_or(may_see_all);
-            rows(inner, params, &page, stream, &who, hides).await?
-        }
+        AnswerBody::Rows(stream) => rows(inner, params, &page, stream, &who, hides).await?,
         AnswerBody::Status(_)
         | AnswerBody::Txn(_)
         | AnswerBody::Document(_)
@@ -159,19 +159,22 @@ async fn rows<G: Gateway>(
     who: &Who,
     hides: bool,
 ) -> Outcome<G> {
-    let style = inner.style(params.pretty);
     let seen = Seen::new(who, hides);
+    let style = inner.style(params.pretty);
     let Some((first, at)) = next_with_rows(&mut stream, &seen).await? else {
-        if page.goes_on() {
-            let mut out = Vec::from(*b"[");
-            style.end_array(&mut out, true);
-            return Ok(Reply::json(Content::Whole(out.into())));
-        }
-        let nothing = Reply::new(StatusCode::NOT_FOUND, Content::Empty);
+        let nothing = match page.goes_on() {
+            true => {
+                let mut out = Vec::from(*b"[");
+                style.end_array(&mut out, true);
+                Reply::json(Content::Whole(out.into()))
+            }
+            false => Reply::new(StatusCode::NOT_FOUND, Content::Empty),
+        };
         return Ok(nothing.filtered(seen.is_told()));
     };
     if page.is_bounded() {
-        return page.rows(stream, first, style).await;
+        let reply = page.rows(stream, first, style, &seen).await?;
+        return Ok(reply.filtered(seen.is_told()));
     }
     if !params.recurse {
         let row = first.row(at);
@@ -220,8 +223,8 @@ pub(super) async fn watch<G: Gateway>(
     check_key(&prefix, true)?;
     let who = inner.who(parts, params).await?;
     may_read(inner, &who, &prefix, true)?;
-    let eyes = inner.eyes(parts, params);
-    watch::watch(inner, link, owned(prefix), params, begin, eyes).await
+    let rights = inner.rights(parts, params);
+    watch::watch(inner, link, rights, owned(prefix), params, begin).await
 }
 
 /// The next batch that has rows to be seen, and where the first of them is.

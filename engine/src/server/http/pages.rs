@@ -20,6 +20,7 @@ use super::{
     json::{self, Style},
     params::Params,
     reply::{Content, Reply},
+    rows::Seen,
 };
 use crate::server::gateway::{RowBatch, RowStream};
 
@@ -116,6 +117,7 @@ impl Page {
         mut stream: R,
         first: R::Batch,
         style: Style,
+        seen: &Seen,
     ) -> Result<Reply<R>, Refusal> {
         let limit = self.limit.unwrap_or(u64::MAX);
         let mut out = Vec::from(*b"[");
@@ -125,7 +127,9 @@ impl Page {
             let Some(batch) = next.take() else {
                 break false;
             };
-            for at in 0..batch.len() {
+            let mut from = 0;
+            while let Some(at) = seen.next(&batch, from) {
+                from = at + 1;
                 if rows == limit || out.len() >= PAGE_BYTES_MAX {
                     break 'page true;
                 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    acl::{self, Eyes, Guard, Need, Who},
+    acl::{self, Guard, Need, Rights, Who},
     admission::{Admitted, Load},
     agent, body, call,
     failure::Refusal,
@@ -403,9 +403,10 @@ impl<G: Gateway> Inner<G> {
         }
     }
 
-    /// Who asks, for as long as an answer lasts that has no end.
-    pub(super) fn eyes(&self, parts: &Parts, params: &Params<'_>) -> Eyes {
-        Eyes::new(self.guard.as_ref(), &parts.headers, params.get("token"))
+    /// The rights of whoever sent this request, for as long as it goes on.
+    pub(super) fn rights(&self, parts: &Parts, params: &Params<'_>) -> Rights<G> {
+        let token = params.get("token");
+        Rights::new(self.guard.as_ref(), &self.gateway, &parts.headers, token)
     }
 
     /// Refuses a request to one of the fixed endpoints that its sender may not make.

@@ -28,7 +28,7 @@ use wire::{
 };
 
 use super::{
-    acl::{Eyes, Who},
+    acl::{Rights, Who},
     events::{self, Place},
     failure::Refusal,
     go_text::{parse_uint, quote},
@@ -100,6 +100,7 @@ impl Begin {
 pub(super) async fn watch<G: Gateway>(
     inner: &Inner<G>,
     link: &Rc<Link>,
+    rights: Rights<G>,
     prefix: Bytes,
     params: &Params<'_>,
     begin: Begin,
@@ -116,8 +117,8 @@ pub(super) async fn watch<G: Gateway>(
     let mut feed = Feed {
         gateway: inner.gateway.clone(),
         link: Rc::clone(link),
-        who: eyes.who(&inner.gateway).await?,
-        eyes,
+        who: rights.now().await?,
+        rights,
         prefix,
         origin: now.origin,
         next: now.next,
@@ -170,9 +171,9 @@ type Batch<G> = <<G as Gateway>::Rows as RowStream>::Batch;
 struct Feed<G: Gateway> {
     gateway: G,
     link: Rc<Link>,
-    /// Who watches, and what it might see when it was last looked up.
-    eyes: Eyes,
+    /// Who is told, as it was looked at last.
     who: Who,
+    rights: Rights<G>,
     prefix: Bytes,
     origin: u64,
     /// Behind everything that was said.
@@ -257,9 +258,9 @@ impl<G: Gateway> Feed<G> {
     /// nothing.
     ///
     /// This is the one place where a change becomes words for a client, and [`Self::say_rows`] the
-    /// one where a row of the beginning does. What may not be seen at that moment is left out, and
-    /// the cursor goes on behind it. Of a recursive delete that may have taken keys that may be
-    /// seen and others, nothing true can be said but that the client has to start over.
+    /// one where a row of the beginning does. Each is decided by its key and by the rights of this
+    /// moment; what may not be seen is left out, and the cursor goes on behind it. A recursive delete
+    /// is told if any key under its prefix may be seen.
     fn tell(&mut self, out: &mut Vec<u8>, heard: &Heard, idle: bool) {
         let changes = &heard.changes;
         if changes.gone {
@@ -267,33 +268,29 @@ impl<G: Gateway> Feed<G> {
             self.over = true;
             return;
         }
-        for change in &changes.changes {
-            if self.may_be_told(change) {
-                events::change(out, self.origin, change);
-            } else if change.op == ChangeOp::DeleteTree {
-                events::reset(out, PARTLY_HIDDEN);
-                self.over = true;
-                return;
-            }
+        let mut told = false;
+        for change in changes.changes.iter().filter(|change| self.may_see(change)) {
+            events::change(out, self.origin, change);
+            told = true;
         }
         self.next = changes.next;
-        if idle && changes.changes.is_empty() && changes.caught_up {
+        if idle && !told && changes.caught_up {
             let place = self.place();
             events::progress(out, place, heard.known_leader, heard.last_contact_ms);
         }
     }
 
-    fn may_be_told(&self, change: &KvChange) -> bool {
-        let key = &change.row.key;
+    fn may_see(&self, change: &KvChange) -> bool {
+        let key = change.row.borrow().key;
         match change.op {
-            ChangeOp::DeleteTree => self.who.may_read_prefix(key),
+            ChangeOp::DeleteTree => self.who.may_read_some(key),
             _ => self.who.may(Resource::Key, key, Access::Read),
         }
     }
 
-    /// Looks up what may be seen now; over if nothing may any longer.
-    async fn look_again(&mut self, out: &mut Vec<u8>) -> bool {
-        match self.eyes.who(&self.gateway).await {
+    /// Looks at the rights anew. Whoever has none any longer is told so, and nothing more.
+    async fn is_still_allowed(&mut self, out: &mut Vec<u8>) -> bool {
+        match self.rights.now().await {
             Ok(who) => self.who = who,
             Err(refusal) => {
                 events::reset(out, &refusal.text);
@@ -347,6 +344,9 @@ impl<G: Gateway> Feed<G> {
         }
         // Others get their turn between two pieces.
         let_others_run().await;
+        if !self.is_still_allowed(&mut out).await {
+            return Ok(Some(out));
+        }
         if self.rows.is_some() {
             if self.look_again(&mut out).await {
                 self.say_rows(&mut out).await?;
@@ -360,7 +360,7 @@ impl<G: Gateway> Feed<G> {
                 Err(failure) if failure.kind == FailureKind::ShuttingDown => return Ok(None),
                 Err(failure) => return Err(failure),
             };
-            if self.look_again(&mut out).await {
+            if self.is_still_allowed(&mut out).await {
                 self.tell(&mut out, &heard, true);
             }
         }

@@ -105,6 +105,14 @@ impl Who {
         }
     }
 
+    /// Whether any key under a prefix may be seen.
+    pub(in super::super) fn may_read_some(&self, prefix: &[u8]) -> bool {
+        match &self.0 {
+            None => true,
+            Some(bearer) => bearer.authorizer.may_read_some(prefix),
+        }
+    }
+
     /// Whether its rights are those of a token that it brought: only then it is told that
     /// something was left out, as in Consul.
     pub(in super::super) fn is_told_of_filters(&self) -> bool {
@@ -196,13 +204,15 @@ impl Guard {
         options: &AclOptions,
         datacenter: &str,
         node: &str,
-    ) -> Option<Self> {
-        options.enabled.then(|| Self {
-            options: options.clone(),
-            datacenter: datacenter.to_owned(),
-            node: node.to_owned(),
-            hasher: RandomState::new(),
-            cache: RefCell::default(),
+    ) -> Option<Rc<Self>> {
+        options.enabled.then(|| {
+            Rc::new(Self {
+                options: options.clone(),
+                datacenter: datacenter.to_owned(),
+                node: node.to_owned(),
+                hasher: RandomState::new(),
+                cache: RefCell::default(),
+            })
         })
     }
 
@@ -226,7 +236,15 @@ impl Guard {
         headers: &HeaderMap,
         param: Option<&str>,
     ) -> Result<Who, Refusal> {
-        let secret = self.token_of(headers, param);
+        self.bearer_of(gateway, self.token_of(headers, param)).await
+    }
+
+    /// Whoever bears this token, now: what goes on for long asks again and again.
+    pub(in super::super) async fn bearer_of<G: Gateway>(
+        &self,
+        gateway: &G,
+        secret: &str,
+    ) -> Result<Who, Refusal> {
         if let Some(recovery) = &self.options.tokens.agent_recovery
             && same(secret, recovery.expose())
         {
@@ -392,6 +410,32 @@ impl Guard {
                 made: Instant::now(),
             })))),
             _ => Err(refusal),
+        }
+    }
+}
+
+/// The rights of whoever asks for something that goes on for long: judged anew each time.
+pub(in super::super) struct Rights<G>(Option<(Rc<Guard>, G, String)>);
+
+impl<G: Gateway> Rights<G> {
+    /// The rights of whoever sent a request with these headers and this `?token=`.
+    pub(in super::super) fn new(
+        guard: Option<&Rc<Guard>>,
+        gateway: &G,
+        headers: &HeaderMap,
+        param: Option<&str>,
+    ) -> Self {
+        Self(guard.map(|guard| {
+            let secret = guard.token_of(headers, param).to_owned();
+            (Rc::clone(guard), gateway.clone(), secret)
+        }))
+    }
+
+    /// Who it is, with the rights of this moment.
+    pub(in super::super) async fn now(&self) -> Result<Who, Refusal> {
+        match &self.0 {
+            None => Ok(Who::ANYONE),
+            Some((guard, gateway, secret)) => guard.bearer_of(gateway, secret).await,
         }
     }
 }

@@ -203,7 +203,7 @@ fn options() -> AclOptions {
     }
 }
 
-fn guard(options: &AclOptions) -> Guard {
+fn guard(options: &AclOptions) -> Rc<Guard> {
     Guard::new(options, "dc1", "n1").expect("ACLs are on")
 }
 
