@@ -68,7 +68,7 @@ impl<G: Gateway> HttpService<G> {
         let load = Rc::new(Load::default());
         let info = gateway.info();
         Self(Rc::new(Inner {
-            guard: Guard::new(&info.acl, &info.datacenter, &info.node_name).map(Rc::new),
+            guard: Guard::new(&info.acl, &info.datacenter, &info.node_name),
             info,
             gateway,
             links: Links::new(&limits, load.clone()),

@@ -104,7 +104,6 @@ pub(super) async fn watch<G: Gateway>(
     prefix: Bytes,
     params: &Params<'_>,
     begin: Begin,
-    eyes: Eyes,
 ) -> Result<Reply<G::Rows>, Refusal> {
     let freshness = params.freshness()?;
     let now = QueryBody::KvWatch {
@@ -161,8 +160,6 @@ pub(super) async fn watch<G: Gateway>(
 const OTHER_HISTORY: &str = "this id is of another cluster or of another shard: start over";
 const AHEAD: &str =
     "this index is ahead of the cluster's, which was restored or is another one: start over";
-const PARTLY_HIDDEN: &str =
-    "a recursive delete took keys of which not all may be read with this token: start over";
 const GONE: &str = "the history of this server begins later: start over";
 
 type Batch<G> = <<G as Gateway>::Rows as RowStream>::Batch;
@@ -348,9 +345,7 @@ impl<G: Gateway> Feed<G> {
             return Ok(Some(out));
         }
         if self.rows.is_some() {
-            if self.look_again(&mut out).await {
-                self.say_rows(&mut out).await?;
-            }
+            self.say_rows(&mut out).await?;
             return Ok(Some(out));
         }
         while out.is_empty() {

@@ -173,31 +173,6 @@ pub(in super::super) struct Guard {
     cache: RefCell<AHashMap<u64, Rc<Bearer>>>,
 }
 
-/// Whoever sent a request, looked up anew as often as it is asked: rights change.
-pub(in super::super) struct Eyes(Option<(Rc<Guard>, HeaderMap, Option<String>)>);
-
-impl Eyes {
-    /// Those of a request with these headers and this `?token=`.
-    pub(in super::super) fn new(
-        guard: Option<&Rc<Guard>>,
-        headers: &HeaderMap,
-        param: Option<&str>,
-    ) -> Self {
-        Self(guard.map(|guard| {
-            let param = param.map(str::to_owned);
-            (Rc::clone(guard), headers.clone(), param)
-        }))
-    }
-
-    /// Who it is now; refused when its token is no more.
-    pub(in super::super) async fn who<G: Gateway>(&self, gateway: &G) -> Result<Who, Refusal> {
-        match &self.0 {
-            None => Ok(Who::ANYONE),
-            Some((guard, headers, param)) => guard.who(gateway, headers, param.as_deref()).await,
-        }
-    }
-}
-
 impl Guard {
     /// The guard of a server with these options; `None` with ACLs off.
     pub(in super::super) fn new(
