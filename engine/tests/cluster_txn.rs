@@ -109,3 +109,50 @@ fn one_that_spans_shards_is_refused_by_name() {
     let read = group[0].http().get("/v1/kv/0/k").unwrap();
     assert_eq!(read.status, 404, "nothing of it was written");
 }
+
+/// Operations on nodes, services and checks beside keys: as a whole or not at all, by any server.
+#[test]
+fn the_catalog_and_keys_change_together() {
+    let group = Group::formed(3, &[]);
+    group.wait_for_leader();
+    for at in 0..3 {
+        let node = format!("node-{at}");
+        let set = json!([
+            {"Node": {"Verb": "set", "Node": {"Node": node, "Address": "10.0.0.1"}}},
+            {"Service": {"Verb": "set", "Node": node, "Service": {"ID": "web", "Service": "web"}}},
+            {"Check": {"Verb": "set", "Check": {"Node": node, "CheckID": "c", "Name": "c", "Status": "passing"}}},
+            {"KV": {"Verb": "set", "Key": node, "Value": "MQ=="}},
+        ]);
+        let (status, result) = txn(&group, at, &set);
+        assert_eq!(status, 200, "{result}");
+        assert_eq!(result["Errors"], Value::Null);
+        let rows = result["Results"].as_array().unwrap();
+        assert_eq!(rows.len(), 4);
+        assert_eq!(rows[0]["Node"]["Node"], json!(node));
+        assert_eq!(rows[1]["Service"]["ID"], json!("web"));
+        assert_eq!(rows[2]["Check"]["Status"], json!("passing"));
+        assert_eq!(rows[3]["KV"]["Key"], json!(node));
+        let failing = json!([
+            {"KV": {"Verb": "delete", "Key": node}},
+            {"Node": {"Verb": "cas", "Node": {"Node": node, "Address": "10.0.0.2", "ModifyIndex": 1}}},
+            {"Service": {"Verb": "get", "Node": node, "Service": {"ID": "gone"}}},
+        ]);
+        let (status, result) = txn(&group, at, &failing);
+        assert_eq!((status, &result["Results"]), (409, &Value::Null));
+        assert_eq!(
+            result["Errors"],
+            json!([
+                {"OpIndex": 1, "What": format!("failed to set node {node:?}, index is stale")},
+                {"OpIndex": 2, "What": format!("service \"gone\" on node {node:?} doesn't exist")},
+            ])
+        );
+        let read = json!([
+            {"KV": {"Verb": "get", "Key": node}},
+            {"Service": {"Verb": "get", "Node": node, "Service": {"ID": "web"}}},
+        ]);
+        let (status, result) = txn(&group, at, &read);
+        assert_eq!(status, 200, "{result}");
+        assert_eq!(result["Results"].as_array().unwrap().len(), 2);
+        assert_eq!(result["ConsistencyLevel"], "leader");
+    }
+}

@@ -1,5 +1,10 @@
 //! How are tokens, policies and roles printed? As Consul's `pretty` and `json` formats do.
 
+#![allow(
+    clippy::ptr_arg,
+    reason = "lists are handed over as functions of what is read"
+)]
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
 use serde::{Deserialize, Serialize};

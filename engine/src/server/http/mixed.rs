@@ -24,7 +24,7 @@ use super::{
     txn::{KvItem, Level},
 };
 use crate::{
-    documents::Question,
+    documents::{Question, txn::is_failure},
     fsm::{
         catalog::CatalogVerb,
         mixed::{KvOp, MixedOp, MixedTxn},
@@ -192,7 +192,7 @@ fn seen(who: &Who, document: Bytes) -> Result<(Bytes, bool), Refusal> {
 
 /// A result of a transaction that only read also says how fresh it is.
 fn with_level(document: &Bytes, level: &Level) -> Bytes {
-    if failed(document) {
+    if is_failure(document) {
         return document.clone();
     }
     let level = serde_json::to_vec(level).expect("plain numbers");
@@ -201,12 +201,8 @@ fn with_level(document: &Bytes, level: &Level) -> Bytes {
         .into()
 }
 
-fn failed(document: &[u8]) -> bool {
-    document.starts_with(br#"{"Results":null"#)
-}
-
 fn reply<R: crate::server::gateway::RowStream>(document: Bytes, style: Style) -> Reply<R> {
-    let failed = failed(&document);
+    let failed = is_failure(&document);
     let mut reply = Reply::json(Content::Whole(json::styled(document, style)));
     if failed {
         reply.status = StatusCode::CONFLICT;
