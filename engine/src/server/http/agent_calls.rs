@@ -404,6 +404,13 @@ async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
         "version" => agent::version(&inner.info, style),
         "host" => agent::host(style),
         "metrics" => return metrics(&call),
+        "token" if inner.info.acl.enabled => {
+            return Err(Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "setting tokens of a running server is not supported yet: put them into \
+                 acl.tokens of its configuration and restart it",
+            ));
+        }
         "token" => {
             return Err(Refusal::new(
                 StatusCode::UNAUTHORIZED,
