@@ -5,7 +5,13 @@
 
 mod cluster;
 
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+};
+
 use cluster::{
+    PATIENCE,
     acl::{ROOT, anonymous_lacks, bearer, delete, get, guarded, lacks, put, said},
     http::Answer,
     server::Server,
@@ -655,4 +661,129 @@ fn services_of_the_agent_are_guarded_by_their_names() {
         put(server, "/v1/agent/service/deregister/web-1", t, "").status,
         200
     );
+}
+
+/// A watch's events, as name and data.
+struct Watch(BufReader<TcpStream>);
+
+impl Watch {
+    fn open(server: &Server, path: &str) -> Self {
+        let mut stream = TcpStream::connect(server.http_address()).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: curia\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The next event that is no word of progress.
+    fn next(&mut self) -> (String, Value) {
+        let mut name = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.0.read_line(&mut line).expect("a line") > 0,
+                "the watch ended"
+            );
+            if let Some(event) = line.strip_prefix("event: ") {
+                name = event.trim().to_owned();
+            }
+            match line.strip_prefix("data: ") {
+                Some(data) if name != "progress" => {
+                    return (name, serde_json::from_str(data).expect("JSON"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The next event of this name, by its key.
+    fn key(&mut self, name: &str) -> String {
+        let (found, data) = self.next();
+        assert_eq!(found, name, "{data}");
+        data["Key"].as_str().expect("a key").to_owned()
+    }
+}
+
+#[test]
+fn a_watch_tells_what_may_be_seen_at_that_moment() {
+    let group = guarded(1, json!({}));
+    let server = &group.servers[0];
+    let set = |key: &str| assert!(put(server, &format!("/v1/kv/{key}"), ROOT, "1").is_true());
+    for key in ["a/1", "b/1", "a/hidden/1"] {
+        set(key);
+    }
+    let rules =
+        "key_prefix \"a/\" { policy = \"read\" } key_prefix \"a/hidden/\" { policy = \"deny\" }";
+    let secret = bearer(server, "p", rules);
+    let mut watch = Watch::open(server, &format!("/v1/kv/?watch&token={secret}"));
+    assert_eq!(watch.key("row"), "a/1");
+    assert_eq!(watch.next().0, "synced");
+    for key in ["b/2", "a/hidden/2", "a/2"] {
+        set(key);
+    }
+    assert_eq!(watch.key("change"), "a/2");
+    // Recursive deletes are told if they concern anything that may be seen.
+    for prefix in ["b/", "a/hidden/", "a/"] {
+        assert!(delete(server, &format!("/v1/kv/{prefix}?recurse"), ROOT).is_true());
+    }
+    assert_eq!(watch.key("change"), "a/");
+    // Other rights count from then on.
+    let id = get(server, "/v1/acl/policy/name/p", ROOT).json()["ID"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let body = json!({"Name": "p", "Rules": "key_prefix \"b/\" { policy = \"read\" }"}).to_string();
+    assert_eq!(
+        put(server, &format!("/v1/acl/policy/{id}"), ROOT, body).status,
+        200
+    );
+    for key in ["a/3", "b/3"] {
+        set(key);
+    }
+    assert_eq!(watch.key("change"), "b/3");
+    // And none any longer once the token is gone.
+    let own = get(server, "/v1/acl/token/self", &secret).json();
+    let path = format!("/v1/acl/token/{}", own["AccessorID"].as_str().unwrap());
+    assert!(delete(server, &path, ROOT).is_true());
+    set("b/4");
+    assert_eq!(
+        watch.next(),
+        ("reset".to_owned(), json!({"Reason": "ACL not found"}))
+    );
+}
+
+#[test]
+fn pages_hold_as_many_as_were_asked_for_and_name_nothing_hidden() {
+    let group = guarded(1, json!({}));
+    let server = &group.servers[0];
+    for key in ["a", "h/1", "h/2", "h/3", "k", "z"] {
+        assert!(put(server, &format!("/v1/kv/{key}"), ROOT, "1").is_true());
+    }
+    let rules = "key_prefix \"\" { policy = \"read\" } key_prefix \"h/\" { policy = \"deny\" }";
+    let t = bearer(server, "p", rules);
+    for (what, next) in [("recurse", "k"), ("keys", "k")] {
+        let names = |answer: &Answer| -> Vec<String> {
+            let json = answer.json();
+            let name = |item: &Value| match item {
+                Value::String(name) => name.clone(),
+                row => row["Key"].as_str().unwrap().to_owned(),
+            };
+            json.as_array().unwrap().iter().map(name).collect()
+        };
+        let first = get(server, &format!("/v1/kv/?{what}&limit=2"), &t);
+        assert_eq!(
+            (names(&first), first.header("x-curia-next")),
+            (vec!["a".to_owned(), "k".to_owned()], next)
+        );
+        assert_eq!(first.header("x-consul-results-filtered-by-acls"), "true");
+        let rest = get(
+            server,
+            &format!("/v1/kv/?{what}&limit=2&start-after={next}"),
+            &t,
+        );
+        assert_eq!(
+            (names(&rest), rest.header("x-curia-next")),
+            (vec!["z".to_owned()], "")
+        );
+    }
 }

@@ -425,6 +425,17 @@ proptest! {
                     prop_assert_eq!(decided, expected, "{:?} {} {:?}", resource, name, wanted);
                 }
             }
+            // Names that rules speak of, and such as none does, under the prefix.
+            let spoken = rules.iter().filter_map(|rule| match &rule.scope {
+                Scope::Exact(own) | Scope::Prefix(own) => Some(own.clone()),
+                Scope::Whole => None,
+            });
+            let all = spoken.flat_map(|own| [format!("{own}~"), own]).chain([format!("{name}~")]);
+            let under: Vec<String> = all.filter(|own| own.starts_with(name.as_str())).collect();
+            let read = |own: &String| model_allows(&rules, fallback, Resource::Key, own, Access::Read);
+            let (prefix, each, any) = (name.as_bytes(), under.iter().all(read), under.iter().any(read));
+            prop_assert!(!authorizer.may_read_prefix(prefix) || each, "all under {}", name);
+            prop_assert!(authorizer.may_read_some(prefix) || !any, "some under {}", name);
             let decided = authorizer.may_write_prefix(name.as_bytes());
             prop_assert_eq!(decided, model_may_write_prefix(&rules, fallback, name), "{}", name);
         }

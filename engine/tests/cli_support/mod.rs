@@ -49,26 +49,43 @@ pub struct Dev {
 impl Dev {
     /// Starts one, and waits until sessions can be made.
     pub fn start() -> Self {
+        let dev = Self::start_with(&[]);
+        wait_for("a server on which sessions can be made", || {
+            let made = dev.run(&["session", "create"]);
+            check(made.code == Some(0), || made.err.clone())?;
+            let id = made.out.trim();
+            dev.run(&["session", "destroy", id])
+                .says(&format!("Session destroyed: {id}\n"));
+            Ok(())
+        });
+        dev
+    }
+
+    /// Starts one on which only tokens may do anything, and waits until it refuses.
+    pub fn start_with_acls() -> Self {
+        let acl = "-hcl=acl = { enabled = true, default_policy = \"deny\" }";
+        let dev = Self::start_with(&[acl]);
+        wait_for("a server with ACLs", || {
+            let read = dev.run(&["kv", "get", "a"]);
+            check(read.err.contains("code: 403"), || read.err)
+        });
+        dev
+    }
+
+    fn start_with(more: &[&str]) -> Self {
         let group = Group::empty();
         let ip = group.ip(0);
-        let flags = [
+        let mut flags = vec![
             "-dev".to_owned(),
             format!("-bind={ip}"),
             format!("-client={ip}"),
             "-node=dev".into(),
             "-log-level=warn".into(),
         ];
-        let mut server = Server::new(group.home(), "dev", ip, flags.to_vec());
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        let mut server = Server::new(group.home(), "dev", ip, flags);
         server.start();
-        let dev = Self { server, group };
-        wait_for("a server on which sessions can be made", || {
-            let made = dev.run(&["session", "create"]);
-            check(made.code == Some(0), || made.err.clone())?;
-            dev.run(&["session", "destroy", made.out.trim()])
-                .says(&format!("Session destroyed: {}\n", made.out.trim()));
-            Ok(())
-        });
-        dev
+        Self { server, group }
     }
 
     pub fn server(&mut self) -> &mut Server {

@@ -223,7 +223,9 @@ fn list(flags: &PolicyList) -> Result<(), CliError> {
         .get("/v1/acl/policies", &[])
         .and_then(|reply| reply.success())
         .map_err(|CliError(why)| CliError(format!("Failed to retrieve the policy list: {why}")))?;
-    flags.shape.print(&body, show::policies)
+    flags
+        .shape
+        .print(&body, |all: &Vec<Policy>, meta| show::policies(all, meta))
 }
 
 fn read(flags: &PolicyRead) -> Result<(), CliError> {

@@ -182,7 +182,9 @@ fn list(flags: &RoleList) -> Result<(), CliError> {
         .get("/v1/acl/roles", &[])
         .and_then(|reply| reply.success())
         .map_err(|CliError(why)| CliError(format!("Failed to retrieve the role list: {why}")))?;
-    flags.shape.print(&body, show::roles)
+    flags
+        .shape
+        .print(&body, |all: &Vec<Role>, meta| show::roles(all, meta))
 }
 
 fn read(flags: &RoleRead) -> Result<(), CliError> {

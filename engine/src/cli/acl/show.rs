@@ -7,7 +7,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::super::{
     CliError,
@@ -27,7 +27,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// Prints a document of the API: as it is, or as `pretty` says.
-    pub(super) fn print<T: for<'a> Deserialize<'a>>(
+    pub(super) fn print<T: DeserializeOwned>(
         &self,
         body: &[u8],
         pretty: impl Fn(&T, bool) -> String,
@@ -256,12 +256,12 @@ pub(super) fn role(role: &Role, meta: bool) -> String {
     out
 }
 
-pub(super) fn tokens(tokens: &Vec<Token>, meta: bool) -> String {
+pub(super) fn tokens(tokens: &[Token], meta: bool) -> String {
     let all: Vec<String> = tokens.iter().map(|one| token(one, meta)).collect();
     all.join("\n")
 }
 
-pub(super) fn policies(policies: &Vec<Policy>, meta: bool) -> String {
+pub(super) fn policies(policies: &[Policy], meta: bool) -> String {
     let one = |policy: &Policy| {
         let mut out = format!("{}:\n", policy.name);
         let mut lines = line("ID", &policy.id, WIDTH)
@@ -276,7 +276,7 @@ pub(super) fn policies(policies: &Vec<Policy>, meta: bool) -> String {
     policies.iter().map(one).collect()
 }
 
-pub(super) fn roles(roles: &Vec<Role>, meta: bool) -> String {
+pub(super) fn roles(roles: &[Role], meta: bool) -> String {
     let one = |role: &Role| {
         let mut out = format!("{}:\n", role.name);
         let mut lines =

@@ -249,7 +249,9 @@ fn list(flags: &TokenList) -> Result<(), CliError> {
         .get("/v1/acl/tokens", &[])
         .and_then(|reply| reply.success())
         .map_err(|CliError(why)| CliError(format!("Failed to retrieve the token list: {why}")))?;
-    flags.shape.print(&body, show::tokens)
+    flags
+        .shape
+        .print(&body, |all: &Vec<Token>, meta| show::tokens(all, meta))
 }
 
 impl Which {

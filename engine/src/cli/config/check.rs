@@ -343,15 +343,16 @@ fn completion(layer: &Layer) -> Result<LogCompletion, ConfigError> {
 
 /// 0 switches watches off.
 fn watch_history_bytes(layer: &Layer, out: &mut Findings) -> usize {
-    let key = "limits.watch_history_bytes";
-    match layer.number(key) {
-        Some(Sourced { value: 0, .. }) => 0,
-        given => {
-            let found = range(given, WATCH_HISTORY_BYTES_MIN as i64, i64::MAX);
-            out.or(found, None)
-                .map_or(HISTORY_BYTES_DEFAULT, |bytes| bytes as usize)
+    let found = match layer.number("limits.watch_history_bytes") {
+        None => Ok(HISTORY_BYTES_DEFAULT),
+        Some(Sourced { value, .. }) if value == 0 || value >= WATCH_HISTORY_BYTES_MIN as i64 => {
+            Ok(value as usize)
         }
-    }
+        Some(Sourced { value, origin }) => err(format!(
+            "{origin}: {value} is too small: it must be at least {WATCH_HISTORY_BYTES_MIN}, or 0 for no watches"
+        )),
+    };
+    out.or(found, HISTORY_BYTES_DEFAULT)
 }
 
 fn limits(layer: &Layer, out: &mut Findings) -> HttpLimits {

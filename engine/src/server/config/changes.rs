@@ -5,6 +5,7 @@
 //! a restart. Both lists are made by one exhaustive pattern, so that a new field has to choose.
 
 use super::{AgentConfig, RaftOptions};
+use crate::server::http::HttpLimits;
 
 /// Keys of a new configuration that differ from the one in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,7 +116,12 @@ impl AgentConfig {
         );
         self.raft = compaction;
         changes.applied("log_level", self.log_level != log_level);
-        changes.applied("limits, session_ttl_min", self.http != http);
+        let same_ttl = HttpLimits {
+            session_ttl_min: self.http.session_ttl_min,
+            ..http
+        };
+        changes.applied("limits", self.http != same_ttl);
+        changes.applied("session_ttl_min", http != same_ttl);
         changes.applied("http_config", self.http_rules != http_rules);
         (self.log_level, self.http, self.http_rules) = (log_level, http, http_rules);
 
