@@ -24,9 +24,9 @@ use std::{
 use cluster::{PATIENCE, group::Group};
 
 /// What every client exercises.
-const PARTS: [&str; 2] = ["kv", "watch"];
-/// What only those exercise that know it: `rs-consul` has no transactions.
-const PARTS_OF_SOME: [&str; 1] = ["txn"];
+const PARTS: [&str; 4] = ["kv", "watch", "lock", "catalog"];
+/// What only those exercise that know it: `rs-consul` has no transactions, sessions of its own, or health.
+const PARTS_OF_SOME: [&str; 4] = ["txn", "session", "health", "agent"];
 
 /// Where `scripts/clients` installed them.
 fn installed() -> PathBuf {

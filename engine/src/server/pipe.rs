@@ -115,10 +115,11 @@ impl Outbox {
     }
 
     /// Waits until whoever still holds this write half has answered, and the peer has taken it all:
-    /// a peer that closed its sending side still gets its answers. Not longer than `patience`.
-    pub async fn drained(self: &Rc<Self>, patience: Duration) {
+    /// a peer that closed its sending side still gets its answers. `own`: how many of the handles are
+    /// the connection's own, and answer nothing. Not longer than `patience`.
+    pub async fn drained(self: &Rc<Self>, own: usize, patience: Duration) {
         let mut waited = Duration::ZERO;
-        while waited < patience && !self.is_closed() && Rc::strong_count(self) > 1 {
+        while waited < patience && !self.is_closed() && Rc::strong_count(self) > own {
             sleep(DRAIN_LOOK).await;
             waited += DRAIN_LOOK;
         }

@@ -45,6 +45,10 @@ const REFUSALS_PAUSE: Duration = Duration::from_secs(1);
 /// Why native clients are refused where ACLs are on.
 const NO_TOKENS: &str = "Permission denied: this server has ACLs enabled (acl.enabled), and the \
     native protocol has no tokens yet; use the HTTP API";
+/// Handles on a client's write half that the connection itself has: its task's, its [`Asks`]' and its
+/// place's. (Unless they are left out of the count, an idle client that closed its sending side is
+/// kept for the whole of [`HALF_CLOSED_PATIENCE`].)
+const OWN_HANDLES: usize = 3;
 /// How long a client that closed its sending side may wait for its answers.
 const HALF_CLOSED_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -408,7 +412,7 @@ impl Port {
         // A client that is gone looks the same as one that has only closed its sending side. It
         // gets the answers that are under way, and waits for no change.
         asks.waiting.cancel_all();
-        asks.outbox.drained(HALF_CLOSED_PATIENCE).await;
+        asks.outbox.drained(OWN_HANDLES, HALF_CLOSED_PATIENCE).await;
         Ok(())
     }
 }

@@ -49,8 +49,8 @@ def services(client, other):
         found = client.agent.checks()["service:py-agent-1"]
         assert (found["Status"], found["Output"]) == (status, f"now {status}")
     eventually("it is healthy", lambda: other.health.service(name, passing=True)[1])
-    raises(consul.base.ConsulException, "py-agent-none",
-           client.agent.check.ttl_pass, "py-agent-none")
+    # A 404 with Consul's text, of which this client makes no exception.
+    assert client.agent.check.ttl_pass("py-agent-none") is False
     # Python says True where Go reads a boolean.
     assert client.agent.service.maintenance("py-agent-1", True, reason="a pause")
     eventually("not while maintained", lambda: not other.health.service(name, passing=True)[1])

@@ -102,3 +102,5 @@ def states(one, other):
     assert narrow == []
     assert one.catalog.deregister("py-node") is True
     assert other.health.node("py-node")[1] == []
+    # `catalog` looks for it when it goes on.
+    assert register(one)
