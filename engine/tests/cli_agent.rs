@@ -589,7 +589,7 @@ fn a_reload_takes_over_what_can_change_and_names_both() {
         [
             "raft_snapshot_threshold, raft_snapshot_interval, raft_trailing_logs",
             "log_level",
-            "limits, session_ttl_min",
+            "limits",
             "http_config",
             "services"
         ]
