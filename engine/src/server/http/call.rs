@@ -131,15 +131,17 @@ pub(super) async fn answer<G: Gateway>(
     };
     let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     call.check_path().await?;
+    // Each in a box of its own: a connection keeps room for its largest answer as long as it
+    // lives, and a waiter of one family should not pay for the needs of another.
     let reply = match family {
-        Family::Acl => acl::answer(call, rest).await,
-        Family::Agent => agent_calls::answer(call, rest).await,
-        Family::Catalog => catalog::answer(call, rest).await,
-        Family::Coordinate => coordinates::answer(call, rest).await,
-        Family::Event => agent_calls::event(call, rest).await,
-        Family::Health => catalog::health(call, rest).await,
-        Family::Config => config::answer(call, rest).await,
-        Family::Session => sessions::answer(call, rest).await,
+        Family::Acl => Box::pin(acl::answer(call, rest)).await,
+        Family::Agent => Box::pin(agent_calls::answer(call, rest)).await,
+        Family::Catalog => Box::pin(catalog::answer(call, rest)).await,
+        Family::Coordinate => Box::pin(coordinates::answer(call, rest)).await,
+        Family::Event => Box::pin(agent_calls::event(call, rest)).await,
+        Family::Health => Box::pin(catalog::health(call, rest)).await,
+        Family::Config => Box::pin(config::answer(call, rest)).await,
+        Family::Session => Box::pin(sessions::answer(call, rest)).await,
     };
     match (sifted.get(), need) {
         (None, Need::Sieve(sieve)) if inner.guard.is_some() => {

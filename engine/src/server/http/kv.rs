@@ -6,7 +6,8 @@
 use std::{borrow::Cow, rc::Rc};
 
 use bytes::Bytes;
-use http::{StatusCode, request::Parts};
+use http::{Method, StatusCode, request::Parts};
+use hyper::body::Incoming;
 use wire::{
     Command, Index, KvCommand, KvVerb, QueryBody,
     limits::{KEY_BYTES_MAX, SESSION_BYTES_MAX},
@@ -14,10 +15,12 @@ use wire::{
 
 use super::{
     acl::Who,
+    admission::Admitted,
+    body,
     failure::Refusal,
     go_text::{parse_uint, quote},
     json,
-    link::Link,
+    link::{Link, Phase},
     pages::{self, Page},
     params::Params,
     reads::{self, Asked},
@@ -52,7 +55,51 @@ fn owned(key: Cow<'_, [u8]>) -> Bytes {
     }
 }
 
-pub(super) async fn get<G: Gateway>(
+/// Answers one request about a key, whose method is GET, PUT or DELETE.
+pub(super) async fn answer<G: Gateway>(
+    inner: &Inner<G>,
+    link: &Rc<Link>,
+    parts: &Parts,
+    body: Incoming,
+    admitted: &mut Option<Admitted>,
+    key: Cow<'_, [u8]>,
+) -> Outcome<G> {
+    let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+    match parts.method {
+        Method::PUT => {
+            let put = Put::parse(&key, &params)?;
+            let max = inner.limits().value_bytes_max;
+            let announced = body::announced(&body, max)?;
+            *admitted = Some(Admitted::new(&inner.load, &inner.limits(), announced)?);
+            let who = inner.who(parts, &params).await?;
+            who.must(Resource::Key, &key, Access::Write)?;
+            link.enter(Phase::Body);
+            let value = body::read(body, link, max).await?;
+            link.enter(Phase::Serving);
+            write_value(inner, &key, &params, put, &value).await
+        }
+        Method::DELETE => {
+            *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
+            let who = inner.who(parts, &params).await?;
+            delete(inner, &who, &key, &params).await
+        }
+        _ if params.watch => {
+            let begin = Begin::parse(&params, &parts.headers)?;
+            *admitted = Some(Admitted::watching(&inner.load, &inner.limits())?);
+            Box::pin(watch(inner, link, parts, key, &params, begin)).await
+        }
+        _ => {
+            let asked = Asked::parse(&params)?;
+            *admitted = Some(match asked.waits() {
+                true => Admitted::waiting(&inner.load, &inner.limits())?,
+                false => Admitted::new(&inner.load, &inner.limits(), 0)?,
+            });
+            get(inner, link, parts, key, &params, asked).await
+        }
+    }
+}
+
+async fn get<G: Gateway>(
     inner: &Inner<G>,
     link: &Link,
     parts: &Parts,
@@ -91,7 +138,9 @@ pub(super) async fn get<G: Gateway>(
     // Only whoever may be refused afterwards pays for remembering what was asked.
     let named = inner.guard.is_some().then(|| body.clone());
     let mut answer = reads::read(&inner.gateway, link, asked, body).await?;
-    if let Some(mut named) = named.filter(|_| asked.waits()) {
+    if let Some(mut named) = named
+        && asked.waits()
+    {
         // Rights may have changed while it waited.
         who = inner.who(parts, params).await?;
         may_read(inner, &who, named_key(&named), many)?;
@@ -101,7 +150,8 @@ pub(super) async fn get<G: Gateway>(
             && *limit > 0
         {
             *limit = 0;
-            answer = reads::fresh(&inner.gateway, params.freshness()?, named).await?;
+            let all = reads::fresh(&inner.gateway, params.freshness()?, named);
+            answer = Box::pin(all).await?;
         }
     }
     let meta = Meta::of(&answer);
@@ -212,7 +262,7 @@ async fn rows<G: Gateway>(
 }
 
 /// Watches the keys with a prefix.
-pub(super) async fn watch<G: Gateway>(
+async fn watch<G: Gateway>(
     inner: &Inner<G>,
     link: &Rc<Link>,
     parts: &Parts,
@@ -266,7 +316,7 @@ fn named_key(query: &QueryBody) -> &[u8] {
 }
 
 /// What a PUT does, decided from its parameters before its body is read.
-pub(super) struct Put {
+struct Put {
     verb: KvVerb,
     flags: u64,
     index: u64,
@@ -274,7 +324,7 @@ pub(super) struct Put {
 }
 
 impl Put {
-    pub(super) fn parse(key: &[u8], params: &Params<'_>) -> Result<Self, Refusal> {
+    fn parse(key: &[u8], params: &Params<'_>) -> Result<Self, Refusal> {
         check_key(key, false)?;
         Page::refuse(params)?;
         params.exclusive(&[
@@ -308,7 +358,7 @@ impl Put {
     }
 }
 
-pub(super) async fn put<G: Gateway>(
+async fn write_value<G: Gateway>(
     inner: &Inner<G>,
     key: &[u8],
     params: &Params<'_>,
@@ -332,7 +382,7 @@ pub(super) async fn put<G: Gateway>(
     write(inner, params, command).await
 }
 
-pub(super) async fn delete<G: Gateway>(
+async fn delete<G: Gateway>(
     inner: &Inner<G>,
     who: &Who,
     key: &[u8],

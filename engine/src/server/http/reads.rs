@@ -53,10 +53,19 @@ pub(super) async fn read<G: Gateway>(
     asked: Asked,
     body: QueryBody,
 ) -> Result<Answer<G::Rows>, Refusal> {
-    let Asked { freshness, wait } = asked;
-    if !asked.waits() {
-        return fresh(gateway, freshness, body).await;
+    match asked.waits() {
+        false => fresh(gateway, asked.freshness, body).await,
+        // In a box, so that a connection does not keep room for it that only reads.
+        true => Box::pin(parked(gateway, link, asked, body)).await,
     }
+}
+
+async fn parked<G: Gateway>(
+    gateway: &G,
+    link: &Link,
+    Asked { freshness, wait }: Asked,
+    body: QueryBody,
+) -> Result<Answer<G::Rows>, Refusal> {
     let wait = with_jitter(wait, draw());
     let waiting = async { Some(blocking(gateway, freshness, wait, body.clone()).await) };
     let gone = async {
@@ -70,30 +79,43 @@ pub(super) async fn read<G: Gateway>(
 }
 
 /// Reads at once.
-pub(super) async fn fresh<G: Gateway>(
+pub(super) fn fresh<G: Gateway>(
     gateway: &G,
     freshness: Freshness,
     body: QueryBody,
-) -> Result<Answer<G::Rows>, Refusal> {
-    blocking(gateway, freshness, Wait::default(), body).await
+) -> impl Future<Output = Result<Answer<G::Rows>, Refusal>> {
+    blocking(gateway, freshness, Wait::default(), body)
 }
 
-/// Reads, and once more from the leader when a stale answer is older than the client bears.
 async fn blocking<G: Gateway>(
     gateway: &G,
     freshness: Freshness,
-    mut wait: Wait,
+    wait: Wait,
     body: QueryBody,
 ) -> Result<Answer<G::Rows>, Refusal> {
-    let query = |mode, wait, body| Query {
+    match freshness.max_stale_ms {
+        None => Ok(gateway.read(query(freshness.mode, wait, body)).await?),
+        Some(most) => Box::pin(fresh_enough(gateway, freshness, most, wait, body)).await,
+    }
+}
+
+fn query(mode: ReadMode, wait: Wait, body: QueryBody) -> Query {
+    Query {
         mode,
         min_index: Index(0),
         wait,
         body,
-    };
-    let Some(max_stale_ms) = freshness.max_stale_ms else {
-        return Ok(gateway.read(query(freshness.mode, wait, body)).await?);
-    };
+    }
+}
+
+/// Reads, and once more from the leader when a stale answer is older than the client bears.
+async fn fresh_enough<G: Gateway>(
+    gateway: &G,
+    freshness: Freshness,
+    max_stale_ms: u64,
+    mut wait: Wait,
+    body: QueryBody,
+) -> Result<Answer<G::Rows>, Refusal> {
     let begun = (wait.ms > 0).then(Instant::now);
     let answer = gateway
         .read(query(freshness.mode, wait, body.clone()))

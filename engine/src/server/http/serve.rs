@@ -14,15 +14,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use wire::QueryBody;
 
-use crate::{
-    acl::{Access, Resource},
-    server::Stream,
-};
+use crate::server::Stream;
 
 use super::{
     acl::{self, Guard, Need, Rights, Who},
     admission::{Admitted, Load},
-    agent, body, call,
+    agent, call,
     failure::Refusal,
     json::Style,
     kv,
@@ -30,12 +27,11 @@ use super::{
     link::{HyperIo, Link, Phase},
     params::{Freshness, Params},
     path::{self, Endpoint, Route},
-    reads::{self, Asked},
+    reads,
     reply::{Content, Reply, ReplyBody, X_CONSUL_DEFAULT_ACL_POLICY},
     rules::HttpRules,
     sweep::Links,
     txn,
-    watch::Begin,
 };
 use crate::server::gateway::{AnswerBody, Gateway, RowStream, ServerInfo};
 
@@ -164,9 +160,9 @@ async fn connection<G: Gateway>(inner: Rc<Inner<G>>, stream: Stream) {
     if inner.load.connections.get() > inner.limits().connections_max {
         return inner.refuse_connection(&link, FULL).await;
     }
-    let service = service_fn(|request| {
-        let (inner, link) = (inner.clone(), link.clone());
-        async move { Ok::<_, Infallible>(respond(inner, link, request).await) }
+    let service = service_fn(|request: Request<Incoming>| {
+        let (parts, body) = request.into_parts();
+        respond(inner.clone(), link.clone(), parts, body)
     });
     let ended = http1::Builder::new()
         .title_case_headers(true)
@@ -208,11 +204,11 @@ impl Drop for Serving {
 async fn respond<G: Gateway>(
     inner: Rc<Inner<G>>,
     link: Rc<Link>,
-    request: Request<Incoming>,
-) -> Response<ReplyBody<G::Rows>> {
+    parts: Parts,
+    body: Incoming,
+) -> Result<Response<ReplyBody<G::Rows>>, Infallible> {
     link.enter(Phase::Serving);
     let serving = Serving(link.clone());
-    let (parts, body) = request.into_parts();
     let mut admitted = None;
     let rules = inner.rules.borrow().clone();
     let let_in = rules.admit(&parts.method, parts.uri.path(), || link.client_ip());
@@ -231,7 +227,7 @@ async fn respond<G: Gateway>(
     if inner.stopping.get() {
         reply = reply.header(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    reply.into_response((serving, admitted))
+    Ok(reply.into_response((serving, admitted)))
 }
 
 async fn answer<G: Gateway>(
@@ -241,94 +237,56 @@ async fn answer<G: Gateway>(
     body: Incoming,
     admitted: &mut Option<Admitted>,
 ) -> Result<Reply<G::Rows>, Refusal> {
-    let route = path::parse(parts.uri.path());
     let method = &parts.method;
+    let route = path::parse(parts.uri.path());
+    let allowed: &[Method] = match &route {
+        Route::Kv(_) => &[Method::GET, Method::PUT, Method::DELETE],
+        Route::Txn | Route::Reload => &[Method::PUT],
+        Route::Fixed(_) => &[Method::GET],
+        // Their endpoints know more methods, and each its own.
+        _ => std::slice::from_ref(method),
+    };
+    if let Some(reply) = not_allowed(method, allowed) {
+        return Ok(reply);
+    }
+    // A connection keeps room for the largest of these as long as it lives: the rare and the large
+    // are in boxes.
     match route {
-        Route::Kv(key) => {
-            if let Some(reply) = not_allowed(method, &[Method::GET, Method::PUT, Method::DELETE]) {
-                return Ok(reply);
-            }
-            let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
-            match *method {
-                Method::PUT => {
-                    let put = kv::Put::parse(&key, &params)?;
-                    let max = inner.limits().value_bytes_max;
-                    let announced = body::announced(&body, max)?;
-                    *admitted = Some(Admitted::new(&inner.load, &inner.limits(), announced)?);
-                    let who = inner.who(parts, &params).await?;
-                    who.must(Resource::Key, &key, Access::Write)?;
-                    link.enter(Phase::Body);
-                    let value = body::read(body, link, max).await?;
-                    link.enter(Phase::Serving);
-                    kv::put(inner, &key, &params, put, &value).await
-                }
-                Method::DELETE => {
-                    *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
-                    let who = inner.who(parts, &params).await?;
-                    kv::delete(inner, &who, &key, &params).await
-                }
-                _ if params.watch => {
-                    let begin = Begin::parse(&params, &parts.headers)?;
-                    *admitted = Some(Admitted::watching(&inner.load, &inner.limits())?);
-                    kv::watch(inner, link, parts, key, &params, begin).await
-                }
-                _ => {
-                    let asked = Asked::parse(&params)?;
-                    *admitted = Some(match asked.waits() {
-                        true => Admitted::waiting(&inner.load, &inner.limits())?,
-                        false => Admitted::new(&inner.load, &inner.limits(), 0)?,
-                    });
-                    kv::get(inner, link, parts, key, &params, asked).await
-                }
-            }
-        }
-        Route::Txn => {
-            if let Some(reply) = not_allowed(method, &[Method::PUT]) {
-                return Ok(reply);
-            }
-            let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
-            let max = inner.limits().txn_bytes_max;
-            let announced = body::announced(&body, max)?;
-            *admitted = Some(Admitted::new(&inner.load, &inner.limits(), announced)?);
-            link.enter(Phase::Body);
-            let body = body::read(body, link, max).await?;
-            link.enter(Phase::Serving);
-            let who = inner.who(parts, &params).await?;
-            txn::put(inner, &who, &params, &body).await
-        }
+        Route::Kv(key) => kv::answer(inner, link, parts, body, admitted, key).await,
+        Route::Txn => Box::pin(txn::answer(inner, link, parts, body, admitted)).await,
         Route::Family(family, rest) => {
-            call::answer(inner, link, parts, body, admitted, family, &rest).await
+            let call = call::answer(inner, link, parts, body, admitted, family, &rest);
+            Box::pin(call).await
         }
-        Route::Reload => {
-            if let Some(reply) = not_allowed(method, &[Method::PUT]) {
-                return Ok(reply);
-            }
-            let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
-            *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
-            inner.check_path(parts, &params).await?;
-            match inner.gateway.reload().await {
-                Ok(()) => Ok(Reply::new(StatusCode::OK, Content::Empty)),
-                Err(why) => Err(Refusal::internal(why)),
-            }
-        }
-        Route::Fixed(endpoint) => {
-            if let Some(reply) = not_allowed(method, &[Method::GET]) {
-                return Ok(reply);
-            }
-            let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
-            *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
-            inner.check_path(parts, &params).await?;
-            fixed(inner, endpoint, &params).await
-        }
+        Route::Reload => Box::pin(reload(inner, parts, admitted)).await,
+        Route::Fixed(endpoint) => Box::pin(fixed(inner, parts, admitted, endpoint)).await,
         route => other(method, route, parts.uri.query()),
+    }
+}
+
+async fn reload<G: Gateway>(
+    inner: &Inner<G>,
+    parts: &Parts,
+    admitted: &mut Option<Admitted>,
+) -> Result<Reply<G::Rows>, Refusal> {
+    let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+    *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
+    inner.check_path(parts, &params).await?;
+    match inner.gateway.reload().await {
+        Ok(()) => Ok(Reply::new(StatusCode::OK, Content::Empty)),
+        Err(why) => Err(Refusal::internal(why)),
     }
 }
 
 async fn fixed<G: Gateway>(
     inner: &Inner<G>,
+    parts: &Parts,
+    admitted: &mut Option<Admitted>,
     endpoint: Endpoint,
-    params: &Params<'_>,
 ) -> Result<Reply<G::Rows>, Refusal> {
+    let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+    *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
+    inner.check_path(parts, &params).await?;
     let style = inner.style(params.pretty);
     let document = match endpoint {
         Endpoint::StatusLeader => agent::leader(&inner.gateway.status(), style),
@@ -398,7 +356,7 @@ impl<G: Gateway> Inner<G> {
             None => Ok(Who::ANYONE),
             Some(guard) => {
                 let token = params.get("token");
-                guard.who(&self.gateway, &parts.headers, token).await
+                Box::pin(guard.who(&self.gateway, &parts.headers, token)).await
             }
         }
     }

@@ -6,7 +6,8 @@
 
 use base64::Engine;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
+use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use wire::{
@@ -16,9 +17,12 @@ use wire::{
 
 use super::{
     acl::{self, Who},
+    admission::Admitted,
     agent::document,
+    body,
     failure::Refusal,
     json::{self, Style},
+    link::{Link, Phase},
     mixed,
     params::Params,
     reads,
@@ -82,7 +86,26 @@ struct Parsed<'a> {
     value: Vec<u8>,
 }
 
-pub(super) async fn put<G: Gateway>(
+/// Answers one PUT of a transaction.
+pub(super) async fn answer<G: Gateway>(
+    inner: &Inner<G>,
+    link: &Link,
+    parts: &Parts,
+    body: Incoming,
+    admitted: &mut Option<Admitted>,
+) -> Result<Reply<G::Rows>, Refusal> {
+    let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
+    let max = inner.limits().txn_bytes_max;
+    let announced = body::announced(&body, max)?;
+    *admitted = Some(Admitted::new(&inner.load, &inner.limits(), announced)?);
+    link.enter(Phase::Body);
+    let body = body::read(body, link, max).await?;
+    link.enter(Phase::Serving);
+    let who = inner.who(parts, &params).await?;
+    put(inner, &who, &params, &body).await
+}
+
+async fn put<G: Gateway>(
     inner: &Inner<G>,
     who: &Who,
     params: &Params<'_>,
