@@ -15,6 +15,7 @@
 //! | [`load`] | keys, values, the ledger of what was acknowledged, and the load generators |
 //! | [`floor`] | the physical limit, with no engine code |
 //! | [`counters`], [`subject`] | costs over one slice of load, and what is measured in turns |
+//! | [`judge`] | what clients saw, and whether it is possible |
 //! | [`report`] | tables, histograms and files under `perf-reports/` |
 //! | [`run`] | one file per sub-command |
 //!
@@ -26,6 +27,7 @@ pub mod error;
 pub mod floor;
 pub mod guard;
 pub mod http;
+pub mod judge;
 pub mod load;
 pub mod machine;
 pub mod process;
