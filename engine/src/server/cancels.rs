@@ -80,15 +80,17 @@ pub struct Entered<K: Clone + Eq + Hash> {
 }
 
 impl<K: Clone + Eq + Hash> Entered<K> {
-    /// Runs `answer` to its end, or until the query is cancelled.
-    pub async fn or_cancelled(self, answer: impl Future<Output = ()>) {
+    /// Runs `answer` to its end, or until the query is cancelled. Not an `async fn`, which would
+    /// keep room for `answer` twice.
+    pub fn or_cancelled(self, answer: impl Future<Output = ()>) -> impl Future<Output = ()> {
         let (sender, cancelled) = oneshot::channel::<()>();
         self.cancels.on_cancel(&self.key, move || drop(sender));
-        let cancelled = async {
+        let cancelled = async move {
+            let _entered = self;
             // Nothing is ever sent: the sender is dropped.
             let _ = cancelled.await;
         };
-        answer.or(cancelled).await;
+        answer.or(cancelled)
     }
 }
 
