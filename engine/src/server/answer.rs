@@ -13,7 +13,7 @@ use wire::{
 };
 
 use super::{
-    admission::Permit, cancels::Entered, pipe::Outbox, reactor::let_others_run, router::ReplySink,
+    admission::Permit, cancels::Entered, pipe::Outbox, reactor::let_others_run, relay::ReplySink,
     shell::Outcome, window::Window,
 };
 use crate::{

@@ -16,9 +16,8 @@ use std::{
 use bytes::Bytes;
 use glommio::timer::sleep;
 use wire::{
-    ClusterStatus, Command, Failure, FailureKind, FrameKind, Index, KvCommand, KvRow as WireRow,
-    KvRowRef, KvVerb, Query, QueryBody, ReadMode, RecordKind, Reply as WireReply, ReplyBody,
-    ShardId, TxnOps, TxnResult, TxnVerb, limits, shard_of,
+    ClusterStatus, Failure, FailureKind, FrameKind, Index, Query, ReadMode, Reply as WireReply,
+    ReplyBody, ShardId, TxnResult, shard_of,
 };
 
 use super::{
@@ -27,17 +26,19 @@ use super::{
         events::UserEvent,
         request::{AgentReply, AgentRequest},
     },
-    answer::{ROWS_PER_SLICE, over_bounds, plain},
-    gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream, ServerInfo, Written},
+    answer::{over_bounds, plain},
+    gateway::{Answer, Gateway, ServerInfo, Written},
     lanes::{Lanes, Parcel},
+    placement::Placement,
+    relay::{
+        Attempt, Carried, ReplySink, ends_wait, garbled, local_answer, relay_answer, rows_read,
+        settle, written,
+    },
+    rows::Rows,
     shell::Shell,
     window::{Pieces, Window, may_be_long},
 };
-use crate::{
-    documents::TooLong,
-    shard::{Event, ReadBody, Reply, Request, failure},
-    state::{KvList, KvRow},
-};
+use crate::shard::{Event, Reply, Request, failure};
 
 /// First and longest pause between two looks for a leader.
 const HOLD_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -64,12 +65,6 @@ struct Inner {
 /// What has the whole server read its configuration again.
 pub type ReloadServer = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>>>>>;
 
-/// Where the pieces of an answer go.
-pub trait ReplySink {
-    /// Takes a piece, waiting until there is room. False when nobody wants more.
-    fn reply(&self, reply: WireReply) -> impl Future<Output = bool>;
-}
-
 /// Another executor that asked.
 struct LaneSink {
     /// This executor's way there.
@@ -93,21 +88,6 @@ impl ReplySink for LaneSink {
             .send(self.to, Parcel::Reply { id: self.id, reply })
             .await
     }
-}
-
-/// What came of one attempt.
-enum Attempt<T> {
-    /// It is settled.
-    Settled(Result<T, Failure>),
-    /// Nobody acted on it: it may be tried again.
-    Again,
-}
-
-/// What a command came to.
-enum Carried {
-    Written(Written),
-    Txn(Index, TxnResult),
-    Document(Index, Bytes),
 }
 
 impl Router {
@@ -150,6 +130,16 @@ impl Router {
         self.0.shards.set(shards);
     }
 
+    /// Which shards things belong to.
+    fn placement(&self) -> Placement {
+        Placement(self.shards())
+    }
+
+    /// Whether the sender of a command or query for `shard` knows where its key belongs.
+    pub fn check_placement(&self, shard: ShardId, request: &Request) -> Result<(), Failure> {
+        self.placement().check(shard, request)
+    }
+
     /// Number of shards; 1 until the cluster is known.
     pub fn shards(&self) -> u16 {
         self.0.shards.get().max(1)
@@ -157,6 +147,9 @@ impl Router {
 
     /// Waits until the cluster is known.
     async fn placed(&self) -> Result<(), Failure> {
+        if self.0.shards.get() != 0 {
+            return Ok(());
+        }
         self.hold(|| async {
             match self.0.shards.get() {
                 0 => Attempt::Again,
@@ -386,7 +379,7 @@ impl Router {
         let shard = match self.0.shards.get() {
             0 => {
                 self.placed().await?;
-                self.shard_of_command(&command)?
+                self.placement().of_command(&command)?
             }
             _ => shard,
         };
@@ -416,329 +409,7 @@ impl Router {
             },
         }
     }
-
-    /// Why no one shard can carry a command out, if none can.
-    fn misplaced(&self, command: &KvCommand<'_>) -> Option<String> {
-        let tree = command.verb == KvVerb::DeleteTree;
-        (self.shards() > 1 && tree && !has_full_segment(command.key)).then(|| {
-            "a recursive delete of a prefix without a full first segment spans shards".to_owned()
-        })
-    }
-
-    /// Whether the sender of a command or query for `shard` knows where its key belongs: one that
-    /// counts other shards than there are would write where nobody reads.
-    pub fn check_placement(&self, shard: ShardId, request: &Request) -> Result<(), Failure> {
-        if self.shards() == 1 {
-            return Ok(());
-        }
-        let wanted = match request {
-            Request::Write(command) => self.shard_of_command(command)?,
-            // Each shard has a status.
-            Request::Read(query) if query.body == QueryBody::Status => return Ok(()),
-            Request::Read(query) => self.shard_of_query(query)?,
-        };
-        if wanted == shard {
-            return Ok(());
-        }
-        let shards = self.shards();
-        let why = format!("of {shards} shards this key belongs to {wanted}, not to {shard}");
-        Err(failure(FailureKind::Invalid, why))
-    }
-
-    /// The shard that a command's key belongs to.
-    fn shard_of_command(&self, command: &[u8]) -> Result<ShardId, Failure> {
-        match Command::decode(command) {
-            Ok(Command::Kv(kv)) => match self.misplaced(&kv) {
-                Some(why) => Err(failure(FailureKind::SpansShards, why)),
-                None => Ok(shard_of(kv.key, self.shards())),
-            },
-            Ok(Command::Txn(ops)) => self.shard_of_txn(&ops),
-            Ok(Command::Record(record))
-                if matches!(record.kind, RecordKind::Session | RecordKind::Txn)
-                    && self.shards() > 1 =>
-            {
-                let why = format!(
-                    "sessions and transactions on the catalog span shards, which a cluster of {} shards does not support",
-                    self.shards()
-                );
-                Err(failure(FailureKind::SpansShards, why))
-            }
-            Ok(_) => Ok(ShardId(0)),
-            Err(error) => Err(failure(FailureKind::Internal, error.to_string())),
-        }
-    }
-
-    /// The shard that all operations of a transaction lie in.
-    fn shard_of_txn(&self, ops: &TxnOps<'_>) -> Result<ShardId, Failure> {
-        let shards = self.shards();
-        let mut found = None;
-        for op in ops.iter() {
-            let prefix = matches!(op.verb, TxnVerb::Kv(KvVerb::DeleteTree) | TxnVerb::GetTree);
-            let spans = prefix && shards > 1 && !has_full_segment(op.key);
-            let shard = shard_of(op.key, shards);
-            if spans || found.is_some_and(|found| found != shard) {
-                let why = format!(
-                    "a transaction whose keys lie in more than one shard is not supported (this cluster has {shards})"
-                );
-                return Err(failure(FailureKind::SpansShards, why));
-            }
-            found = Some(shard);
-        }
-        Ok(found.unwrap_or_default())
-    }
-
-    /// The shard that can answer a query alone.
-    fn shard_of_query(&self, query: &Query) -> Result<ShardId, Failure> {
-        if self.shards() == 1 {
-            return Ok(ShardId(0));
-        }
-        let spans = |what: &str| {
-            Err(failure(
-                FailureKind::SpansShards,
-                format!(
-                    "{what} spans shards, which a cluster of {} shards does not support",
-                    self.shards()
-                ),
-            ))
-        };
-        match &query.body {
-            QueryBody::KvGet { key } => Ok(shard_of(key, self.shards())),
-            // Records live in the system shard.
-            QueryBody::Status | QueryBody::Record(_) => Ok(ShardId(0)),
-            QueryBody::Txn(command) => self.shard_of_command(command),
-            QueryBody::KvList { prefix, .. } | QueryBody::KvKeys { prefix, .. } => {
-                match has_full_segment(prefix) {
-                    true => Ok(shard_of(prefix, self.shards())),
-                    false => spans("a listing of a prefix without a full first segment"),
-                }
-            }
-            QueryBody::KvWatch { prefix, .. } => match has_full_segment(prefix) {
-                true => Ok(shard_of(prefix, self.shards())),
-                false => spans("a watch of a prefix without a full first segment"),
-            },
-        }
-    }
 }
-
-/// Whether every key with this prefix lies in one shard: its first segment is complete.
-pub fn has_full_segment(prefix: &[u8]) -> bool {
-    let start = prefix
-        .iter()
-        .position(|byte| *byte != b'/')
-        .unwrap_or(prefix.len());
-    prefix[start..].contains(&b'/')
-}
-
-fn settle<T>(failure: Failure) -> Attempt<T> {
-    match failure.kind {
-        // Nothing happened there: look for the leader again.
-        FailureKind::NotLeader | FailureKind::NotMember => Attempt::Again,
-        FailureKind::ShuttingDown => Attempt::Again,
-        _ => Attempt::Settled(Err(failure)),
-    }
-}
-
-/// Whether this very server ended a blocking query because it stops. Others are asked again.
-fn ends_wait(failure: &Failure, waits_here: bool) -> bool {
-    waits_here && failure.kind == FailureKind::ShuttingDown
-}
-
-fn garbled() -> Failure {
-    failure(
-        FailureKind::Internal,
-        "the leader answered another question than was asked",
-    )
-}
-
-fn local_answer(read: crate::shard::ReadAnswer) -> Answer<Rows> {
-    let body = match read.body {
-        ReadBody::Row(row) => AnswerBody::Rows(Rows::Few(row.into_iter().collect())),
-        ReadBody::List(list) => AnswerBody::Rows(Rows::List(list)),
-        ReadBody::Keys(mut keys) => {
-            let mut names = Vec::new();
-            while keys.next_keys(ROWS_PER_SLICE, &mut names) {}
-            AnswerBody::Keys(names)
-        }
-        ReadBody::Status(status) => AnswerBody::Status(status),
-        ReadBody::Txn(outcome) => AnswerBody::Txn(outcome.to_wire()),
-        ReadBody::Document(json) => AnswerBody::Document(json),
-        ReadBody::Changes(changes) => AnswerBody::Changes(changes.to_wire()),
-    };
-    Answer {
-        index: read.index,
-        known_leader: read.known_leader,
-        last_contact_ms: read.last_contact_ms,
-        body,
-    }
-}
-
-async fn remote_answer(first: WireReply, mut pieces: Pieces) -> Attempt<Answer<Rows>> {
-    let (index, known_leader, last_contact_ms) =
-        (first.index, first.known_leader, first.last_contact_ms);
-    let body = match first.body {
-        ReplyBody::Rows(rows) => {
-            let rest = first.more.then_some(pieces);
-            AnswerBody::Rows(Rows::Remote {
-                first: Some(rows),
-                rest,
-            })
-        }
-        ReplyBody::Keys(mut keys) => {
-            let mut more = first.more;
-            while more {
-                match pieces.next().await {
-                    Some(WireReply {
-                        body: ReplyBody::Keys(next),
-                        more: further,
-                        ..
-                    }) => {
-                        keys.extend(next);
-                        more = further;
-                    }
-                    _ => return Attempt::Again,
-                }
-            }
-            AnswerBody::Keys(keys)
-        }
-        ReplyBody::Status(status) => AnswerBody::Status(status),
-        ReplyBody::Txn(result) => AnswerBody::Txn(result),
-        ReplyBody::Document(json) if !first.more => AnswerBody::Document(json),
-        ReplyBody::Document(json) => match rest_of(json, &mut pieces).await {
-            Some(Ok(json)) => AnswerBody::Document(json),
-            Some(Err(failure)) => return Attempt::Settled(Err(failure)),
-            None => return Attempt::Again,
-        },
-        ReplyBody::Changes(changes) => AnswerBody::Changes(changes),
-        ReplyBody::Written { .. } | ReplyBody::Failed(_) => {
-            return Attempt::Settled(Err(garbled()));
-        }
-    };
-    Attempt::Settled(Ok(Answer {
-        index,
-        known_leader,
-        last_contact_ms,
-        body,
-    }))
-}
-
-/// A document from its pieces; `None` when the connection broke before the last.
-async fn rest_of(first: Bytes, pieces: &mut Pieces) -> Option<Result<Bytes, Failure>> {
-    let mut document = first.to_vec();
-    loop {
-        let reply = pieces.next().await?;
-        let ReplyBody::Document(piece) = reply.body else {
-            return Some(Err(garbled()));
-        };
-        if document.len() + piece.len() > limits::DOCUMENT_BYTES_MAX {
-            return Some(Err(too_long()));
-        }
-        document.extend_from_slice(&piece);
-        if !reply.more {
-            return Some(Ok(document.into()));
-        }
-    }
-}
-
-fn too_long() -> Failure {
-    failure(FailureKind::TooLarge, TooLong.to_string())
-}
-
-/// The outcome of a write that was sent elsewhere.
-async fn written(mut pieces: Pieces) -> Attempt<Carried> {
-    let reply = pieces.next().await;
-    let index = reply.as_ref().map(|reply| reply.index).unwrap_or_default();
-    match reply.map(|reply| reply.body) {
-        Some(ReplyBody::Written { ok, index }) => {
-            Attempt::Settled(Ok(Carried::Written(Written { ok, index })))
-        }
-        Some(ReplyBody::Txn(result)) => Attempt::Settled(Ok(Carried::Txn(index, result))),
-        Some(ReplyBody::Document(json)) => Attempt::Settled(Ok(Carried::Document(index, json))),
-        Some(ReplyBody::Failed(failure)) => settle(failure),
-        Some(_) => Attempt::Settled(Err(garbled())),
-        None => Attempt::Settled(Err(failure(
-            FailureKind::OutcomeUnknown,
-            "leadership lost while committing log",
-        ))),
-    }
-}
-
-/// The answer to a read that was sent elsewhere.
-async fn rows_read(mut pieces: Pieces, waits_here: bool) -> Attempt<Answer<Rows>> {
-    match pieces.next().await {
-        None => Attempt::Again,
-        Some(first) => match first.body {
-            ReplyBody::Failed(failure) if ends_wait(&failure, waits_here) => {
-                Attempt::Settled(Err(failure))
-            }
-            ReplyBody::Failed(failure) => settle(failure),
-            _ => remote_answer(first, pieces).await,
-        },
-    }
-}
-
-async fn relay_answer(answer: Answer<Rows>, sink: &impl ReplySink) {
-    let reply = |more, body| WireReply {
-        index: answer.index,
-        known_leader: answer.known_leader,
-        last_contact_ms: answer.last_contact_ms,
-        more,
-        body,
-    };
-    match answer.body {
-        AnswerBody::Status(status) => {
-            sink.reply(reply(false, ReplyBody::Status(status))).await;
-        }
-        AnswerBody::Txn(result) => {
-            sink.reply(reply(false, ReplyBody::Txn(result))).await;
-        }
-        AnswerBody::Document(mut json) => loop {
-            let piece = json.split_to(json.len().min(limits::REPLY_BYTES_MAX));
-            let more = !json.is_empty();
-            if !sink.reply(reply(more, ReplyBody::Document(piece))).await || !more {
-                return;
-            }
-        },
-        AnswerBody::Changes(changes) => {
-            sink.reply(reply(false, ReplyBody::Changes(changes))).await;
-        }
-        AnswerBody::Keys(keys) => {
-            let mut pieces = keys.chunks(KEYS_PER_PIECE).peekable();
-            while let Some(piece) = pieces.next() {
-                let more = pieces.peek().is_some();
-                if !sink
-                    .reply(reply(more, ReplyBody::Keys(piece.to_vec())))
-                    .await
-                {
-                    return;
-                }
-            }
-            if keys.is_empty() {
-                sink.reply(reply(false, ReplyBody::Keys(Vec::new()))).await;
-            }
-        }
-        AnswerBody::Rows(mut rows) => {
-            while let Some(batch) = rows.next_batch().await {
-                let wanted = match batch {
-                    Ok(batch) => {
-                        sink.reply(reply(true, ReplyBody::Rows(batch.into_wire())))
-                            .await
-                    }
-                    Err(failure) => {
-                        sink.reply(reply(false, ReplyBody::Failed(failure))).await;
-                        false
-                    }
-                };
-                if !wanted {
-                    return;
-                }
-            }
-            sink.reply(reply(false, ReplyBody::Rows(Vec::new()))).await;
-        }
-    }
-}
-
-/// Key names per piece of an answer: of the longest keys, they fit a frame.
-const KEYS_PER_PIECE: usize = 512;
 
 impl Gateway for Router {
     type Rows = Rows;
@@ -752,13 +423,13 @@ impl Gateway for Router {
 
     async fn record(&self, command: Bytes) -> Result<Written, Failure> {
         self.placed().await?;
-        let shard = self.shard_of_command(&command)?;
+        let shard = self.placement().of_command(&command)?;
         self.write(shard, command).await
     }
 
     async fn record_with_answer(&self, command: Bytes) -> Result<(Index, Bytes), Failure> {
         self.placed().await?;
-        let shard = self.shard_of_command(&command)?;
+        let shard = self.placement().of_command(&command)?;
         match self.carry_out(shard, command).await? {
             Carried::Document(index, json) => Ok((index, json)),
             Carried::Written(_) | Carried::Txn(..) => Err(garbled()),
@@ -767,7 +438,7 @@ impl Gateway for Router {
 
     async fn txn(&self, command: Bytes) -> Result<(Index, TxnResult), Failure> {
         self.placed().await?;
-        let shard = self.shard_of_command(&command)?;
+        let shard = self.placement().of_command(&command)?;
         match self.carry_out(shard, command).await? {
             Carried::Txn(index, result) => Ok((index, result)),
             Carried::Written(_) | Carried::Document(..) => Err(garbled()),
@@ -776,7 +447,7 @@ impl Gateway for Router {
 
     async fn read(&self, query: Query) -> Result<Answer<Rows>, Failure> {
         self.placed().await?;
-        let shard = self.shard_of_query(&query)?;
+        let shard = self.placement().of_query(&query)?;
         self.hold_read(shard, query).await
     }
 
@@ -812,122 +483,5 @@ impl Gateway for Router {
 
     fn metrics(&self) -> BTreeMap<String, f64> {
         self.0.shell.board.metrics()
-    }
-}
-
-/// Rows of an answer, wherever they come from.
-pub enum Rows {
-    /// All of them.
-    Few(Vec<KvRow>),
-    /// A cursor over this server's state.
-    List(KvList),
-    /// Pieces from the leader.
-    Remote {
-        /// The piece that came first.
-        first: Option<Vec<WireRow>>,
-        /// Where the others come from; `None` at the end.
-        rest: Option<Pieces>,
-    },
-}
-
-/// A piece of them.
-pub enum Batch {
-    /// From this server's state.
-    Local(Vec<KvRow>),
-    /// From the leader.
-    Remote(Vec<WireRow>),
-}
-
-impl Batch {
-    fn into_wire(self) -> Vec<WireRow> {
-        match self {
-            Self::Remote(rows) => rows,
-            Self::Local(rows) => rows.iter().map(|row| row.as_ref().to_row()).collect(),
-        }
-    }
-}
-
-impl RowStream for Rows {
-    type Batch = Batch;
-
-    async fn next_batch(&mut self) -> Option<Result<Batch, Failure>> {
-        match self {
-            Self::Few(rows) if rows.is_empty() => None,
-            Self::Few(rows) => Some(Ok(Batch::Local(std::mem::take(rows)))),
-            Self::List(list) => {
-                let mut rows = Vec::new();
-                list.next_rows(ROWS_PER_SLICE, limits::REPLY_BYTES_MAX, &mut rows);
-                (!rows.is_empty()).then_some(Ok(Batch::Local(rows)))
-            }
-            Self::Remote { first, rest } => {
-                if let Some(rows) = first.take().filter(|rows| !rows.is_empty()) {
-                    return Some(Ok(Batch::Remote(rows)));
-                }
-                loop {
-                    let piece = rest.as_mut()?.next().await;
-                    match piece {
-                        Some(WireReply {
-                            body: ReplyBody::Rows(rows),
-                            more,
-                            ..
-                        }) => {
-                            if !more {
-                                *rest = None;
-                            }
-                            if !rows.is_empty() {
-                                return Some(Ok(Batch::Remote(rows)));
-                            }
-                        }
-                        Some(WireReply {
-                            body: ReplyBody::Failed(failure),
-                            ..
-                        }) => {
-                            *rest = None;
-                            return Some(Err(failure));
-                        }
-                        _ => {
-                            *rest = None;
-                            let why = "the connection to the leader broke while it was listing";
-                            return Some(Err(failure(FailureKind::Internal, why)));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl RowBatch for Batch {
-    fn len(&self) -> usize {
-        match self {
-            Self::Local(rows) => rows.len(),
-            Self::Remote(rows) => rows.len(),
-        }
-    }
-
-    fn row(&self, at: usize) -> KvRowRef<'_> {
-        match self {
-            Self::Local(rows) => rows[at].as_ref(),
-            Self::Remote(rows) => rows[at].borrow(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_lies_in_one_shard_only_when_its_first_segment_is_complete() {
-        for (prefix, full) in [
-            ("", false),
-            ("a", false),
-            ("a/", true),
-            ("/a", false),
-            ("//a/b", true),
-            ("/", false),
-        ] {
-            assert_eq!(has_full_segment(prefix.as_bytes()), full, "{prefix:?}");
-        }
     }
 }
