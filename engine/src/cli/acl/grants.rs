@@ -1,10 +1,9 @@
-//! The flags by which tokens and roles are given policies and identities, and which object is meant.
+//! The flags by which tokens and roles are given policies and identities.
 
 use clap::{ArgAction, Args};
-use serde::Deserialize;
 
 use super::{
-    super::{CliError, client::Client},
+    super::CliError,
     show::{Grants, Link, NodeIdentity, ServiceIdentity},
 };
 
@@ -121,33 +120,6 @@ pub(super) fn add_links(links: &mut Vec<Link>, new: Vec<Link>) {
         if !there {
             links.push(link);
         }
-    }
-}
-
-/// Length of a whole id; shorter ones are looked for in a list.
-const ID_LEN: usize = 36;
-
-/// The id that begins with `part`, among those that `path` lists.
-pub(super) fn whole_id(
-    client: &Client,
-    path: &str,
-    part: &str,
-    what: &str,
-) -> Result<String, CliError> {
-    #[derive(Deserialize)]
-    struct Listed {
-        #[serde(rename = "AccessorID", alias = "ID")]
-        id: String,
-    }
-    if part.len() >= ID_LEN {
-        return Ok(part.to_owned());
-    }
-    let listed: Vec<Listed> = client.get(path, &[])?.json()?;
-    let mut found = listed.into_iter().filter(|one| one.id.starts_with(part));
-    match (found.next(), found.next()) {
-        (Some(only), None) => Ok(only.id),
-        (None, _) => Err(CliError(format!("No such {what} ID with prefix: {part}"))),
-        _ => Err(CliError(format!("{what} ID prefix {part} is ambiguous"))),
     }
 }
 

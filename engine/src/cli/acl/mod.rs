@@ -1,6 +1,7 @@
 //! `curia acl`: who may do what, in Consul's words and forms.
 
 mod grants;
+mod kind;
 mod policy;
 mod role;
 mod show;

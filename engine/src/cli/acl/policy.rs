@@ -4,16 +4,9 @@ use clap::{ArgAction, Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    super::{
-        CliError,
-        client::{Client, path_of},
-        document_file,
-        flags::ClientFlags,
-        output::say,
-        rows::none,
-    },
-    grants::whole_id,
-    show::{self, Policy, Shape},
+    super::{CliError, document_file},
+    kind::{Asked, Description, POLICY, Shown, Which},
+    show::{self, Policy},
 };
 
 /// Lists, reads, writes and deletes policies.
@@ -30,11 +23,7 @@ pub(in super::super) enum PolicyCommand {
 #[derive(Args, Debug, Default)]
 pub(in super::super) struct PolicyList {
     #[command(flatten)]
-    shape: Shape,
-    #[arg(hide = true)]
-    args: Vec<String>,
-    #[command(flatten)]
-    client: ClientFlags,
+    shown: Shown,
 }
 
 /// Shows a policy.
@@ -43,23 +32,10 @@ pub(in super::super) struct PolicyList {
 #[derive(Args, Debug, Default)]
 #[command(verbatim_doc_comment)]
 pub(in super::super) struct PolicyRead {
-    /// Id of the policy, or the beginning of it
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    id: String,
-    /// Name of the policy
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
-    name: String,
     #[command(flatten)]
-    shape: Shape,
-    #[arg(hide = true)]
-    args: Vec<String>,
+    which: Which,
     #[command(flatten)]
-    client: ClientFlags,
+    shown: Shown,
 }
 
 /// Makes a policy.
@@ -77,14 +53,8 @@ pub(in super::super) struct PolicyCreate {
         hide_default_value = true
     )]
     name: String,
-    /// What it is for
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    description: String,
+    #[command(flatten)]
+    about: Description,
     /// The rules, in HCL or JSON: text, @FILE, or - for standard input
     #[arg(
         long,
@@ -97,11 +67,7 @@ pub(in super::super) struct PolicyCreate {
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     valid_datacenter: Vec<String>,
     #[command(flatten)]
-    shape: Shape,
-    #[arg(hide = true)]
-    args: Vec<String>,
-    #[command(flatten)]
-    client: ClientFlags,
+    shown: Shown,
 }
 
 /// Changes a policy. What is not named stays, unless -no-merge is given.
@@ -111,25 +77,10 @@ pub(in super::super) struct PolicyCreate {
 #[derive(Args, Debug, Default)]
 #[command(verbatim_doc_comment)]
 pub(in super::super) struct PolicyUpdate {
-    /// Id of the policy, or the beginning of it
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    id: String,
-    /// Name of the policy; with -id, its new name
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
-    name: String,
-    /// What it is for
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    description: String,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    about: Description,
     /// The rules, in HCL or JSON: text, @FILE, or - for standard input
     #[arg(
         long,
@@ -145,11 +96,7 @@ pub(in super::super) struct PolicyUpdate {
     #[arg(long)]
     no_merge: bool,
     #[command(flatten)]
-    shape: Shape,
-    #[arg(hide = true)]
-    args: Vec<String>,
-    #[command(flatten)]
-    client: ClientFlags,
+    shown: Shown,
 }
 
 /// Deletes a policy.
@@ -158,52 +105,24 @@ pub(in super::super) struct PolicyUpdate {
 #[derive(Args, Debug, Default)]
 #[command(verbatim_doc_comment)]
 pub(in super::super) struct PolicyDelete {
-    /// Id of the policy, or the beginning of it
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    id: String,
-    /// Name of the policy
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
-    name: String,
-    #[arg(hide = true)]
-    args: Vec<String>,
     #[command(flatten)]
-    client: ClientFlags,
+    which: Which,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 pub(super) fn run(command: &PolicyCommand) -> Result<(), CliError> {
     match command {
-        PolicyCommand::List(flags) => list(flags),
-        PolicyCommand::Read(flags) => read(flags),
+        PolicyCommand::List(flags) => POLICY.list(&flags.shown, show::policies),
+        PolicyCommand::Read(PolicyRead { which, shown }) => {
+            let client = shown.client()?;
+            POLICY.read(&client, &POLICY.id_of(&client, which)?, shown, show::policy)
+        }
         PolicyCommand::Create(flags) => create(flags),
         PolicyCommand::Update(flags) => update(flags),
-        PolicyCommand::Delete(flags) => delete(flags),
-    }
-}
-
-fn path(id: &str) -> String {
-    path_of("/v1/acl/policy", id)
-}
-
-/// The id of a policy that is named by id, or else by name.
-fn id_of(client: &Client, id: &str, name: &str) -> Result<String, CliError> {
-    let determining = |CliError(why)| CliError(format!("Error determining policy ID: {why}"));
-    match (id, name) {
-        ("", "") => Err(CliError(
-            "Must specify either the -id or -name parameters".into(),
-        )),
-        ("", name) => {
-            let policy: Policy = client
-                .get(&path_of("/v1/acl/policy/name", name), &[])
-                .and_then(|reply| reply.json())
-                .map_err(determining)?;
-            Ok(policy.id)
+        PolicyCommand::Delete(PolicyDelete { which, asked }) => {
+            POLICY.delete(asked, |client| POLICY.id_of(client, which))
         }
-        (id, _) => whole_id(client, "/v1/acl/policies", id, "policy").map_err(determining),
     }
 }
 
@@ -217,63 +136,32 @@ fn rules_of(text: &str) -> Result<String, CliError> {
     }
 }
 
-fn list(flags: &PolicyList) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let body = Client::new(&flags.client)?
-        .get("/v1/acl/policies", &[])
-        .and_then(|reply| reply.success())
-        .map_err(|CliError(why)| CliError(format!("Failed to retrieve the policy list: {why}")))?;
-    flags
-        .shape
-        .print(&body, |all: &Vec<Policy>, meta| show::policies(all, meta))
-}
-
-fn read(flags: &PolicyRead) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let client = Client::new(&flags.client)?;
-    let id = id_of(&client, &flags.id, &flags.name)?;
-    let body = client
-        .get(&path(&id), &[])
-        .and_then(|reply| reply.success())
-        .map_err(|CliError(why)| CliError(format!("Error reading policy {id:?}: {why}")))?;
-    flags.shape.print(&body, show::policy)
-}
-
 fn create(flags: &PolicyCreate) -> Result<(), CliError> {
-    none(&flags.args)?;
     if flags.name.is_empty() {
         return Err(CliError("Missing require '-name' flag".into()));
     }
     let body = json!({
         "Name": flags.name,
-        "Description": flags.description,
+        "Description": flags.about.description,
         "Rules": rules_of(&flags.rules)?,
         "Datacenters": flags.valid_datacenter,
     });
-    let made = Client::new(&flags.client)?
-        .put("/v1/acl/policy", &[], body.to_string().as_bytes())
-        .and_then(|reply| reply.success())
-        .map_err(|CliError(why)| CliError(format!("Failed to create new policy: {why}")))?;
-    flags.shape.print(&made, show::policy)
+    POLICY.create(&body, &flags.shown, show::policy)
 }
 
 fn update(flags: &PolicyUpdate) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let client = Client::new(&flags.client)?;
-    let id = id_of(&client, &flags.id, &flags.name)?;
+    let client = flags.shown.client()?;
+    let id = POLICY.id_of(&client, &flags.which)?;
     let mut policy = match flags.no_merge {
         true => Policy {
             id: id.clone(),
             ..Policy::default()
         },
-        false => client
-            .get(&path(&id), &[])
-            .and_then(|reply| reply.json())
-            .map_err(|CliError(why)| CliError(format!("Error reading policy {id:?}: {why}")))?,
+        false => POLICY.current(&client, &id)?,
     };
     for (field, text) in [
-        (&mut policy.name, flags.name.clone()),
-        (&mut policy.description, flags.description.clone()),
+        (&mut policy.name, flags.which.name.clone()),
+        (&mut policy.description, flags.about.description.clone()),
         (&mut policy.rules, rules_of(&flags.rules)?),
     ] {
         if !text.is_empty() {
@@ -283,24 +171,9 @@ fn update(flags: &PolicyUpdate) -> Result<(), CliError> {
     if !flags.valid_datacenter.is_empty() {
         policy.datacenters.clone_from(&flags.valid_datacenter);
     }
-    let body = serde_json::to_string(&policy).unwrap_or_default();
     let updated = client
-        .put(&path(&id), &[], body.as_bytes())
-        .and_then(|reply| reply.success())
+        .put_json(&POLICY.path(&id), &policy)
         .map_err(|CliError(why)| CliError(format!("Error updating policy {id:?}: {why}")))?;
-    if !flags.shape.json()? {
-        say("Policy updated successfully")?;
-    }
-    flags.shape.print(&updated, show::policy)
-}
-
-fn delete(flags: &PolicyDelete) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let client = Client::new(&flags.client)?;
-    let id = id_of(&client, &flags.id, &flags.name)?;
-    client
-        .delete(&path(&id), &[])
-        .and_then(|reply| reply.success())
-        .map_err(|CliError(why)| CliError(format!("Error deleting policy {id:?}: {why}")))?;
-    say(format!("Policy {id:?} deleted successfully"))
+    flags.shown.done("Policy updated successfully")?;
+    flags.shown.print(&updated, show::policy)
 }

@@ -4,15 +4,9 @@ use clap::{ArgAction, Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    super::{
-        CliError,
-        client::{Client, path_of},
-        document_file,
-        flags::ClientFlags,
-        output::say,
-        rows::none,
-    },
-    grants::{GrantFlags, add_links, links, whole_id},
+    super::{CliError, client::Client, document_file, flags::ClientFlags},
+    grants::{GrantFlags, add_links, links},
+    kind::{Asked, Description, Shown, TOKEN},
     show::{self, Shape, Token},
 };
 
@@ -47,11 +41,7 @@ pub(in super::super) struct Bootstrap {
 #[derive(Args, Debug, Default)]
 pub(in super::super) struct TokenList {
     #[command(flatten)]
-    shape: Shape,
-    #[arg(hide = true)]
-    args: Vec<String>,
-    #[command(flatten)]
-    client: ClientFlags,
+    shown: Shown,
 }
 
 /// Which token.
@@ -68,6 +58,17 @@ struct Which {
     accessor_id: String,
 }
 
+/// Roles to give.
+#[derive(Args, Debug, Default)]
+struct RoleFlags {
+    /// Id of a role. Repeatable.
+    #[arg(long, value_name = "ID", action = ArgAction::Append)]
+    role_id: Vec<String>,
+    /// Name of a role. Repeatable.
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    role_name: Vec<String>,
+}
+
 /// Shows a token.
 ///
 ///   curia acl token read -accessor-id=ID
@@ -81,11 +82,7 @@ pub(in super::super) struct TokenRead {
     #[arg(long = "self")]
     own: bool,
     #[command(flatten)]
-    shape: Shape,
-    #[arg(hide = true)]
-    args: Vec<String>,
-    #[command(flatten)]
-    client: ClientFlags,
+    shown: Shown,
 }
 
 /// Makes a token.
@@ -101,14 +98,8 @@ pub(in super::super) struct TokenCreate {
     /// Secret to give it [default: a new one]
     #[arg(long, value_name = "ID")]
     secret: Option<String>,
-    /// What it is for
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    description: String,
+    #[command(flatten)]
+    about: Description,
     /// It is of this datacenter only
     #[arg(long)]
     local: bool,
@@ -117,18 +108,10 @@ pub(in super::super) struct TokenCreate {
     expires_ttl: Option<String>,
     #[command(flatten)]
     grants: GrantFlags,
-    /// Id of a role. Repeatable.
-    #[arg(long, value_name = "ID", action = ArgAction::Append)]
-    role_id: Vec<String>,
-    /// Name of a role. Repeatable.
-    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
-    role_name: Vec<String>,
     #[command(flatten)]
-    shape: Shape,
-    #[arg(hide = true)]
-    args: Vec<String>,
+    roles: RoleFlags,
     #[command(flatten)]
-    client: ClientFlags,
+    shown: Shown,
 }
 
 /// Changes a token. What is named replaces what it has of that kind; the rest stays.
@@ -140,22 +123,12 @@ pub(in super::super) struct TokenCreate {
 pub(in super::super) struct TokenUpdate {
     #[command(flatten)]
     which: Which,
-    /// What it is for
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    description: String,
+    #[command(flatten)]
+    about: Description,
     #[command(flatten)]
     grants: GrantFlags,
-    /// Id of a role. Repeatable.
-    #[arg(long, value_name = "ID", action = ArgAction::Append)]
-    role_id: Vec<String>,
-    /// Name of a role. Repeatable.
-    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
-    role_name: Vec<String>,
+    #[command(flatten)]
+    roles: RoleFlags,
     /// Id of a policy to add. Repeatable.
     #[arg(long, value_name = "ID", action = ArgAction::Append)]
     append_policy_id: Vec<String>,
@@ -169,11 +142,7 @@ pub(in super::super) struct TokenUpdate {
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     append_role_name: Vec<String>,
     #[command(flatten)]
-    shape: Shape,
-    #[arg(hide = true)]
-    args: Vec<String>,
-    #[command(flatten)]
-    client: ClientFlags,
+    shown: Shown,
 }
 
 /// Makes a token with what another may do.
@@ -184,20 +153,10 @@ pub(in super::super) struct TokenUpdate {
 pub(in super::super) struct TokenClone {
     #[command(flatten)]
     which: Which,
-    /// What it is for [default: as the other]
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    description: String,
     #[command(flatten)]
-    shape: Shape,
-    #[arg(hide = true)]
-    args: Vec<String>,
+    about: Description,
     #[command(flatten)]
-    client: ClientFlags,
+    shown: Shown,
 }
 
 /// Deletes a token.
@@ -208,10 +167,8 @@ pub(in super::super) struct TokenClone {
 pub(in super::super) struct TokenDelete {
     #[command(flatten)]
     which: Which,
-    #[arg(hide = true)]
-    args: Vec<String>,
     #[command(flatten)]
-    client: ClientFlags,
+    asked: Asked,
 }
 
 pub(in super::super) fn bootstrap(flags: &Bootstrap) -> Result<(), CliError> {
@@ -234,24 +191,15 @@ pub(in super::super) fn bootstrap(flags: &Bootstrap) -> Result<(), CliError> {
 
 pub(super) fn run(command: &TokenCommand) -> Result<(), CliError> {
     match command {
-        TokenCommand::List(flags) => list(flags),
+        TokenCommand::List(flags) => TOKEN.list(&flags.shown, show::tokens),
         TokenCommand::Read(flags) => read(flags),
         TokenCommand::Create(flags) => create(flags),
         TokenCommand::Update(flags) => update(flags),
         TokenCommand::Clone(flags) => clone(flags),
-        TokenCommand::Delete(flags) => delete(flags),
+        TokenCommand::Delete(TokenDelete { which, asked }) => {
+            TOKEN.delete(asked, |client| which.id(client))
+        }
     }
-}
-
-fn list(flags: &TokenList) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let body = Client::new(&flags.client)?
-        .get("/v1/acl/tokens", &[])
-        .and_then(|reply| reply.success())
-        .map_err(|CliError(why)| CliError(format!("Failed to retrieve the token list: {why}")))?;
-    flags
-        .shape
-        .print(&body, |all: &Vec<Token>, meta| show::tokens(all, meta))
 }
 
 impl Which {
@@ -260,32 +208,21 @@ impl Which {
         if self.accessor_id.is_empty() {
             return Err(CliError("Must specify the -accessor-id parameter".into()));
         }
-        whole_id(client, "/v1/acl/tokens", &self.accessor_id, "token")
-            .map_err(|CliError(why)| CliError(format!("Error determining token ID: {why}")))
+        TOKEN.whole_id(client, &self.accessor_id)
     }
 }
 
-fn path(id: &str) -> String {
-    path_of("/v1/acl/token", id)
-}
-
 fn read(flags: &TokenRead) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let client = Client::new(&flags.client)?;
+    let client = flags.shown.client()?;
     let id = match flags.own {
         true => "self".into(),
         false => flags.which.id(&client)?,
     };
-    let body = client
-        .get(&path(&id), &[])
-        .and_then(|reply| reply.success())
-        .map_err(|CliError(why)| CliError(format!("Error reading token {id:?}: {why}")))?;
-    flags.shape.print(&body, show::token)
+    TOKEN.read(&client, &id, &flags.shown, show::token)
 }
 
 fn create(flags: &TokenCreate) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let roles = links(&flags.role_id, &flags.role_name);
+    let roles = links(&flags.roles.role_id, &flags.roles.role_name);
     if flags.grants.none() && roles.is_empty() {
         return Err(CliError(
             "Cannot create a token without specifying -policy-name, -policy-id, -role-name, \
@@ -295,7 +232,7 @@ fn create(flags: &TokenCreate) -> Result<(), CliError> {
     }
     let mut body = serde_json::to_value(flags.grants.grants()?).unwrap_or_default();
     body["Roles"] = json!(roles);
-    body["Description"] = json!(flags.description);
+    body["Description"] = json!(flags.about.description);
     body["Local"] = json!(flags.local);
     for (name, text) in [
         ("AccessorID", &flags.accessor),
@@ -306,26 +243,18 @@ fn create(flags: &TokenCreate) -> Result<(), CliError> {
             body[name] = json!(text);
         }
     }
-    let made = Client::new(&flags.client)?
-        .put("/v1/acl/token", &[], body.to_string().as_bytes())
-        .and_then(|reply| reply.success())
-        .map_err(|CliError(why)| CliError(format!("Failed to create new token: {why}")))?;
-    flags.shape.print(&made, show::token)
+    TOKEN.create(&body, &flags.shown, show::token)
 }
 
 fn update(flags: &TokenUpdate) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let client = Client::new(&flags.client)?;
+    let client = flags.shown.client()?;
     let id = flags.which.id(&client)?;
-    let mut token: Token = client
-        .get(&path(&id), &[])
-        .and_then(|reply| reply.json())
-        .map_err(|CliError(why)| CliError(format!("Error when retrieving current token: {why}")))?;
-    if !flags.description.is_empty() {
-        token.description.clone_from(&flags.description);
+    let mut token: Token = TOKEN.current(&client, &id)?;
+    if !flags.about.description.is_empty() {
+        token.description.clone_from(&flags.about.description);
     }
     flags.grants.replace(&mut token.grants)?;
-    let roles = links(&flags.role_id, &flags.role_name);
+    let roles = links(&flags.roles.role_id, &flags.roles.role_name);
     if !roles.is_empty() {
         token.roles = roles;
     }
@@ -337,46 +266,23 @@ fn update(flags: &TokenUpdate) -> Result<(), CliError> {
         &mut token.roles,
         links(&flags.append_role_id, &flags.append_role_name),
     );
-    let body = serde_json::to_string(&token).unwrap_or_default();
     let updated = client
-        .put(&path(&id), &[], body.as_bytes())
-        .and_then(|reply| reply.success())
+        .put_json(&TOKEN.path(&id), &token)
         .map_err(|CliError(why)| CliError(format!("Failed to update token {id}: {why}")))?;
-    if !flags.shape.json()? {
-        say("Token updated successfully.")?;
-    }
-    flags.shape.print(&updated, show::token)
+    flags.shown.done("Token updated successfully.")?;
+    flags.shown.print(&updated, show::token)
 }
 
 fn clone(flags: &TokenClone) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let client = Client::new(&flags.client)?;
+    let client = flags.shown.client()?;
     let id = flags.which.id(&client)?;
-    let body: Value = match &*flags.description {
+    let body: Value = match &*flags.about.description {
         "" => json!({}),
         text => json!({ "Description": text }),
     };
     let made = client
-        .put(
-            &format!("{}/clone", path(&id)),
-            &[],
-            body.to_string().as_bytes(),
-        )
-        .and_then(|reply| reply.success())
+        .put_json(&format!("{}/clone", TOKEN.path(&id)), &body)
         .map_err(|CliError(why)| CliError(format!("Error cloning token: {why}")))?;
-    if !flags.shape.json()? {
-        say("Token cloned successfully.")?;
-    }
-    flags.shape.print(&made, show::token)
-}
-
-fn delete(flags: &TokenDelete) -> Result<(), CliError> {
-    none(&flags.args)?;
-    let client = Client::new(&flags.client)?;
-    let id = flags.which.id(&client)?;
-    client
-        .delete(&path(&id), &[])
-        .and_then(|reply| reply.success())
-        .map_err(|CliError(why)| CliError(format!("Error deleting token {id:?}: {why}")))?;
-    say(format!("Token {id:?} deleted successfully"))
+    flags.shown.done("Token cloned successfully.")?;
+    flags.shown.print(&made, show::token)
 }

@@ -9,7 +9,7 @@ mod unix;
 use std::{io::Read, time::Duration};
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use ureq::{Agent, Body, RequestBuilder, Timeout, http::Response, typestate::WithBody};
 
 use super::{CliError, flags::ClientFlags};
@@ -143,6 +143,17 @@ impl Client {
         let request = self.put_request(path, query).config();
         let request = request.timeout_recv_response(Some(self.patience)).build();
         self.read(request.send(body), self.patience)
+    }
+
+    /// PUTs a document to `path`; the document that is answered.
+    pub(super) fn put_json(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<Vec<u8>, CliError> {
+        let body = serde_json::to_vec(document)
+            .map_err(|error| CliError(format!("this cannot be said in JSON: {error}")))?;
+        self.put(path, &[], &body)?.success()
     }
 
     /// As [`Client::put`], given up after `timeout` whatever it hangs at.
