@@ -30,6 +30,7 @@ pub mod agent;
 pub mod catalog;
 pub mod config;
 pub mod coordinates;
+pub mod queries;
 pub mod sessions;
 pub mod subjects;
 pub mod txn;
@@ -39,6 +40,7 @@ pub use agent::{AgentQuestion, NodeRows};
 pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
 pub use coordinates::CoordinatesQuestion;
+pub use queries::QueriesQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
 
@@ -57,6 +59,8 @@ pub enum Question {
     Config(ConfigQuestion),
     /// About coordinates.
     Coordinates(CoordinatesQuestion),
+    /// About prepared queries.
+    Queries(QueriesQuestion),
     /// About sessions.
     Session(SessionQuestion),
 }
@@ -84,6 +88,7 @@ impl Question {
             Self::Txn(_) => Subject::table(Nodes::ID),
             Self::Config(question) => question.subject(),
             Self::Coordinates(question) => question.subject(),
+            Self::Queries(question) => question.subject(),
             Self::Session(question) => question.subject(),
         }
     }
@@ -99,6 +104,7 @@ impl Question {
             }
             Self::Config(question) => question.index(tables),
             Self::Coordinates(question) => question.index(tables),
+            Self::Queries(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
         }
     }
@@ -122,6 +128,7 @@ impl Question {
             Self::Txn(ops) => txn::result(&read_only(tables, ops)),
             Self::Config(question) => question.answer(tables),
             Self::Coordinates(question) => question.answer(tables),
+            Self::Queries(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
         }
     }

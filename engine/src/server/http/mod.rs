@@ -43,6 +43,7 @@ mod mixed;
 mod pages;
 mod params;
 mod path;
+mod queries;
 mod reads;
 mod reply;
 mod rows;
