@@ -482,7 +482,13 @@ fn templates_stand_for_every_name_that_begins_as_theirs() {
 fn queries_are_waited_for_and_die_with_their_session() {
     let group = Group::formed(1, &[]);
     let server = &group[0];
-    let session = put(server, "/v1/session/create", NONE, r#"{"NodeChecks": []}"#);
+    register_webs(server);
+    let session = put(
+        server,
+        "/v1/session/create",
+        NONE,
+        r#"{"Node": "n1", "NodeChecks": []}"#,
+    );
     let session = session.json()["ID"].as_str().expect("an id").to_owned();
     let bound = json!({"Session": session, "Service": {"Service": "web"}});
     let bound = created(server, NONE, &bound);
@@ -608,7 +614,12 @@ fn queries_are_guarded_by_their_names_and_executed_with_their_tokens() {
     let catch_all = created(server, &all_queries, &catch_all);
     let other = created(server, ROOT, &named("other", "web"));
     let secret = created(server, ROOT, &named("secret", "web"));
-    let session = put(server, "/v1/session/create", ROOT, r#"{"NodeChecks": []}"#);
+    let session = put(
+        server,
+        "/v1/session/create",
+        ROOT,
+        r#"{"Node": "n1", "NodeChecks": []}"#,
+    );
     let session = session.json()["ID"].as_str().expect("an id").to_owned();
     let bound = json!({"Session": session, "Token": "x", "Service": {"Service": "web"}});
     let bound = created(server, NONE, &bound);
@@ -689,7 +700,8 @@ fn queries_are_guarded_by_their_names_and_executed_with_their_tokens() {
         (403, "ACL not found".into())
     );
 
-    // Changing: the old name and the new one.
+    // Changing: the old name and the new one. The old one was once looked up in a way that found
+    // nothing, and then nothing was asked.
     let renamed = |id: &str, name: &str, token: &str| {
         put(server, &at(id), token, named(name, "web").to_string())
     };

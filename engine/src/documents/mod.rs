@@ -34,6 +34,7 @@ pub mod queries;
 pub mod sessions;
 pub mod subjects;
 pub mod txn;
+pub mod usage;
 
 pub use acl::AclQuestion;
 pub use agent::{AgentQuestion, NodeRows};
@@ -43,6 +44,7 @@ pub use coordinates::CoordinatesQuestion;
 pub use queries::QueriesQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
+pub use usage::UsageQuestion;
 
 /// A question about records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +65,8 @@ pub enum Question {
     Queries(QueriesQuestion),
     /// About sessions.
     Session(SessionQuestion),
+    /// About how much is registered.
+    Usage(UsageQuestion),
 }
 
 impl Question {
@@ -90,6 +94,7 @@ impl Question {
             Self::Coordinates(question) => question.subject(),
             Self::Queries(question) => question.subject(),
             Self::Session(question) => question.subject(),
+            Self::Usage(question) => question.subject(),
         }
     }
 
@@ -106,6 +111,7 @@ impl Question {
             Self::Coordinates(question) => question.index(tables),
             Self::Queries(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
+            Self::Usage(question) => question.index(tables),
         }
     }
 
@@ -130,6 +136,7 @@ impl Question {
             Self::Coordinates(question) => question.answer(tables),
             Self::Queries(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
+            Self::Usage(question) => question.answer(tables),
         }
     }
 }

@@ -15,14 +15,17 @@ use wire::Index;
 use super::{Subject, json};
 use crate::{
     acl::{ANONYMOUS_ACCESSOR, GLOBAL_MANAGEMENT, GLOBAL_READ_ONLY},
-    fsm::acl::{self, has_ended},
+    fsm::{
+        acl::{self, has_ended},
+        queries,
+    },
     state::{
         Tables,
         index::Arg,
         records::{
             AclPolicy, AclRole, AclToken, NodeIdentity, PolicyLink, PreparedQuery, ServiceIdentity,
         },
-        schema::{AclPolicies, AclRoles, AclTokens, CHECKS_ID, PREPARED_QUERIES_ID, SERVICES_ID},
+        schema::{AclPolicies, AclRoles, AclTokens, CHECKS_ID, SERVICES_ID},
         table::TableDef,
     },
 };
@@ -265,13 +268,11 @@ impl AclQuestion {
                 json(&found.map(|session| &session.node))
             }
             Self::QueryName { id } => {
-                let query: &[Arg<'_>] = &[Arg::Text(id)];
-                let found = tables.prepared_queries.first(&PREPARED_QUERIES_ID, query);
-                let named = |query: &crate::state::RecordRow<PreparedQuery>| {
+                let named = |query: &&crate::state::RecordRow<PreparedQuery>| {
                     !query.name.is_empty() || query.is_template()
                 };
-                let found = found.ok().flatten().filter(named);
-                json(&found.map(|query| query.name.clone()))
+                let found = queries::by_id(tables, id).filter(named);
+                json(&found.map(|query| &query.name))
             }
         }
     }

@@ -24,7 +24,7 @@ use super::{
     reads::{self, Asked},
     reply::{Content, Meta, Reply},
     serve::{Inner, not_allowed},
-    sessions,
+    sessions, usage,
 };
 use crate::{
     documents::Question,
@@ -56,11 +56,16 @@ pub(super) enum Family {
     Query,
     /// `/v1/session/`.
     Session,
+    /// `/v1/operator/usage`.
+    Usage,
 }
 
 impl Family {
     /// The family of a path below `/v1/`, and what follows its name.
     pub(super) fn of(path: &[u8]) -> Option<(Self, &[u8])> {
+        if path == b"operator/usage" {
+            return Some((Self::Usage, b""));
+        }
         let slash = path.iter().position(|byte| *byte == b'/');
         let (name, rest) = match slash {
             Some(at) => (&path[..at], &path[at + 1..]),
@@ -144,6 +149,7 @@ pub(super) async fn answer<G: Gateway>(
         Family::Config => Box::pin(config::answer(call, rest)).await,
         Family::Query => Box::pin(queries::answer(call, rest)).await,
         Family::Session => Box::pin(sessions::answer(call, rest)).await,
+        Family::Usage => Box::pin(usage::answer(call)).await,
     };
     match (sifted.get(), need) {
         (None, Need::Sieve(sieve)) if inner.guard.is_some() => {

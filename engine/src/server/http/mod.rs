@@ -53,6 +53,7 @@ mod sessions;
 mod sweep;
 mod txn;
 mod unix;
+mod usage;
 mod watch;
 
 pub(super) use acl::keeper;
