@@ -30,17 +30,21 @@ pub mod agent;
 pub mod catalog;
 pub mod config;
 pub mod coordinates;
+pub mod queries;
 pub mod sessions;
 pub mod subjects;
 pub mod txn;
+pub mod usage;
 
 pub use acl::AclQuestion;
 pub use agent::{AgentQuestion, NodeRows};
 pub use catalog::CatalogQuestion;
 pub use config::ConfigQuestion;
 pub use coordinates::CoordinatesQuestion;
+pub use queries::QueriesQuestion;
 pub use sessions::SessionQuestion;
 pub use subjects::Subject;
+pub use usage::UsageQuestion;
 
 /// A question about records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,8 +61,12 @@ pub enum Question {
     Config(ConfigQuestion),
     /// About coordinates.
     Coordinates(CoordinatesQuestion),
+    /// About prepared queries.
+    Queries(QueriesQuestion),
     /// About sessions.
     Session(SessionQuestion),
+    /// About how much is registered.
+    Usage(UsageQuestion),
 }
 
 impl Question {
@@ -84,7 +92,9 @@ impl Question {
             Self::Txn(_) => Subject::table(Nodes::ID),
             Self::Config(question) => question.subject(),
             Self::Coordinates(question) => question.subject(),
+            Self::Queries(question) => question.subject(),
             Self::Session(question) => question.subject(),
+            Self::Usage(question) => question.subject(),
         }
     }
 
@@ -99,7 +109,9 @@ impl Question {
             }
             Self::Config(question) => question.index(tables),
             Self::Coordinates(question) => question.index(tables),
+            Self::Queries(question) => question.index(tables),
             Self::Session(question) => question.index(tables),
+            Self::Usage(question) => question.index(tables),
         }
     }
 
@@ -122,7 +134,9 @@ impl Question {
             Self::Txn(ops) => txn::result(&read_only(tables, ops)),
             Self::Config(question) => question.answer(tables),
             Self::Coordinates(question) => question.answer(tables),
+            Self::Queries(question) => question.answer(tables),
             Self::Session(question) => question.answer(tables),
+            Self::Usage(question) => question.answer(tables),
         }
     }
 }

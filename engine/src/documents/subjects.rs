@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{acl, catalog, config, coordinates, sessions};
+use super::{acl, catalog, config, coordinates, queries, sessions, usage};
 use crate::state::{
     records::{Record, RecordRow},
     schema::{Change, RowChange},
@@ -56,7 +56,9 @@ pub fn touched(change: &Change, each: &mut dyn FnMut(Subject)) {
         Change::Checks(change) => rows_of(change, |row| catalog::touched_check(row, each)),
         Change::ConfigEntries(change) => rows_of(change, |row| config::touched(row, each)),
         Change::Coordinates(change) => coordinates::touched(change, each),
+        Change::PreparedQueries(change) => rows_of(change, |row| queries::touched(row, each)),
         Change::Sessions(change) => rows_of(change, |row| sessions::touched(row, each)),
+        Change::Usages(change) => rows_of(change, |row| usage::touched(row, each)),
         // Keys have watches of their own; the others are shown by no question.
         _ => {}
     }

@@ -59,7 +59,7 @@ pub const FILTER_REGEX_BYTES_MAX: usize = 1024 * 1024;
 pub const FILTER_REGEX_NESTING_MAX: u32 = 64;
 
 /// An expression that was understood and fits the rows it is for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Filter {
     /// `None` lets everything through: the empty expression.
     root: Option<bind::Node>,

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use wire::Index;
 
+use super::usage;
 use crate::state::{
     Tables, Txn,
     index::Key,
@@ -65,9 +66,13 @@ pub(super) fn apply(
         (ConfigVerb::Delete | ConfigVerb::DeleteCas, Some(held)) => {
             txn.remove::<ConfigEntries>(held.key());
             txn.touch::<ConfigEntries>(index);
+            usage::config_entry(txn, index, &held.kind, -1);
         }
         (_, Some(held)) if held.body == entry.body => {}
         (_, held) => {
+            if held.is_none() {
+                usage::config_entry(txn, index, &entry.kind, 1);
+            }
             let entry = ConfigEntry {
                 create_index: held.map_or(index.0, |held| held.create_index),
                 modify_index: index.0,
@@ -90,6 +95,8 @@ mod tests {
 
     use super::*;
     use crate::state::{Store, records::JsonText};
+
+    const KINDS: [&str; 2] = ["service-defaults", "mesh"];
 
     const VERBS: [ConfigVerb; 4] = [
         ConfigVerb::Upsert,
@@ -131,7 +138,7 @@ mod tests {
                 let request = ConfigRequest {
                     op: verb,
                     entry: ConfigEntry {
-                        kind: format!("Kind-{kind}"),
+                        kind: KINDS[usize::from(kind)].to_owned(),
                         name: format!("name-{name}"),
                         body: JsonText::parse(&format!("{{\"a\":{body}}}")).unwrap(),
                         modify_index: expected,
@@ -143,8 +150,13 @@ mod tests {
                 txn.commit();
                 store.tables().check();
                 prop_assert_eq!(store.tables().config_entries.len(), model.len());
+                for (at, kind) in KINDS.iter().enumerate() {
+                    let of_kind = model.keys().filter(|(kind, _)| usize::from(*kind) == at);
+                    let id = format!("config-entries-{kind}");
+                    prop_assert_eq!(usage::count(store.tables(), &id), of_kind.count() as u64);
+                }
                 for ((kind, name), (body, create, modify)) in &model {
-                    let (kind, name) = (format!("KIND-{kind}"), format!("NAME-{name}"));
+                    let (kind, name) = (KINDS[usize::from(*kind)].to_uppercase(), format!("NAME-{name}"));
                     let entry = get(store.tables(), &kind, &name).expect("an entry of the model");
                     prop_assert_eq!((entry.create_index, entry.modify_index), (*create, *modify));
                     prop_assert_eq!(entry.body.as_str(), format!("{{\"a\":{body}}}"));

@@ -16,6 +16,10 @@ use crate::state::{
     tree::Keyed,
 };
 
+/// Longest name of a query, bytes: a name that is asked for is looked for by each of its
+/// beginnings. Consul has no bound; DNS names have at most 253.
+pub const QUERY_NAME_BYTES_MAX: usize = 1024;
+
 /// What a command on prepared queries does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -55,7 +59,7 @@ pub fn resolve(tables: &Tables, asked: &str) -> Option<RecordRow<PreparedQuery>>
         return (!found.is_template() || found.name.eq_ignore_ascii_case(asked)).then_some(found);
     }
     let ends = asked.char_indices().map(|(at, _)| at).chain([asked.len()]);
-    for end in ends.rev() {
+    for end in ends.rev().filter(|end| *end <= QUERY_NAME_BYTES_MAX) {
         let found = queries.first(&PREPARED_QUERIES_TEMPLATE, &asked[..end]);
         if let Some(found) = found.expect("the query fits its index") {
             return Some(found);
@@ -114,27 +118,32 @@ fn check(tables: &Tables, query: &PreparedQuery) -> Result<(), String> {
     if Uuid::parse(&query.id).is_none() {
         return Err(format!("Missing or bad query ID: '{}'", query.id));
     }
-    if !query.session.is_empty() && sessions::get(tables, &query.session).is_none() {
-        return Err(format!("invalid session {:?}", query.session));
+    if name.len() > QUERY_NAME_BYTES_MAX {
+        let length = name.len();
+        return Err(format!(
+            "name of {length} bytes is over the limit of {QUERY_NAME_BYTES_MAX}"
+        ));
+    }
+    let queries = &tables.prepared_queries;
+    let other = match (name.is_empty(), query.is_template()) {
+        (false, _) => queries.first(&PREPARED_QUERIES_NAME, &[Arg::Text(name)]),
+        (true, true) => queries.first(&PREPARED_QUERIES_TEMPLATE, ""),
+        (true, false) => Ok(None),
+    };
+    let other = other.expect("the query fits its index");
+    if other.is_some_and(|other| other.id != query.id) {
+        return Err(match name.is_empty() {
+            true => "a query template with an empty name already exists".to_owned(),
+            false => format!("name '{name}' aliases an existing query name"),
+        });
     }
     if by_id(tables, name).is_some() {
         return Err(format!("name '{name}' aliases an existing query ID"));
     }
-    let queries = &tables.prepared_queries;
-    let others = [
-        queries.first(&PREPARED_QUERIES_NAME, &[Arg::Text(name)]),
-        queries.first(&PREPARED_QUERIES_TEMPLATE, name),
-    ];
-    let mut others = others
-        .into_iter()
-        .filter_map(|found| found.expect("the query fits its index"));
-    let is_other = |other: &RecordRow<PreparedQuery>| {
-        other.id != query.id && (other.is_template() == query.is_template() || !name.is_empty())
-    };
-    match (!name.is_empty() || query.is_template()) && others.any(|other| is_other(&other)) {
-        true => Err(format!("name '{name}' aliases an existing query name")),
-        false => Ok(()),
+    if !query.session.is_empty() && sessions::get(tables, &query.session).is_none() {
+        return Err(format!("invalid session {:?}", query.session));
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -234,5 +243,40 @@ mod tests {
         );
         assert_eq!(store.tables().prepared_queries.len(), 0);
         run(&mut store, QueryVerb::Create, query(2, "web", false)).unwrap();
+    }
+
+    /// Consul's text for it: the name says nothing.
+    #[test]
+    fn there_is_one_template_for_all_names() {
+        let mut store = Store::new();
+        run(&mut store, QueryVerb::Create, query(1, "", true)).unwrap();
+        let again = run(&mut store, QueryVerb::Create, query(2, "", true));
+        let why = "a query template with an empty name already exists";
+        assert_eq!(again, Err(why.to_owned()));
+        run(&mut store, QueryVerb::Create, query(3, "", false)).unwrap();
+        let mut changed = query(1, "", true);
+        changed.body = JsonText::parse("{}").unwrap();
+        assert_eq!(run(&mut store, QueryVerb::Update, changed), Ok(true));
+    }
+
+    #[test]
+    fn query_name_bytes_max_is_reached() {
+        let mut store = Store::new();
+        let longest = "n".repeat(QUERY_NAME_BYTES_MAX);
+        run(&mut store, QueryVerb::Create, query(1, &longest, true)).unwrap();
+        let why = run(
+            &mut store,
+            QueryVerb::Create,
+            query(2, &format!("{longest}m"), true),
+        );
+        assert_eq!(
+            why,
+            Err("name of 1025 bytes is over the limit of 1024".to_owned())
+        );
+        let found = resolve(store.tables(), &format!("{longest}{longest}"));
+        assert_eq!(
+            found.map(|found| found.id.clone()),
+            Some(query(1, "", true).id)
+        );
     }
 }

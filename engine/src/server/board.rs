@@ -15,7 +15,10 @@ use std::{
 use wire::{ClusterStatus, ShardId};
 
 use crate::{
-    fsm::acl::decisions_index,
+    fsm::{
+        acl::decisions_index,
+        usage::{self, BILLABLE_INSTANCES, CONFIG_KINDS, CONNECT_KINDS, SERVICE_NAMES},
+    },
     shard::{Core, Member, status},
 };
 
@@ -124,6 +127,7 @@ impl Board {
                 ];
                 metrics.extend(gauges);
                 metrics.extend(consul_gauges(member));
+                metrics.extend(usage_gauges(member));
             }
         }
         let log = core.log_stats();
@@ -200,4 +204,20 @@ fn consul_gauges(member: &Member) -> [(&'static str, f64); 7] {
             tables.services.len() as f64,
         ),
     ]
+}
+
+/// How much is registered, under Consul's names.
+fn usage_gauges(member: &Member) -> impl Iterator<Item = (&'static str, f64)> {
+    let tables = member.fsm().store().tables();
+    let count = |id| usage::count(tables, id) as f64;
+    let kinds = CONNECT_KINDS.iter().chain(CONFIG_KINDS);
+    let kinds = kinds.map(move |kind| (kind.gauge, count(kind.id)));
+    let all = [
+        ("consul.state.services", count(SERVICE_NAMES)),
+        (
+            "consul.state.billable_service_instances",
+            count(BILLABLE_INSTANCES),
+        ),
+    ];
+    all.into_iter().chain(kinds)
 }

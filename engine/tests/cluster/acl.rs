@@ -54,6 +54,11 @@ pub fn put(server: &Server, path: &str, token: &str, body: impl AsRef<[u8]>) -> 
     server.http().put(&path, body.as_ref()).expect("an answer")
 }
 
+pub fn post(server: &Server, path: &str, token: &str, body: impl AsRef<[u8]>) -> Answer {
+    let path = with(path, token);
+    server.http().post(&path, body.as_ref()).expect("an answer")
+}
+
 pub fn delete(server: &Server, path: &str, token: &str) -> Answer {
     server.http().delete(&with(path, token)).expect("an answer")
 }

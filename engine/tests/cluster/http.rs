@@ -115,6 +115,10 @@ impl Http {
         take(self.agent.put(self.url(path)).send(body))
     }
 
+    pub fn post(&self, path: &str, body: &[u8]) -> Result<Answer, NoAnswer> {
+        take(self.agent.post(self.url(path)).send(body))
+    }
+
     pub fn delete(&self, path: &str) -> Result<Answer, NoAnswer> {
         take(self.agent.delete(self.url(path)).call())
     }

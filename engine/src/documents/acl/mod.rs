@@ -15,12 +15,17 @@ use wire::Index;
 use super::{Subject, json};
 use crate::{
     acl::{ANONYMOUS_ACCESSOR, GLOBAL_MANAGEMENT, GLOBAL_READ_ONLY},
-    fsm::acl::{self, has_ended},
+    fsm::{
+        acl::{self, has_ended},
+        queries,
+    },
     state::{
         Tables,
         index::Arg,
-        records::{AclPolicy, AclRole, AclToken, NodeIdentity, PolicyLink, ServiceIdentity},
-        schema::{AclPolicies, AclRoles, AclTokens, CHECKS_ID, PREPARED_QUERIES_ID, SERVICES_ID},
+        records::{
+            AclPolicy, AclRole, AclToken, NodeIdentity, PolicyLink, PreparedQuery, ServiceIdentity,
+        },
+        schema::{AclPolicies, AclRoles, AclTokens, CHECKS_ID, SERVICES_ID},
         table::TableDef,
     },
 };
@@ -118,7 +123,8 @@ pub enum AclQuestion {
         /// The id.
         id: String,
     },
-    /// The name of a prepared query; a text, or `null` where there is none of this id.
+    /// The name of a prepared query, which rules are asked about; a text, or `null` where there is
+    /// none of this id, and for one without a name that is no template.
     QueryName {
         /// The id.
         id: String,
@@ -262,9 +268,11 @@ impl AclQuestion {
                 json(&found.map(|session| &session.node))
             }
             Self::QueryName { id } => {
-                let query: &[Arg<'_>] = &[Arg::Text(id)];
-                let found = tables.prepared_queries.first(&PREPARED_QUERIES_ID, query);
-                json(&found.ok().flatten().map(|query| query.name.clone()))
+                let named = |query: &&crate::state::RecordRow<PreparedQuery>| {
+                    !query.name.is_empty() || query.is_template()
+                };
+                let found = queries::by_id(tables, id).filter(named);
+                json(&found.map(|query| &query.name))
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Instances, json,
+    Instances, Narrow, json,
     narrow::Narrowed,
     shown::{
         ShownCheck, ShownHealth, ShownInstance, ShownNode, ShownNodeServiceList, ShownNodeServices,
@@ -15,6 +15,7 @@ use super::{
     },
 };
 use crate::{
+    filter::Filter,
     fsm::catalog::nodes,
     state::{
         RecordRow, Tables,
@@ -129,28 +130,47 @@ pub(super) fn instances(narrowed: &Narrowed<'_>, asked: &Instances) -> Vec<u8> {
 }
 
 pub(super) fn health(narrowed: &Narrowed<'_>, asked: &Instances) -> Vec<u8> {
+    let mut rows = with_checks(narrowed, asked);
+    rows.retain(|(_, _, checks)| {
+        !asked.passing || checks.iter().all(|check| check.status == "passing")
+    });
+    let shown = rows.iter().map(ShownHealth::of);
+    let shown: Vec<_> = shown.filter(|row| narrowed.passes(row)).collect();
+    json(&shown)
+}
+
+/// An instance with its node, and the checks of both.
+pub(in crate::documents) type Checked =
+    (RecordRow<Node>, RecordRow<Service>, Vec<RecordRow<Check>>);
+
+/// The instances that are asked for, whatever their health; `narrow.filter` is not looked at.
+pub(in crate::documents) fn checked(
+    tables: &Tables,
+    narrow: &Narrow,
+    asked: &Instances,
+) -> Vec<Checked> {
+    let filter = Filter::default();
+    let narrowed = Narrowed {
+        tables,
+        narrow,
+        filter,
+    };
+    with_checks(&narrowed, asked)
+}
+
+fn with_checks(narrowed: &Narrowed<'_>, asked: &Instances) -> Vec<Checked> {
     let checks_of = |service: &Service, id: &str| -> Vec<RecordRow<Check>> {
         let query = [Arg::Text(&service.node), Arg::Text(id)];
         found::<Checks, _, _>(narrowed.tables, &CHECKS_NODE_SERVICE, &query)
     };
-    let rows: Vec<_> = asked_for(narrowed, asked)
+    asked_for(narrowed, asked)
         .into_iter()
         .map(|(node, service)| {
             let mut checks = checks_of(&service, "");
             checks.extend(checks_of(&service, &service.id));
             (node, service, checks)
         })
-        .filter(|(_, _, checks)| {
-            !asked.passing || checks.iter().all(|check| check.status == "passing")
-        })
-        .collect();
-    let shown = rows.iter().map(|(node, service, checks)| ShownHealth {
-        node: ShownNode::new(node),
-        service: ShownService::new(service),
-        checks: checks.iter().map(|check| ShownCheck::new(check)).collect(),
-    });
-    let shown: Vec<_> = shown.filter(|row| narrowed.passes(row)).collect();
-    json(&shown)
+        .collect()
 }
 
 /// The services on a node that stay.

@@ -38,8 +38,10 @@ use crate::{
     },
 };
 
+pub(super) use gather::{Checked, checked};
 pub use narrow::Narrow;
-pub(super) use shown::{ShownCheck, ShownNode, ShownService};
+pub(super) use narrow::nearest_first;
+pub(super) use shown::{ShownCheck, ShownHealth, ShownNode, ShownService};
 pub(super) use subjects::{touched_check, touched_index, touched_node, touched_services};
 
 /// A question about the catalog, and what narrows its answer.

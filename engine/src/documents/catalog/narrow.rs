@@ -58,16 +58,26 @@ impl Narrowed<'_> {
     /// Puts rows in order of their nodes' distance, if that is asked for and known: Consul's round
     /// trip times, the unknown last, and equals as they were.
     pub(super) fn sort<R>(&self, rows: &mut [R], node: impl Fn(&R) -> &str) {
-        let from = coordinates(self.tables, &self.narrow.near);
-        if self.narrow.near.is_empty() || from.is_empty() {
-            return;
-        }
-        rows.sort_by_cached_key(|row| {
-            let seconds = distance_s(&from, &coordinates(self.tables, node(row)));
-            // Not negative, so the bits sort as the numbers do.
-            seconds.max(0.0).to_bits()
-        });
+        nearest_first(self.tables, &self.narrow.near, rows, node);
     }
+}
+
+/// Puts rows in order of their nodes' distance from the node `near`, if both are known.
+pub(in crate::documents) fn nearest_first<R>(
+    tables: &Tables,
+    near: &str,
+    rows: &mut [R],
+    node: impl Fn(&R) -> &str,
+) {
+    let from = coordinates(tables, near);
+    if near.is_empty() || from.is_empty() {
+        return;
+    }
+    rows.sort_by_cached_key(|row| {
+        let seconds = distance_s(&from, &coordinates(tables, node(row)));
+        // Not negative, so the bits sort as the numbers do.
+        seconds.max(0.0).to_bits()
+    });
 }
 
 fn coordinates(tables: &Tables, node: &str) -> Vec<RecordRow<Coordinate>> {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::Checked;
 use crate::state::records::{Check, JsonText, Node, Service, ServiceAddress, Weights};
 
 type Pairs = BTreeMap<String, String>;
@@ -218,10 +219,20 @@ impl<'s> ShownCheck<'s> {
 /// An instance of a service with its health: a row of `/v1/health/service/<name>`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ShownHealth<'s> {
-    pub(super) node: ShownNode<'s>,
-    pub(super) service: ShownService<'s>,
-    pub(super) checks: Vec<ShownCheck<'s>>,
+pub(in crate::documents) struct ShownHealth<'s> {
+    node: ShownNode<'s>,
+    service: ShownService<'s>,
+    checks: Vec<ShownCheck<'s>>,
+}
+
+impl<'s> ShownHealth<'s> {
+    pub(in crate::documents) fn of((node, service, checks): &'s Checked) -> Self {
+        Self {
+            node: ShownNode::new(node),
+            service: ShownService::new(service),
+            checks: checks.iter().map(|check| ShownCheck::new(check)).collect(),
+        }
+    }
 }
 
 /// A node with its services by id: `/v1/catalog/node/<node>`.

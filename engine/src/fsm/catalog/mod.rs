@@ -41,7 +41,7 @@ pub use nodes::{find_node, node_op};
 pub use services::{find_service, service_op};
 pub use validate::{
     CATALOG_NAME_BYTES_MAX, CHECK_OUTPUT_BYTES_MAX, META_KEY_BYTES_MAX, META_PAIRS_MAX,
-    META_VALUE_BYTES_MAX, cut_output,
+    META_VALUE_BYTES_MAX, check_meta, cut_output,
 };
 
 /// Puts a node into the catalog, with what is on it. Consul: `structs.RegisterRequest`.

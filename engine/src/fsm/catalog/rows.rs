@@ -82,17 +82,26 @@ pub(super) fn services_of(txn: &mut Txn<'_>, index: Index, node: &str) {
 pub(super) fn instance_came(txn: &mut Txn<'_>, index: Index, came: &Service) {
     service(txn, index, came);
     txn.touch_named(node_row(&came.node), index);
-    usage::add(txn, index, usage::SERVICE_INSTANCES, 1);
+    usage::instance(txn, index, None, Some(came));
     if instances(txn.tables(), &came.service) == 1 {
         usage::add(txn, index, usage::SERVICE_NAMES, 1);
     }
+}
+
+/// An instance changed, and not its name.
+pub(super) fn instance_changed(txn: &mut Txn<'_>, index: Index, before: &Service, after: &Service) {
+    // The kind may have changed.
+    service(txn, index, before);
+    service(txn, index, after);
+    txn.touch_named(node_row(&after.node), index);
+    usage::instance(txn, index, Some(before), Some(after));
 }
 
 /// An instance went, and is out of its table.
 pub(super) fn instance_went(txn: &mut Txn<'_>, index: Index, went: &Service) {
     service(txn, index, went);
     txn.touch_named(node_row(&went.node), index);
-    usage::add(txn, index, usage::SERVICE_INSTANCES, -1);
+    usage::instance(txn, index, Some(went), None);
     if instances(txn.tables(), &went.service) == 0 {
         txn.forget_named(service_row(&went.service));
         txn.touch_named(SERVICE_LAST_EXTINCTION, index);

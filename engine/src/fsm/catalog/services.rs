@@ -73,10 +73,7 @@ pub(super) fn ensure(txn: &mut Txn<'_>, index: Index, mut service: Service) -> R
     txn.touch::<Services>(index);
     match held {
         Some(held) if same_name(&held.service, &service.service) => {
-            // The kind may have changed.
-            rows::service(txn, index, &held);
-            rows::service(txn, index, &service);
-            txn.touch_named(rows::node_row(&service.node), index);
+            rows::instance_changed(txn, index, &held, &service);
         }
         held => {
             if let Some(held) = held {

@@ -34,7 +34,7 @@ pub(super) fn registration(request: &RegisterRequest) -> Result<RegisterRequest,
     if request.address.is_empty() && !request.skip_node_update {
         return Err("Must provide address if SkipNodeUpdate is not set".to_owned());
     }
-    meta("Node", &request.node_meta)?;
+    check_meta("Node", &request.node_meta)?;
     if let Some(given) = &mut request.service {
         given.node.clone_from(&request.node);
         service(given)?;
@@ -62,7 +62,7 @@ pub(super) fn node(node: &Node) -> Result<(), String> {
     }
     name("Node name", &node.node)?;
     node_id(&node.id)?;
-    meta("Node", &node.meta)
+    check_meta("Node", &node.meta)
 }
 
 /// Checks a service and fills it in.
@@ -80,7 +80,7 @@ pub(super) fn service(service: &mut Service) -> Result<(), String> {
     if ["0.0.0.0", "::", "[::]"].contains(&&*service.address) {
         return Err("Invalid service address".to_owned());
     }
-    meta("Service", &service.meta).map_err(|why| {
+    check_meta("Service", &service.meta).map_err(|why| {
         format!(
             "Invalid Service Meta for node {} and serviceID {}: {why}",
             service.node, service.id
@@ -128,7 +128,8 @@ fn node_id(id: &str) -> Result<(), String> {
     }
 }
 
-fn meta(of: &str, pairs: &BTreeMap<String, String>) -> Result<(), String> {
+/// Whether these may be the meta of a node or a service (`of`), or be asked for as such.
+pub fn check_meta(of: &str, pairs: &BTreeMap<String, String>) -> Result<(), String> {
     if pairs.len() > META_PAIRS_MAX {
         return Err(format!(
             "{of} metadata cannot contain more than {META_PAIRS_MAX} key/value pairs"

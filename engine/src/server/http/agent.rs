@@ -234,20 +234,34 @@ pub(super) fn host(style: Style) -> Bytes {
     )
 }
 
+/// A gauge's name, and its label if it has one: `name;label=value`.
+fn labelled(name: &str) -> (&str, Option<(&str, &str)>) {
+    match name.split_once(';') {
+        Some((name, label)) => (name, label.split_once('=')),
+        None => (name, None),
+    }
+}
+
 /// Metrics in the text format of Prometheus: names with underscores, everything a gauge.
 pub(super) fn prometheus(metrics: &BTreeMap<String, f64>) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(metrics.len() * 96);
+    let mut before = String::new();
     for (name, value) in metrics {
+        let (name, label) = labelled(name);
         let name: String = name
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
             .collect();
         // Writing into memory does not fail.
-        let _ = writeln!(
-            text,
-            "# HELP {name} {name}\n# TYPE {name} gauge\n{name} {value}"
-        );
+        if name != before {
+            let _ = writeln!(text, "# HELP {name} {name}\n# TYPE {name} gauge");
+        }
+        let _ = match label {
+            Some((label, of)) => writeln!(text, "{name}{{{label}=\"{of}\"}} {value}"),
+            None => writeln!(text, "{name} {value}"),
+        };
+        before = name;
     }
     text
 }
@@ -353,7 +367,7 @@ pub(super) fn metrics(metrics: &BTreeMap<String, f64>, now: SystemTime, style: S
     struct Gauge<'a> {
         name: &'a str,
         value: f64,
-        labels: BTreeMap<String, String>,
+        labels: BTreeMap<&'a str, &'a str>,
     }
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
@@ -367,10 +381,15 @@ pub(super) fn metrics(metrics: &BTreeMap<String, f64>, now: SystemTime, style: S
     let timestamp = humantime::format_rfc3339_seconds(now).to_string();
     let gauges = metrics
         .iter()
-        .map(|(name, value)| Gauge {
-            name,
-            value: *value,
-            labels: BTreeMap::new(),
+        .map(|(name, value)| {
+            let (name, label) = labelled(name);
+            let value = *value;
+            let labels = label.into_iter().collect();
+            Gauge {
+                name,
+                value,
+                labels,
+            }
         })
         .collect();
     let timestamp = timestamp.replace('T', " ").replace('Z', " +0000 UTC");

@@ -7,10 +7,10 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
-use wire::{Failure, FailureKind, QueryBody, ReadMode};
+use wire::{Failure, FailureKind, QueryBody};
 
 use super::{
     acl::{self, Need, Sieve, Sifted, Who},
@@ -20,19 +20,17 @@ use super::{
     json,
     link::{Link, Phase},
     params::Params,
+    queries,
     reads::{self, Asked},
     reply::{Content, Meta, Reply},
     serve::{Inner, not_allowed},
-    sessions,
+    sessions, usage,
 };
 use crate::{
     documents::Question,
     fsm::records::RecordOp,
     server::gateway::{AnswerBody, Gateway, Written},
 };
-
-const X_CONSUL_EFFECTIVE_CONSISTENCY: HeaderName =
-    HeaderName::from_static("x-consul-effective-consistency");
 
 /// Longest body of a request about records, bytes.
 pub(super) const RECORD_BODY_BYTES_MAX: usize = 512 * 1024;
@@ -54,13 +52,20 @@ pub(super) enum Family {
     Event,
     /// `/v1/health/`.
     Health,
+    /// `/v1/query`.
+    Query,
     /// `/v1/session/`.
     Session,
+    /// `/v1/operator/usage`.
+    Usage,
 }
 
 impl Family {
     /// The family of a path below `/v1/`, and what follows its name.
     pub(super) fn of(path: &[u8]) -> Option<(Self, &[u8])> {
+        if path == b"operator/usage" {
+            return Some((Self::Usage, b""));
+        }
         let slash = path.iter().position(|byte| *byte == b'/');
         let (name, rest) = match slash {
             Some(at) => (&path[..at], &path[at + 1..]),
@@ -74,6 +79,7 @@ impl Family {
             b"coordinate" => Self::Coordinate,
             b"event" => Self::Event,
             b"health" => Self::Health,
+            b"query" => Self::Query,
             b"session" => Self::Session,
             _ => return None,
         };
@@ -141,7 +147,9 @@ pub(super) async fn answer<G: Gateway>(
         Family::Event => Box::pin(agent_calls::event(call, rest)).await,
         Family::Health => Box::pin(catalog::health(call, rest)).await,
         Family::Config => Box::pin(config::answer(call, rest)).await,
+        Family::Query => Box::pin(queries::answer(call, rest)).await,
         Family::Session => Box::pin(sessions::answer(call, rest)).await,
+        Family::Usage => Box::pin(usage::answer(call)).await,
     };
     match (sifted.get(), need) {
         (None, Need::Sieve(sieve)) if inner.guard.is_some() => {
@@ -231,6 +239,12 @@ impl<G: Gateway> Call<'_, G> {
         Ok(who)
     }
 
+    /// Who asks, by the rights of this moment: for after a wait.
+    pub(super) async fn who_now(&mut self) -> Result<Who, Refusal> {
+        self.who = None;
+        self.who().await
+    }
+
     /// The token that was shown, or stands for none.
     pub(super) fn secret(&self) -> &str {
         let param = self.params.get("token");
@@ -248,11 +262,10 @@ impl<G: Gateway> Call<'_, G> {
         if self.inner.guard.is_none() {
             return Ok(json);
         }
-        if waited {
-            // Rights may have changed.
-            self.who = None;
-        }
-        let who = self.who().await?;
+        let who = match waited {
+            true => self.who_now().await?,
+            false => self.who().await?,
+        };
         let Sifted { json, filtered } = sieve.sift(&who, json)?;
         let told = filtered && who.is_told_of_filters();
         self.sifted.set(Some(told));
@@ -271,17 +284,11 @@ impl<G: Gateway> Call<'_, G> {
     pub(super) async fn read(&mut self, question: Question, levels: bool) -> Outcome<G> {
         let asked = Asked::parse(&self.params)?;
         let answer = self.ask(asked, question).await?;
-        let mut reply = Reply::json(Content::Whole(self.styled(answer.1))).meta(answer.0);
-        if levels {
-            let level = match asked.mode() {
-                ReadMode::Default => "leader",
-                ReadMode::Consistent => "consistent",
-                ReadMode::Stale => "stale",
-            };
-            let level = HeaderValue::from_static(level);
-            reply = reply.header(X_CONSUL_EFFECTIVE_CONSISTENCY, level);
-        }
-        Ok(reply)
+        let reply = Reply::json(Content::Whole(self.styled(answer.1))).meta(answer.0);
+        Ok(match levels {
+            true => reply.level(asked.mode()),
+            false => reply,
+        })
     }
 
     /// Asks a question; the compact document and what surrounds it.

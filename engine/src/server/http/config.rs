@@ -210,6 +210,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_kind_is_counted() {
+        let counted = crate::fsm::usage::CONFIG_KINDS;
+        let mut known: Vec<_> = KINDS.iter().map(|(kind, _)| *kind).collect();
+        known.sort_unstable();
+        let counted: Vec<_> = counted.iter().map(|kind| kind.name).collect();
+        assert_eq!(known, counted);
+    }
+
+    #[test]
     fn entries_are_kept_as_they_were_written() {
         let entry =
             parse(br#"{"kind":"service-defaults","Name":"web","Protocol":"http","ModifyIndex":7}"#);

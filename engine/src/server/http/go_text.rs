@@ -28,6 +28,18 @@ pub fn parse_uint(text: &str) -> Result<u64, String> {
     Err(format!("strconv.ParseUint: parsing {}: {why}", quote(text)))
 }
 
+/// `strconv.Atoi(text)`, with its error text.
+pub fn parse_int(text: &str) -> Result<i64, String> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let why = match text.parse() {
+        Ok(number) if is_number => return Ok(number),
+        _ if is_number => "value out of range",
+        _ => "invalid syntax",
+    };
+    Err(format!("strconv.Atoi: parsing {}: {why}", quote(text)))
+}
+
 /// `time.ParseDuration(text)`: signed decimal numbers with units, such as `1m30s` or `1.5h`.
 /// In nanoseconds; `None` for what Go refuses.
 pub fn parse_duration(text: &str) -> Option<i64> {

@@ -195,10 +195,7 @@ fn with_level(document: &Bytes, level: &Level) -> Bytes {
     if is_failure(document) {
         return document.clone();
     }
-    let level = serde_json::to_vec(level).expect("plain numbers");
-    [&document[..document.len() - 1], b",", &level[1..]]
-        .concat()
-        .into()
+    level.after(document)
 }
 
 fn reply<R: crate::server::gateway::RowStream>(document: Bytes, style: Style) -> Reply<R> {

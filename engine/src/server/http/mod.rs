@@ -43,6 +43,7 @@ mod mixed;
 mod pages;
 mod params;
 mod path;
+mod queries;
 mod reads;
 mod reply;
 mod rows;
@@ -52,6 +53,7 @@ mod sessions;
 mod sweep;
 mod txn;
 mod unix;
+mod usage;
 mod watch;
 
 pub(super) use acl::keeper;

@@ -47,6 +47,7 @@ const OTHERS: &[&str] = &[
     "logjson",
     "limit",
     "connect",
+    "global",
 ];
 
 /// Names with an effect, for "did you mean".

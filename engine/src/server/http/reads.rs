@@ -37,6 +37,14 @@ impl Asked {
         self.freshness.mode
     }
 
+    /// The same without a wait.
+    pub(super) fn at_once(self) -> Self {
+        Self {
+            wait: Wait::default(),
+            ..self
+        }
+    }
+
     /// Whether it may have to wait for a change.
     pub(super) fn waits(&self) -> bool {
         self.wait.ms > 0

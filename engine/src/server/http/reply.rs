@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::body::{Body, Frame, SizeHint};
+use wire::ReadMode;
 
 use super::{
     admission::Admitted,
@@ -28,6 +29,8 @@ use crate::server::gateway::RowStream;
 const X_CONSUL_INDEX: HeaderName = HeaderName::from_static("x-consul-index");
 const X_CONSUL_KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
 const X_CONSUL_LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
+const X_CONSUL_EFFECTIVE_CONSISTENCY: HeaderName =
+    HeaderName::from_static("x-consul-effective-consistency");
 pub(super) const X_CONSUL_DEFAULT_ACL_POLICY: HeaderName =
     HeaderName::from_static("x-consul-default-acl-policy");
 
@@ -42,6 +45,15 @@ pub(super) struct Meta {
     pub(super) index: u64,
     pub(super) known_leader: bool,
     pub(super) last_contact_ms: u64,
+}
+
+/// Consul's word for a mode.
+pub(super) fn level(mode: ReadMode) -> &'static str {
+    match mode {
+        ReadMode::Default => "leader",
+        ReadMode::Consistent => "consistent",
+        ReadMode::Stale => "stale",
+    }
 }
 
 /// An answer under construction.
@@ -150,6 +162,12 @@ impl<R: RowStream> Reply<R> {
             true => self.header(X_CONSUL_FILTERED, HeaderValue::from_static("true")),
             false => self,
         }
+    }
+
+    /// Says how consistent the answer is, as some of Consul's endpoints do.
+    pub(super) fn level(self, mode: ReadMode) -> Self {
+        let level = HeaderValue::from_static(level(mode));
+        self.header(X_CONSUL_EFFECTIVE_CONSISTENCY, level)
     }
 
     pub(super) fn meta(mut self, meta: Meta) -> Self {

@@ -26,7 +26,7 @@ use super::{
     mixed,
     params::Params,
     reads,
-    reply::{Content, Meta, Reply},
+    reply::{Content, Meta, Reply, level},
     serve::Inner,
 };
 use crate::acl::{Access, Resource};
@@ -395,6 +395,11 @@ pub(super) struct Level {
     consistency_level: &'static str,
     not_modified: bool,
     backend: u8,
+    #[serde(
+        rename = "ResultsFilteredByACLs",
+        skip_serializing_if = "Option::is_none"
+    )]
+    results_filtered: Option<bool>,
 }
 
 impl Level {
@@ -403,13 +408,26 @@ impl Level {
             index: meta.index.max(1),
             last_contact: meta.last_contact_ms * 1_000_000,
             known_leader: meta.known_leader,
-            consistency_level: match mode {
-                ReadMode::Default => "leader",
-                ReadMode::Consistent => "consistent",
-                ReadMode::Stale => "stale",
-            },
+            consistency_level: level(mode),
             not_modified: false,
             backend: 0,
+            results_filtered: None,
         }
+    }
+
+    /// The same, which also says whether its asker is told that something was left out.
+    pub(super) fn told(self, filtered: bool) -> Self {
+        Self {
+            results_filtered: Some(filtered),
+            ..self
+        }
+    }
+
+    /// An object, compact, with these fields after its own.
+    pub(super) fn after(&self, object: &[u8]) -> Bytes {
+        let level = serde_json::to_vec(self).expect("plain numbers");
+        [&object[..object.len() - 1], b",", &level[1..]]
+            .concat()
+            .into()
     }
 }

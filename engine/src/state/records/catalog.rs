@@ -127,6 +127,12 @@ struct ConnectParts {
 }
 
 impl Service {
+    /// Whether it speaks the mesh's protocol itself.
+    pub fn is_connect_native(&self) -> bool {
+        let parts = || serde_json::from_str::<ConnectParts>(self.connect.as_str());
+        !self.connect.is_empty() && parts().is_ok_and(|parts| parts.native == Some(true))
+    }
+
     /// The service that this instance speaks for in the mesh: a proxy's destination, or its own
     /// name if it speaks the mesh's protocol itself; empty for neither.
     pub fn connect_name(&self) -> String {

@@ -208,6 +208,18 @@ fn counts(store: &Store, model: &Model) {
     assert_eq!(count(usage::NODES), model.nodes.len() as u64);
     assert_eq!(count(usage::SERVICE_INSTANCES), model.services.len() as u64);
     assert_eq!(count(usage::SERVICE_NAMES), names.len() as u64);
+    let of = |belongs: &dyn Fn(&Service) -> bool| {
+        model.services.values().filter(|s| belongs(s)).count() as u64
+    };
+    let billable = of(&|s| s.kind.is_empty() && s.service != "consul");
+    assert_eq!(count(usage::BILLABLE_INSTANCES), billable);
+    for kind in usage::CONNECT_KINDS {
+        let expected = match kind.name {
+            "connect-native" => of(&|s| s.connect.as_str().contains("true")),
+            name => of(&|s| s.kind == name),
+        };
+        assert_eq!(count(kind.id), expected, "{}", kind.name);
+    }
 }
 
 proptest! {

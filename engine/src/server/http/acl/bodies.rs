@@ -88,8 +88,8 @@ pub(in super::super) async fn check<G: Gateway>(
             }
         }
         Body::Query => match body.text("name") {
-            // Without a name it is bound to its session, or to nothing.
-            name if name.is_empty() => Ok(()),
+            // Without a name it is for those who know its id, unless it is a template for all names.
+            name if name.is_empty() && !body.has_template()? => Ok(()),
             name => write(Resource::Query, &name),
         },
         Body::Coordinate => write(Resource::Node, &body.text("node")),
@@ -127,7 +127,7 @@ pub(in super::super) async fn check_path<G: Gateway>(
                 id: (*id).to_owned(),
             });
             let found: Option<String> = ask(gateway, ReadMode::Default, &question).await?;
-            match found.filter(|name| !name.is_empty()) {
+            match found {
                 Some(name) => who.must(Resource::Query, name.as_bytes(), Access::Write),
                 None => Ok(()),
             }
@@ -289,6 +289,12 @@ impl<'a> Fields<'a> {
     fn object(&self, name: &str) -> Result<Option<Self>, Refusal> {
         let object = self.get(name).filter(|json| json.starts_with('{'));
         object.map(|json| Self::parse(json.as_bytes())).transpose()
+    }
+
+    /// Whether a query's body is a template's.
+    fn has_template(&self) -> Result<bool, Refusal> {
+        let template = self.object("template")?;
+        Ok(template.is_some_and(|template| !template.text("type").is_empty()))
     }
 
     fn checks(&self) -> Result<Vec<Self>, Refusal> {

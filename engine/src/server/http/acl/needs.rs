@@ -173,13 +173,11 @@ fn event(rest: &str) -> Need<'_> {
 }
 
 fn query<'p>(method: &Method, rest: &'p str) -> Need<'p> {
-    let (id, what) = rest.split_once('/').unwrap_or((rest, ""));
-    match (method, id, what) {
-        (&Method::POST, "", "") => Need::Body(Body::Query),
-        (&Method::PUT | &Method::DELETE, id, "") => Need::Query(id),
-        (_, _, "execute") => Need::Sieve(Sieve::Executed),
-        (_, _, "explain") => Need::Sieve(Sieve::Explained),
-        (&Method::GET, _, "") => Need::Sieve(Sieve::Queries),
+    match (method, rest) {
+        (&Method::POST, "") => Need::Body(Body::Query),
+        (&Method::PUT | &Method::DELETE, id) if !id.is_empty() => Need::Query(id),
+        // What may be seen depends on the query that is found.
+        (&Method::GET, _) => Need::Nothing,
         _ => unlisted(),
     }
 }

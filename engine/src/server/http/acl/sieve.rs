@@ -44,14 +44,12 @@ pub(in super::super) enum Sieve {
     OwnService,
     /// `[{Name}]`, of events.
     Events,
-    /// `[{Name}]`, of prepared queries.
+    /// `[{Name, Template: {Type}}]`, of prepared queries.
     Queries,
     /// `{Service, Nodes: [{Node: {Node}, Service: {Service}}]}`.
     Executed,
     /// `{Results: [{KV: {Key}} or {Node: {Node}} or {Service: {Service}} or {Check: {Node, …}}]}`.
     Results,
-    /// `{Query: {Name}}`; the whole answer or none.
-    Explained,
     /// `[{Kind, Name}]`, of config entries.
     ConfigEntries,
 }
@@ -75,10 +73,10 @@ struct Names<'a> {
     #[serde(borrow)]
     kind: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
-    query: Named<'a>,
+    template: Named<'a>,
 }
 
-/// A name, or an object that has it under `Node`, `Service` or `Name`.
+/// A name, or an object that has it under `Node`, `Service` or `Name`, or its `Type`.
 #[derive(Default)]
 struct Named<'a>(std::borrow::Cow<'a, str>);
 
@@ -103,7 +101,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Named<'a> {
                 let mut found = Named::default();
                 while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
                     let value: &RawValue = map.next_value()?;
-                    if matches!(&*key, "Node" | "Service" | "Name")
+                    if matches!(&*key, "Node" | "Service" | "Name" | "Type")
                         && let Ok(name) = serde_json::from_str::<String>(value.get())
                     {
                         found = Named(name.into());
@@ -152,12 +150,9 @@ impl Sieve {
             Self::NodeServices | Self::NodeServiceList | Self::Executed | Self::Results => {
                 self.nested(who, json).map(Ok)
             }
-            Self::OwnService | Self::Explained => {
+            Self::OwnService => {
                 let names: Names<'_> = serde_json::from_slice(&json)?;
-                let (resource, name) = match self {
-                    Self::OwnService => (Resource::Service, &names.service.0),
-                    _ => (Resource::Query, &names.query.0),
-                };
+                let (resource, name) = (Resource::Service, &names.service.0);
                 if !who.may(resource, name.as_bytes(), Access::Read) {
                     return Ok(Err(Hidden(resource, name.clone().into_owned())));
                 }
@@ -193,8 +188,11 @@ impl Sieve {
                 may(Resource::Service, &names.service.0)
             }
             Self::Events => may(Resource::Event, &names.name),
-            // One without a name is for those who know its id, or manage all.
-            Self::Queries if names.name.is_empty() => who.may(Resource::Acl, b"", Access::Write),
+            // One without a name is for those who know its id, or manage all; a template without
+            // one is of the name that all names begin with.
+            Self::Queries if names.name.is_empty() && names.template.0.is_empty() => {
+                who.may(Resource::Acl, b"", Access::Write)
+            }
             Self::Queries => may(Resource::Query, &names.name),
             Self::ConfigEntries => {
                 match super::needs::config_entry(&names.kind, &names.name, Access::Read) {
@@ -204,7 +202,7 @@ impl Sieve {
                     _ => true,
                 }
             }
-            Self::ServiceNames | Self::OwnService | Self::Explained | Self::Results => false,
+            Self::ServiceNames | Self::OwnService | Self::Results => false,
         })
     }
 

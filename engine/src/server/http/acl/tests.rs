@@ -569,6 +569,4 @@ fn an_answer_about_one_thing_is_given_or_refused() {
     );
     let checked = json!({"AggregatedStatus": "passing", "Service": {"Service": "db"}});
     assert!(sift(Sieve::OwnService, checked).is_err());
-    assert!(sift(Sieve::Explained, json!({"Query": {"Name": "q"}})).is_ok());
-    assert!(sift(Sieve::Explained, json!({"Query": {"Name": "r"}})).is_err());
 }
