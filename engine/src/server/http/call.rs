@@ -9,7 +9,6 @@ use std::cell::Cell;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
 use hyper::body::Incoming;
-use percent_encoding::percent_decode_str;
 use wire::{Failure, FailureKind, QueryBody, ReadMode};
 
 use super::{
@@ -109,14 +108,10 @@ pub(super) async fn answer<G: Gateway>(
     body: Incoming,
     admitted: &mut Option<Admitted>,
     family: Family,
-    rest: &[u8],
+    rest: &str,
 ) -> Outcome<G> {
-    let path = match inner.guard {
-        Some(_) => percent_decode_str(parts.uri.path()).decode_utf8_lossy(),
-        None => "".into(),
-    };
     let sifted = Cell::new(None);
-    let need = acl::need_of(&parts.method, &path, &inner.info.node_name);
+    let need = acl::need_of(&parts.method, family, rest, &inner.info.node_name);
     let mut call = Call {
         need: need.clone(),
         who: None,
@@ -129,7 +124,6 @@ pub(super) async fn answer<G: Gateway>(
         body: Some(body),
         admitted,
     };
-    let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     call.check_path().await?;
     // Each in a box of its own: a connection keeps room for its largest answer as long as it
     // lives, and a waiter of one family should not pay for the needs of another.
