@@ -21,6 +21,7 @@ use super::{
     params::Params,
     reads::{self, Asked},
     reply::{Content, Meta, Reply},
+    routes,
     serve::{Inner, not_allowed},
     sessions,
 };
@@ -58,6 +59,31 @@ pub(super) enum Family {
 }
 
 impl Family {
+    const ALL: &[Self] = &[
+        Self::Acl,
+        Self::Agent,
+        Self::Catalog,
+        Self::Config,
+        Self::Coordinate,
+        Self::Event,
+        Self::Health,
+        Self::Session,
+    ];
+
+    /// Its name in paths.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Acl => "acl",
+            Self::Agent => "agent",
+            Self::Catalog => "catalog",
+            Self::Config => "config",
+            Self::Coordinate => "coordinate",
+            Self::Event => "event",
+            Self::Health => "health",
+            Self::Session => "session",
+        }
+    }
+
     /// The family of a path below `/v1/`, and what follows its name.
     pub(super) fn of(path: &[u8]) -> Option<(Self, &[u8])> {
         let slash = path.iter().position(|byte| *byte == b'/');
@@ -65,18 +91,10 @@ impl Family {
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (path, &b""[..]),
         };
-        let family = match name {
-            b"acl" => Self::Acl,
-            b"agent" => Self::Agent,
-            b"catalog" => Self::Catalog,
-            b"config" => Self::Config,
-            b"coordinate" => Self::Coordinate,
-            b"event" => Self::Event,
-            b"health" => Self::Health,
-            b"session" => Self::Session,
-            _ => return None,
-        };
-        Some((family, rest))
+        let family = Self::ALL
+            .iter()
+            .find(|family| family.name().as_bytes() == name)?;
+        Some((*family, rest))
     }
 }
 
@@ -110,6 +128,12 @@ pub(super) async fn answer<G: Gateway>(
     family: Family,
     rest: &str,
 ) -> Outcome<G> {
+    let Some(methods) = routes::methods_of(family, rest) else {
+        return Err(unknown());
+    };
+    if let Some(reply) = not_allowed(&parts.method, methods) {
+        return Ok(reply);
+    }
     let sifted = Cell::new(None);
     let need = acl::need_of(&parts.method, family, rest, &inner.info.node_name);
     let mut call = Call {
@@ -174,10 +198,7 @@ impl<G: Gateway> Call<'_, G> {
 
     /// The answer to a path that names nothing in its family.
     pub(super) fn unknown(&self) -> Outcome<G> {
-        Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            "Invalid URL path: not a recognized HTTP API endpoint\n",
-        ))
+        Err(unknown())
     }
 
     /// Takes in the request's body.
@@ -327,6 +348,13 @@ impl<G: Gateway> Call<'_, G> {
         }
         Ok(())
     }
+}
+
+fn unknown() -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "Invalid URL path: not a recognized HTTP API endpoint\n",
+    )
 }
 
 fn refused(failure: Failure, said: &'static str) -> Refusal {

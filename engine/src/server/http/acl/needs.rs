@@ -33,8 +33,8 @@ pub(in super::super) enum Need<'p> {
     Body(Body),
     /// To change the sessions of the node that this one belongs to.
     Session(&'p str),
-    /// To change this service, by its id, on this server's node.
-    OwnService(&'p str),
+    /// So much of this service, by its id, on this server's node.
+    OwnService(&'p str, Access),
     /// To change what this check of this server's node is about.
     OwnCheck(&'p str),
     /// To change this prepared query; and what the body makes of it.
@@ -118,14 +118,14 @@ fn agent<'p>(rest: &'p str, node: &'p str) -> Need<'p> {
         "health" => match argument.split_once('/') {
             Some(("service", rest)) => match rest.split_once('/') {
                 Some(("name", name)) => of_name(Resource::Service, name, Access::Read),
-                Some(("id", _)) => Need::Sieve(Sieve::OwnService),
+                Some(("id", id)) => Need::OwnService(id, Access::Read),
                 _ => unlisted(),
             },
             _ => unlisted(),
         },
         "service" => match argument.split_once('/').unwrap_or((argument, "")) {
             ("register", "") => Need::Body(Body::OwnService),
-            ("deregister" | "maintenance", id) => Need::OwnService(id),
+            ("deregister" | "maintenance", id) => Need::OwnService(id, Access::Write),
             _ => Need::Sieve(Sieve::OwnService),
         },
         "check" => match argument.split_once('/').unwrap_or((argument, "")) {
@@ -293,7 +293,7 @@ mod tests {
             (
                 Method::PUT,
                 "/v1/agent/service/deregister/web/1",
-                Need::OwnService("web/1"),
+                Need::OwnService("web/1", Access::Write),
             ),
             (
                 Method::PUT,
