@@ -65,8 +65,9 @@ impl Core {
         for event in events.drain(..) {
             self.take(now_ns, event, effects);
         }
+        let full = self.is_full();
         for member in self.members.values_mut() {
-            member.propose(now_ns, effects);
+            member.propose(now_ns, full, effects);
             member.advance(now_ns, &mut self.log, effects);
         }
         self.log.take_ops(now_ns, &mut effects.log);
@@ -112,7 +113,7 @@ impl Core {
                 shard,
                 messages,
             } => {
-                let full = self.full().is_some();
+                let full = self.is_full();
                 if let Some(member) = self.members.get_mut(&shard) {
                     member.messages(now_ns, from, messages, full, effects);
                 }
@@ -164,6 +165,10 @@ impl Core {
         }
     }
 
+    fn is_full(&self) -> bool {
+        matches!(self.log.space(), Space::Full { .. })
+    }
+
     fn full(&self) -> Option<String> {
         match self.log.space() {
             Space::Ok => None,
@@ -209,7 +214,10 @@ impl Core {
 
     /// When a turn is due although nothing happened.
     pub fn next_deadline_ns(&self) -> u64 {
-        let duties = self.members.values().filter_map(Member::next_duty_ns);
+        // Duties wait for space, and with them nobody: a tick looks whether there is some.
+        let full = self.is_full();
+        let members = self.members.values().filter(|_| !full);
+        let duties = members.filter_map(Member::next_duty_ns);
         let deadlines = duties.chain(self.log.next_deadline_ns());
         deadlines.fold(self.feeder.next_ns(), u64::min)
     }

@@ -198,9 +198,13 @@ impl Member {
             && message.get_snapshot().get_metadata().index > self.replica.commit().0
     }
 
-    /// Proposes everything gathered in this turn as one batch.
-    pub fn propose(&mut self, now_ns: u64, effects: &mut Effects) {
-        self.do_duties(now_ns);
+    /// Proposes everything gathered in this turn as one batch. `log_full`: nothing that nobody asked
+    /// for is added. What is left of a full log is for terms, votes and what is needed to make room,
+    /// and a cluster at rest would eat it up, an entry a second.
+    pub fn propose(&mut self, now_ns: u64, log_full: bool, effects: &mut Effects) {
+        if !log_full {
+            self.do_duties(now_ns);
+        }
         if self.commands.is_empty() {
             return;
         }

@@ -9,7 +9,6 @@ use std::cell::Cell;
 use bytes::Bytes;
 use http::{Method, StatusCode, request::Parts};
 use hyper::body::Incoming;
-use percent_encoding::percent_decode_str;
 use wire::{Failure, FailureKind, QueryBody};
 
 use super::{
@@ -23,6 +22,7 @@ use super::{
     queries,
     reads::{self, Asked},
     reply::{Content, Meta, Reply},
+    routes,
     serve::{Inner, not_allowed},
     sessions, usage,
 };
@@ -61,6 +61,35 @@ pub(super) enum Family {
 }
 
 impl Family {
+    const ALL: &[Self] = &[
+        Self::Acl,
+        Self::Agent,
+        Self::Catalog,
+        Self::Config,
+        Self::Coordinate,
+        Self::Event,
+        Self::Health,
+        Self::Query,
+        Self::Session,
+        Self::Usage,
+    ];
+
+    /// Its name in paths.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Acl => "acl",
+            Self::Agent => "agent",
+            Self::Catalog => "catalog",
+            Self::Config => "config",
+            Self::Coordinate => "coordinate",
+            Self::Event => "event",
+            Self::Health => "health",
+            Self::Query => "query",
+            Self::Session => "session",
+            Self::Usage => "operator/usage",
+        }
+    }
+
     /// The family of a path below `/v1/`, and what follows its name.
     pub(super) fn of(path: &[u8]) -> Option<(Self, &[u8])> {
         if path == b"operator/usage" {
@@ -71,19 +100,10 @@ impl Family {
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (path, &b""[..]),
         };
-        let family = match name {
-            b"acl" => Self::Acl,
-            b"agent" => Self::Agent,
-            b"catalog" => Self::Catalog,
-            b"config" => Self::Config,
-            b"coordinate" => Self::Coordinate,
-            b"event" => Self::Event,
-            b"health" => Self::Health,
-            b"query" => Self::Query,
-            b"session" => Self::Session,
-            _ => return None,
-        };
-        Some((family, rest))
+        let family = Self::ALL
+            .iter()
+            .find(|family| family.name().as_bytes() == name)?;
+        Some((*family, rest))
     }
 }
 
@@ -115,14 +135,16 @@ pub(super) async fn answer<G: Gateway>(
     body: Incoming,
     admitted: &mut Option<Admitted>,
     family: Family,
-    rest: &[u8],
+    rest: &str,
 ) -> Outcome<G> {
-    let path = match inner.guard {
-        Some(_) => percent_decode_str(parts.uri.path()).decode_utf8_lossy(),
-        None => "".into(),
+    let Some(methods) = routes::methods_of(family, rest) else {
+        return Err(unknown());
     };
+    if let Some(reply) = not_allowed(&parts.method, methods) {
+        return Ok(reply);
+    }
     let sifted = Cell::new(None);
-    let need = acl::need_of(&parts.method, &path, &inner.info.node_name);
+    let need = acl::need_of(&parts.method, family, rest, &inner.info.node_name);
     let mut call = Call {
         need: need.clone(),
         who: None,
@@ -135,7 +157,6 @@ pub(super) async fn answer<G: Gateway>(
         body: Some(body),
         admitted,
     };
-    let rest = std::str::from_utf8(rest).map_err(|_| Refusal::bad("Path is not UTF-8"))?;
     call.check_path().await?;
     // Each in a box of its own: a connection keeps room for its largest answer as long as it
     // lives, and a waiter of one family should not pay for the needs of another.
@@ -188,10 +209,7 @@ impl<G: Gateway> Call<'_, G> {
 
     /// The answer to a path that names nothing in its family.
     pub(super) fn unknown(&self) -> Outcome<G> {
-        Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            "Invalid URL path: not a recognized HTTP API endpoint\n",
-        ))
+        Err(unknown())
     }
 
     /// Takes in the request's body.
@@ -340,6 +358,13 @@ impl<G: Gateway> Call<'_, G> {
         }
         Ok(())
     }
+}
+
+fn unknown() -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "Invalid URL path: not a recognized HTTP API endpoint\n",
+    )
 }
 
 fn refused(failure: Failure, said: &'static str) -> Refusal {

@@ -10,6 +10,7 @@
 //!   link      the socket under hyper; phases      sweep     cuts off who is late
 //!   rules     who is let in at all
 //!   path      which endpoint, which key           params    what the query string asks
+//!   routes    all that is served
 //!   admission is there room                       body      the request's body
 //!   kv, txn, agent, sessions  the endpoints       call      what those about records share
 //!   reply     headers and body                    rows      listings, a piece at a time
@@ -46,6 +47,7 @@ mod path;
 mod queries;
 mod reads;
 mod reply;
+mod routes;
 mod rows;
 mod rules;
 mod serve;
@@ -64,6 +66,7 @@ pub use limits::{
 };
 pub use listen::{ListenError, bind_after_predecessor, bind_exclusive};
 pub use pages::PAGE_BYTES_MAX;
+pub use routes::{ROUTES, Served};
 pub use rules::{HttpRules, Network};
 pub use serve::HttpService;
 pub use unix::{UnixListenError, UnixSocketFile, listen_after_predecessor};

@@ -3,8 +3,13 @@
 //! As Consul's: first the path must be printable, then it must be clean (Go's `ServeMux` answers
 //! `//`, `/./` and `/../` with `301`), and only then is it percent-decoded; `%2F` decodes into the
 //! key. The common case, a clean path without escapes, is one scan and no allocation.
+//!
+//! A path is decoded here and nowhere else: what a request may do is decided by the [`Route`] that
+//! answers it ([`super::acl`]), so that no spelling of a path leads to one and is judged as another.
 
 use std::borrow::Cow;
+
+use http::Method;
 
 use super::{call::Family, go_text::is_print};
 
@@ -16,9 +21,7 @@ pub(super) enum Route<'p> {
     /// `/v1/txn`.
     Txn,
     /// An endpoint about records: its family, and the rest of the path, decoded.
-    Family(Family, Vec<u8>),
-    /// `/v1/agent/reload`.
-    Reload,
+    Family(Family, String),
     /// One of the endpoints without a variable part.
     Fixed(Endpoint),
     /// `/`.
@@ -32,16 +35,47 @@ pub(super) enum Route<'p> {
     Moved(String),
     /// Contains what cannot be printed.
     Unprintable,
+    /// Of a family whose names are text, and not UTF-8.
+    NotText,
     /// A `%` without two hexadecimal digits: the text around it.
     BadEscape(String),
 }
 
-/// Endpoints whose path is always the same. All of them only know `GET`.
+/// Endpoints whose path is always the same, and that know one method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
+    /// `/v1/agent/reload`: of the executors, not of the agent.
+    Reload,
+    /// `/v1/status/leader`.
     StatusLeader,
+    /// `/v1/status/peers`.
     StatusPeers,
+    /// `/v1/operator/raft/configuration`.
     RaftConfiguration,
+}
+
+impl Endpoint {
+    /// All of them.
+    pub(super) const ALL: [(&'static str, Self); 4] = [
+        ("/v1/agent/reload", Self::Reload),
+        ("/v1/status/leader", Self::StatusLeader),
+        ("/v1/status/peers", Self::StatusPeers),
+        ("/v1/operator/raft/configuration", Self::RaftConfiguration),
+    ];
+
+    fn of(path: &[u8]) -> Option<Self> {
+        let mut all = Self::ALL.iter();
+        let found = all.find(|(known, _)| known.as_bytes() == path);
+        found.map(|(_, endpoint)| *endpoint)
+    }
+
+    /// The one method that it knows.
+    pub(super) fn method(self) -> Method {
+        match self {
+            Self::Reload => Method::PUT,
+            Self::StatusLeader | Self::StatusPeers | Self::RaftConfiguration => Method::GET,
+        }
+    }
 }
 
 /// Parses the path of a request line.
@@ -70,26 +104,23 @@ fn route(decoded: Cow<'_, [u8]>) -> Route<'_> {
             Cow::Owned(mut path) => Cow::Owned(path.split_off(KV.len())),
         });
     }
-    // Of the executors, not of the agent.
-    if &*decoded == b"/v1/agent/reload" {
-        return Route::Reload;
+    if let Some(endpoint) = Endpoint::of(&decoded) {
+        return Route::Fixed(endpoint);
     }
     if let Some((family, rest)) = decoded.strip_prefix(b"/v1/").and_then(Family::of) {
-        return Route::Family(family, rest.to_vec());
+        return match std::str::from_utf8(rest) {
+            Ok(rest) => Route::Family(family, rest.to_owned()),
+            Err(_) => Route::NotText,
+        };
     }
-    Route::Fixed(match &*decoded {
-        b"/v1/status/leader" => Endpoint::StatusLeader,
-        b"/v1/status/peers" => Endpoint::StatusPeers,
-        b"/v1/operator/raft/configuration" => Endpoint::RaftConfiguration,
-        b"/v1/txn" => return Route::Txn,
-        b"/v1/kv" => return Route::Moved("/v1/kv/".into()),
-        b"/" => return Route::Root,
-        other => {
-            return Route::Unknown {
-                v1: other.starts_with(b"/v1/"),
-            };
-        }
-    })
+    match &*decoded {
+        b"/v1/txn" => Route::Txn,
+        b"/v1/kv" => Route::Moved("/v1/kv/".into()),
+        b"/" => Route::Root,
+        other => Route::Unknown {
+            v1: other.starts_with(b"/v1/"),
+        },
+    }
 }
 
 /// Undoes percent-encoding. `Err` is the offset of a `%` that two hexadecimal digits do not follow.
@@ -180,10 +211,18 @@ mod tests {
             ("/v1/status/leader", Route::Fixed(Endpoint::StatusLeader)),
             (
                 "/v1/agent/service/a%2Fb",
-                Route::Family(Family::Agent, b"service/a/b".to_vec()),
+                Route::Family(Family::Agent, "service/a/b".into()),
             ),
+            ("/v1/catalog/node/%ff", Route::NotText),
             ("/v1/txn", Route::Txn),
-            ("/v1/agent/reload", Route::Reload),
+            ("/v1/agent/reload", Route::Fixed(Endpoint::Reload)),
+            ("/v%31/%61gent/reloa%64", Route::Fixed(Endpoint::Reload)),
+            (
+                "/v%31/a%63l/tokens",
+                Route::Family(Family::Acl, "tokens".into()),
+            ),
+            ("/V1/agent/reload", Route::Unknown { v1: false }),
+            ("/v1/Agent/reload", Route::Unknown { v1: true }),
             ("/", Route::Root),
             ("/v1/nothing", Route::Unknown { v1: true }),
             ("/ui/", Route::Unknown { v1: false }),

@@ -239,10 +239,14 @@ async fn answer<G: Gateway>(
 ) -> Result<Reply<G::Rows>, Refusal> {
     let method = &parts.method;
     let route = path::parse(parts.uri.path());
+    let only;
     let allowed: &[Method] = match &route {
         Route::Kv(_) => &[Method::GET, Method::PUT, Method::DELETE],
-        Route::Txn | Route::Reload => &[Method::PUT],
-        Route::Fixed(_) => &[Method::GET],
+        Route::Txn => &[Method::PUT],
+        Route::Fixed(endpoint) => {
+            only = [endpoint.method()];
+            &only
+        }
         // Their endpoints know more methods, and each its own.
         _ => std::slice::from_ref(method),
     };
@@ -258,23 +262,8 @@ async fn answer<G: Gateway>(
             let call = call::answer(inner, link, parts, body, admitted, family, &rest);
             Box::pin(call).await
         }
-        Route::Reload => Box::pin(reload(inner, parts, admitted)).await,
         Route::Fixed(endpoint) => Box::pin(fixed(inner, parts, admitted, endpoint)).await,
         route => other(method, route, parts.uri.query()),
-    }
-}
-
-async fn reload<G: Gateway>(
-    inner: &Inner<G>,
-    parts: &Parts,
-    admitted: &mut Option<Admitted>,
-) -> Result<Reply<G::Rows>, Refusal> {
-    let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
-    *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
-    inner.check_path(parts, &params).await?;
-    match inner.gateway.reload().await {
-        Ok(()) => Ok(Reply::new(StatusCode::OK, Content::Empty)),
-        Err(why) => Err(Refusal::internal(why)),
     }
 }
 
@@ -286,9 +275,14 @@ async fn fixed<G: Gateway>(
 ) -> Result<Reply<G::Rows>, Refusal> {
     let params = Params::parse(parts.uri.query(), &inner.info.datacenter)?;
     *admitted = Some(Admitted::new(&inner.load, &inner.limits(), 0)?);
-    inner.check_path(parts, &params).await?;
+    inner.check(endpoint, parts, &params).await?;
     let style = inner.style(params.pretty);
     let document = match endpoint {
+        Endpoint::Reload => {
+            let reloaded = inner.gateway.reload().await;
+            reloaded.map_err(Refusal::internal)?;
+            return Ok(Reply::new(StatusCode::OK, Content::Empty));
+        }
         Endpoint::StatusLeader => agent::leader(&inner.gateway.status(), style),
         Endpoint::StatusPeers => agent::peers(&inner.gateway.status(), style),
         Endpoint::RaftConfiguration => {
@@ -317,6 +311,7 @@ fn other<R: RowStream>(
                 .header(header::LOCATION, location));
         }
         Route::Unprintable => Refusal::bad(""),
+        Route::NotText => Refusal::bad("Path is not UTF-8"),
         Route::BadEscape(text) => Refusal::bad(format!("Invalid URL escape {text:?} in the path")),
         Route::Root if *method == Method::GET => Refusal::new(StatusCode::OK, "curia agent\n"),
         Route::Unknown { v1: true } => Refusal::new(
@@ -368,13 +363,15 @@ impl<G: Gateway> Inner<G> {
     }
 
     /// Refuses a request to one of the fixed endpoints that its sender may not make.
-    async fn check_path(&self, parts: &Parts, params: &Params<'_>) -> Result<(), Refusal> {
-        if self.guard.is_none() {
-            return Ok(());
-        }
+    async fn check(
+        &self,
+        endpoint: Endpoint,
+        parts: &Parts,
+        params: &Params<'_>,
+    ) -> Result<(), Refusal> {
         let node = &self.info.node_name;
-        let need = acl::need_of(&parts.method, parts.uri.path(), node);
-        if need == Need::Nothing {
+        let need = acl::need_of_fixed(endpoint, node);
+        if self.guard.is_none() || need == Need::Nothing {
             return Ok(());
         }
         let who = self.who(parts, params).await?;

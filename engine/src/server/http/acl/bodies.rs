@@ -105,9 +105,9 @@ pub(in super::super) async fn check_path<G: Gateway>(
 ) -> Result<(), Refusal> {
     match need {
         Need::Of(resource, name, access) => who.must(*resource, name.as_bytes(), *access),
-        Need::OwnService(id) => match own_service(gateway, id).await {
-            Some(name) => who.must(Resource::Service, name.as_bytes(), Access::Write),
-            // There is nothing to change, as its handler says.
+        Need::OwnService(id, access) => match own_service(gateway, id).await {
+            Some(name) => who.must(Resource::Service, name.as_bytes(), *access),
+            // There is no such service, as its handler says.
             None => Ok(()),
         },
         Need::OwnCheck(id) => own_check(gateway, who, node, id).await,

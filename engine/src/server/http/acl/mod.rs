@@ -28,6 +28,6 @@ mod wanted;
 pub(super) use bodies::{check as check_body, check_path};
 pub(super) use endpoints::answer;
 pub(super) use guard::{Guard, Rights, Who};
-pub(super) use needs::{Need, of as need_of};
+pub(super) use needs::{Need, of as need_of, of_fixed as need_of_fixed};
 pub(super) use sieve::{Sieve, Sifted};
 pub(super) use transactions::{check_key, check_ops};

@@ -2,12 +2,22 @@
 //!
 //! One line for each endpoint, after Consul's documentation of it. What is not here is the
 //! operator's: an endpoint that somebody forgets to enter is shut, not open.
+//!
+//! Asked with the parts of the parsed [`Route`] that its handler gets, never with a path: a path can
+//! be spelt in many ways (`/v%31/…`), and one that is read twice can be read as two things. Of the
+//! other routes keys and transactions are judged by their handlers, key by key and operation by
+//! operation; `/` says "curia agent" to everyone; what names nothing says so to everyone.
+//!
+//! [`Route`]: super::super::path::Route
 
 use std::borrow::Cow;
 
 use http::Method;
 
-use super::sieve::Sieve;
+use super::{
+    super::{call::Family, path::Endpoint},
+    sieve::Sieve,
+};
 use crate::acl::{Access, Resource};
 
 /// What a request needs.
@@ -23,8 +33,8 @@ pub(in super::super) enum Need<'p> {
     Body(Body),
     /// To change the sessions of the node that this one belongs to.
     Session(&'p str),
-    /// To change this service, by its id, on this server's node.
-    OwnService(&'p str),
+    /// So much of this service, by its id, on this server's node.
+    OwnService(&'p str, Access),
     /// To change what this check of this server's node is about.
     OwnCheck(&'p str),
     /// To change this prepared query; and what the body makes of it.
@@ -56,31 +66,39 @@ fn of_name<'p>(resource: Resource, name: &'p str, access: Access) -> Need<'p> {
     Need::Of(resource, Cow::Borrowed(name), access)
 }
 
-/// What a request with this method needs; `path` is decoded, `node` this server's.
-pub(in super::super) fn of<'p>(method: &Method, path: &'p str, node: &'p str) -> Need<'p> {
-    let Some(path) = path.strip_prefix("/v1/") else {
-        return Need::Nothing;
-    };
+/// What a request to a family of endpoints needs; `rest` is what follows the family's name, decoded,
+/// `node` this server's.
+pub(in super::super) fn of<'p>(
+    method: &Method,
+    family: Family,
+    rest: &'p str,
+    node: &'p str,
+) -> Need<'p> {
     // Answered with the names of the methods, and nothing else.
     if *method == Method::OPTIONS {
         return Need::Nothing;
     }
-    let (family, rest) = path.split_once('/').unwrap_or((path, ""));
     match family {
-        "status" => Need::Nothing,
         // Its endpoints need `acl:read` or `acl:write`, but for a token's own.
-        "acl" => Need::Nothing,
-        "agent" => agent(rest, node),
-        "catalog" => catalog(rest),
-        "health" => health(rest),
-        "session" => session(rest),
-        "coordinate" => coordinate(rest),
-        "event" => event(rest),
-        "query" => query(method, rest),
-        "config" => config(method, rest),
-        "operator" => operator(method, rest),
-        "snapshot" => of_name(Resource::Acl, "", Access::Write),
-        _ => unlisted(),
+        Family::Acl => Need::Nothing,
+        Family::Agent => agent(rest, node),
+        Family::Catalog => catalog(rest),
+        Family::Config => config(method, rest),
+        Family::Coordinate => coordinate(rest),
+        Family::Event => event(rest),
+        Family::Health => health(rest),
+        Family::Query => query(method, rest),
+        Family::Session => session(rest),
+        Family::Usage => of_name(Resource::Operator, "", Access::Read),
+    }
+}
+
+/// What a request to an endpoint without a variable part needs.
+pub(in super::super) fn of_fixed(endpoint: Endpoint, node: &str) -> Need<'_> {
+    match endpoint {
+        Endpoint::Reload => of_name(Resource::Agent, node, Access::Write),
+        Endpoint::StatusLeader | Endpoint::StatusPeers => Need::Nothing,
+        Endpoint::RaftConfiguration => of_name(Resource::Operator, "", Access::Read),
     }
 }
 
@@ -93,7 +111,7 @@ fn agent<'p>(rest: &'p str, node: &'p str) -> Need<'p> {
     match what {
         "self" | "version" | "metrics" | "monitor" => of_name(Resource::Agent, node, Access::Read),
         "host" => of_name(Resource::Operator, "", Access::Read),
-        "join" | "leave" | "reload" | "token" => of_name(Resource::Agent, node, Access::Write),
+        "join" | "leave" | "token" => of_name(Resource::Agent, node, Access::Write),
         "force-leave" => of_name(Resource::Operator, "", Access::Write),
         "maintenance" => of_name(Resource::Node, node, Access::Write),
         "members" => Need::Sieve(Sieve::Members),
@@ -102,14 +120,14 @@ fn agent<'p>(rest: &'p str, node: &'p str) -> Need<'p> {
         "health" => match argument.split_once('/') {
             Some(("service", rest)) => match rest.split_once('/') {
                 Some(("name", name)) => of_name(Resource::Service, name, Access::Read),
-                Some(("id", _)) => Need::Sieve(Sieve::OwnService),
+                Some(("id", id)) => Need::OwnService(id, Access::Read),
                 _ => unlisted(),
             },
             _ => unlisted(),
         },
         "service" => match argument.split_once('/').unwrap_or((argument, "")) {
             ("register", "") => Need::Body(Body::OwnService),
-            ("deregister" | "maintenance", id) => Need::OwnService(id),
+            ("deregister" | "maintenance", id) => Need::OwnService(id, Access::Write),
             _ => Need::Sieve(Sieve::OwnService),
         },
         "check" => match argument.split_once('/').unwrap_or((argument, "")) {
@@ -220,29 +238,25 @@ pub(super) fn config_entry<'p>(kind: &str, name: &'p str, access: Access) -> Nee
     }
 }
 
-fn operator<'p>(method: &Method, rest: &'p str) -> Need<'p> {
-    let access = match *method {
-        Method::GET => Access::Read,
-        _ => Access::Write,
-    };
-    match rest {
-        "keyring" => of_name(Resource::Keyring, "", access),
-        _ => of_name(Resource::Operator, "", access),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::super::path::{self, Route},
+        *,
+    };
 
-    fn need(method: Method, path: &str) -> Need<'_> {
-        of(&method, path, "n1")
+    /// What this path needs, by the route that it leads to.
+    fn need(method: Method, path: &str) -> Need<'static> {
+        match path::parse(path) {
+            Route::Family(family, rest) => of(&method, family, rest.leak(), "n1"),
+            Route::Fixed(endpoint) => of_fixed(endpoint, "n1"),
+            other => panic!("{path} is {other:?}"),
+        }
     }
 
     #[test]
     fn what_nobody_has_entered_is_the_operators() {
         for path in [
-            "/v1/made-up",
             "/v1/agent/made-up",
             "/v1/catalog/made-up",
             "/v1/health/made-up",
@@ -278,7 +292,7 @@ mod tests {
             (
                 Method::PUT,
                 "/v1/agent/service/deregister/web/1",
-                Need::OwnService("web/1"),
+                Need::OwnService("web/1", Access::Write),
             ),
             (
                 Method::PUT,
@@ -300,16 +314,6 @@ mod tests {
                 Method::GET,
                 "/v1/operator/raft/configuration",
                 of_name(Resource::Operator, "", Access::Read),
-            ),
-            (
-                Method::DELETE,
-                "/v1/operator/raft/peer",
-                of_name(Resource::Operator, "", Access::Write),
-            ),
-            (
-                Method::GET,
-                "/v1/snapshot",
-                of_name(Resource::Acl, "", Access::Write),
             ),
             (
                 Method::DELETE,
