@@ -37,6 +37,7 @@ pub fn rows() -> Vec<Row> {
         table::agent::rows(),
         table::catalog::rows(),
         table::cluster::rows(),
+        table::queries::rows(),
     ]
     .concat()
 }

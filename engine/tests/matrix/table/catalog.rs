@@ -40,7 +40,7 @@ const CRITICAL: Ask = register(
     "{\"Node\": \"n2\", \"SkipNodeUpdate\": true, \"Check\": {\"Node\": \"n2\", \"CheckID\": \"bad\", \"Name\": \"bad\", \"Status\": \"critical\", \"Output\": \"$N\"}}",
 );
 const NODE: &str = "node \"n1\" { policy = \"$A\" }";
-const WEB_ON_NODE: &str =
+pub const WEB_ON_NODE: &str =
     "node \"n1\" { policy = \"$A\" } service_prefix \"web\" { policy = \"$A\" }";
 const FILTER: &str = "Failed to create boolean expression evaluator: ";
 

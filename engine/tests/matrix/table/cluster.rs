@@ -161,5 +161,9 @@ fn itself() -> Vec<Row> {
         .gives(200, "\"Servers\":[")
         .modes()
         .reads("operator = \"$A\"", "'operator:read'"),
+        row("GET", "/v1/operator/usage", "/v1/operator/usage")
+            .gives(200, "\"Usage\":{")
+            .modes()
+            .reads("operator = \"$A\"", "'operator:read'"),
     ]
 }

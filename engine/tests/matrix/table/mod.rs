@@ -5,3 +5,4 @@ pub mod agent;
 pub mod catalog;
 pub mod cluster;
 pub mod kv;
+pub mod queries;
