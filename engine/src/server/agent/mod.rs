@@ -30,5 +30,5 @@ pub mod local;
 mod probe;
 pub mod request;
 pub mod service;
-mod signal;
+pub(super) mod signal;
 pub mod sync;

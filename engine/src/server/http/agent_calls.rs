@@ -13,6 +13,7 @@ use super::{
     call::{Call, Outcome},
     failure::Refusal,
     go_text::quote,
+    monitor,
     params::Freshness,
     reads,
     reply::{Content, Reply},
@@ -38,7 +39,7 @@ const X_CONSUL_CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-cont
 pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome<G> {
     let (name, argument) = rest.split_once('/').unwrap_or((rest, ""));
     let allowed = match (name, argument.split('/').next().unwrap_or_default()) {
-        ("self" | "members" | "metrics" | "version" | "host" | "services" | "checks", "")
+        ("self" | "members" | "metrics" | "version" | "host" | "services" | "checks" | "monitor", "")
         | ("health", "service") => Method::GET,
         ("service", "register" | "deregister" | "maintenance")
         | ("check", "register" | "deregister" | "pass" | "warn" | "fail" | "update")
@@ -77,6 +78,7 @@ pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome
         ("health", _) => health(call, &id).await,
         ("services", _) => listing(call, AgentRequest::Services, &shapes::SERVICE).await,
         ("checks", _) => listing(call, AgentRequest::Checks, &shapes::CHECK).await,
+        ("monitor", _) => monitor::answer(call).await,
         _ => own(call, name).await,
     }
 }

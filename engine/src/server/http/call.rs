@@ -4,7 +4,7 @@
 //! read with Consul's headers, its command is committed. What the request means is its family's:
 //! each family of endpoints (`/v1/session/…`) has a module, which gets the rest of the path.
 
-use std::cell::Cell;
+use std::{cell::Cell, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
@@ -24,6 +24,7 @@ use super::{
     reply::{Content, Meta, Reply},
     serve::{Inner, not_allowed},
     sessions,
+    streams::Lifeline,
 };
 use crate::{
     documents::Question,
@@ -89,7 +90,7 @@ pub(super) struct Call<'c, G: Gateway> {
     pub(super) inner: &'c Inner<G>,
     pub(super) parts: &'c Parts,
     pub(super) params: Params<'c>,
-    pub(super) link: &'c Link,
+    pub(super) link: &'c Rc<Link>,
     body: Option<Incoming>,
     admitted: &'c mut Option<Admitted>,
     /// What the endpoint needs; nothing with ACLs off.
@@ -104,7 +105,7 @@ pub(super) struct Call<'c, G: Gateway> {
 /// Answers a request to a family of endpoints; `rest` is what follows the family's name.
 pub(super) async fn answer<G: Gateway>(
     inner: &Inner<G>,
-    link: &Link,
+    link: &Rc<Link>,
     parts: &Parts,
     body: Incoming,
     admitted: &mut Option<Admitted>,
@@ -322,6 +323,24 @@ impl<G: Gateway> Call<'_, G> {
     /// A document in the style that was asked for.
     pub(super) fn styled(&self, compact: Bytes) -> Bytes {
         json::styled(compact, self.inner.style(self.params.pretty))
+    }
+
+    /// Admits an answer that goes on until somebody leaves, among the watches.
+    pub(super) fn admit_watch(&mut self) -> Result<(), Refusal> {
+        let (load, limits) = (&self.inner.load, self.inner.limits());
+        *self.admitted = None;
+        *self.admitted = Some(Admitted::watching(load, &limits)?);
+        Ok(())
+    }
+
+    /// What such an answer depends on.
+    pub(super) fn lifeline(&self) -> Lifeline<G> {
+        Lifeline {
+            link: Rc::clone(self.link),
+            stopping: Rc::clone(&self.inner.stopping),
+            rights: self.inner.rights(self.parts, &self.params),
+            node: self.inner.info.node_name.clone(),
+        }
     }
 
     pub(super) fn admit(&mut self, waits: bool) -> Result<(), Refusal> {

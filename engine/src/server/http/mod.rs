@@ -14,7 +14,8 @@
 //!   kv, txn, agent, sessions  the endpoints       call      what those about records share
 //!   reply     headers and body                    rows      listings, a piece at a time
 //!   watch     changes as they come                pages     listings, a page at a time
-//!   events    what a watch says
+//!   events    what a watch says                 streams   what goes on until somebody leaves
+//!   monitor   the log as it is written
 //!   json      rows as Consul writes them          failure   statuses and texts
 //! ```
 //!
@@ -40,6 +41,7 @@ mod link;
 mod listen;
 mod loose;
 mod mixed;
+mod monitor;
 mod pages;
 mod params;
 mod path;
@@ -49,6 +51,7 @@ mod rows;
 mod rules;
 mod serve;
 mod sessions;
+mod streams;
 mod sweep;
 mod txn;
 mod unix;

@@ -30,6 +30,7 @@ use super::{
     reads,
     reply::{Content, Reply, ReplyBody, X_CONSUL_DEFAULT_ACL_POLICY},
     rules::HttpRules,
+    streams::Stopping,
     sweep::Links,
     txn,
 };
@@ -55,7 +56,7 @@ pub(super) struct Inner<G: Gateway> {
     links: Rc<Links>,
     /// Not there with ACLs off.
     pub(super) guard: Option<Rc<Guard>>,
-    stopping: Cell<bool>,
+    pub(super) stopping: Rc<Stopping>,
 }
 
 impl<G: Gateway> HttpService<G> {
@@ -71,7 +72,7 @@ impl<G: Gateway> HttpService<G> {
             limits: Cell::new(limits),
             rules: RefCell::default(),
             load,
-            stopping: Cell::new(false),
+            stopping: Rc::default(),
         }))
     }
 
@@ -110,7 +111,7 @@ impl<G: Gateway> HttpService<G> {
 
     /// Ends idle connections now and the others after the answer they wait for.
     pub fn stop(&self) {
-        self.0.stopping.set(true);
+        self.0.stopping.begin();
         self.0.links.cut_idle();
     }
 
@@ -224,7 +225,7 @@ async fn respond<G: Gateway>(
     for (name, value) in &rules.response_headers {
         reply.headers.insert(name.clone(), value.clone());
     }
-    if inner.stopping.get() {
+    if inner.stopping.has_begun() {
         reply = reply.header(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(reply.into_response((serving, admitted)))
