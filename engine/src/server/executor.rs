@@ -24,6 +24,7 @@ use super::{
     agent::{
         calls::Calls, configured::Configured, events::UserEvent, keeper::Keeper, service::Agent,
         sync::OwnNode,
+        tokens::Tokens,
     },
     board::Board,
     cancels::Cancels,
@@ -77,6 +78,8 @@ pub struct Place {
     pub path: PathBuf,
     /// What it says of itself.
     pub identity: Identity,
+    /// The server's own tokens, those kept there included.
+    pub tokens: Arc<Tokens>,
 }
 
 impl Place {
@@ -252,7 +255,8 @@ impl Executor {
             shell.links.tell_all(&frame);
         });
         let data = self.place.path.clone();
-        let agent = Agent::start(own, data, Configured::of(config), tell_peers);
+        let tokens = Arc::clone(&self.place.tokens);
+        let agent = Agent::start(own, data, tokens, Configured::of(config), tell_peers);
         let keeper = Keeper::new(Rc::clone(&agent), self.router.clone());
         glommio::spawn_local(keeper.run()).detach();
         self.calls.settle(agent);
@@ -687,6 +691,7 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         shards: 1,
         executors: config.executors,
         acl: config.acl.clone(),
+        tokens: Some(Arc::clone(&place.tokens)),
         data_dir: place.path.clone(),
         dev_mode: config.dev,
         prometheus: !config.telemetry.prometheus_retention_time.is_zero(),

@@ -4,12 +4,15 @@
 //! lie routing to the shard's executor, forwarding to the leader, the hold for a leader
 //! (Consul `rpc_hold_timeout`) and the lease or quorum check of a read.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use wire::{ClusterStatus, Failure, Index, KvChanges, KvRow, KvRowRef, Query, ShardId, TxnResult};
 
-use super::agent::request::{AgentReply, AgentRequest};
+use super::agent::{
+    request::{AgentReply, AgentRequest},
+    tokens::Tokens,
+};
 
 /// A write that is durable on a quorum and applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +107,8 @@ pub struct ServerInfo {
     pub executors: u16,
     /// Who may do what (`acl`).
     pub acl: super::config::acl::AclOptions,
+    /// Its own tokens, where they may change while it runs; otherwise those of `acl`.
+    pub tokens: Option<Arc<Tokens>>,
     /// The data directory.
     pub data_dir: std::path::PathBuf,
     /// Started with `-dev`: answers are indented, as Consul's.

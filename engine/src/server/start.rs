@@ -18,6 +18,7 @@ use std::{
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::{
+    agent::tokens::Tokens,
     awake::Awake,
     board::Board,
     config::{
@@ -104,6 +105,12 @@ pub fn run_agent(mut config: AgentConfig, signals: Signals, source: Source) -> R
     let place = Place {
         path: data.path().to_owned(),
         identity: data.identity().clone(),
+        tokens: Tokens::open(
+            data.path(),
+            config.acl.tokens.clone(),
+            config.acl.enabled && config.acl.enable_token_persistence,
+        )
+        .map_err(|error| format!("-data-dir: {}: {error}", data.path().display()))?,
     };
     let workers = ends
         .map(|ends| start_worker(&config, &reload, &place, &board, ends))
@@ -164,10 +171,6 @@ fn only_what_is_built(config: &AgentConfig) -> Result<(), String> {
     let waiting = [
         ("services", !config.services.is_empty()),
         ("checks", !config.checks.is_empty()),
-        (
-            "acl.enable_token_persistence",
-            config.acl.enable_token_persistence,
-        ),
         (
             "acl.enable_token_replication",
             config.acl.enable_token_replication,

@@ -13,6 +13,7 @@
 //!   signal     one task tells another
 //! configured services and checks of configuration files
 //! events     user events that this server heard of
+//! tokens     the tokens that the server uses itself
 //! keeper     when the catalog is told            sync       what it must be told
 //! calls      the way to it from every executor
 //! ```
@@ -32,3 +33,4 @@ pub mod request;
 pub mod service;
 pub(super) mod signal;
 pub mod sync;
+pub mod tokens;

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -25,8 +26,12 @@ use super::{
     request::{AgentReply, AgentRequest, answer, events_heard},
     signal::{News, Signal},
     sync::OwnNode,
+    tokens::{self, TokenKind, Tokens},
 };
-use crate::{cluster::identity::random_u64, server::shell};
+use crate::{
+    cluster::identity::random_u64,
+    server::{config::acl::Secret, shell},
+};
 
 /// Runs of checks that are under way at once, at most.
 pub const RUNS_IN_FLIGHT_MAX: u64 = 64;
@@ -49,6 +54,7 @@ pub struct Agent {
     resync: Cell<bool>,
     datacenter: String,
     data: PathBuf,
+    tokens: Arc<Tokens>,
     files: Rc<Aside>,
     names: Rc<Aside>,
     /// One writes files at a time.
@@ -87,6 +93,7 @@ impl Agent {
     pub fn start(
         own: OwnNode,
         data: PathBuf,
+        tokens: Arc<Tokens>,
         configured: Configured,
         tell_peers: TellPeers,
     ) -> Rc<Self> {
@@ -98,6 +105,7 @@ impl Agent {
             own: RefCell::new(own),
             resync: Cell::new(false),
             data,
+            tokens,
             files: Aside::new("curia-agent"),
             names: Aside::new("curia-names"),
             writing: Semaphore::new(1),
@@ -169,6 +177,7 @@ impl Agent {
         }
         let request = match request {
             AgentRequest::Fire { event } => return self.fire(*event),
+            AgentRequest::SetToken { kind, secret } => return self.set_token(kind, secret).await,
             AgentRequest::Events {
                 name,
                 index,
@@ -202,6 +211,33 @@ impl Agent {
             Err(why) if reply == AgentReply::Done => AgentReply::NotKept(why),
             _ => reply,
         }
+    }
+
+    /// Uses another token from now on; where tokens are kept, once it is. Goes on when whoever asked
+    /// has gone: what is on disk must be what counts.
+    async fn set_token(self: &Rc<Self>, kind: TokenKind, secret: Secret) -> AgentReply {
+        let agent = Rc::clone(self);
+        let setting = async move {
+            let Ok(_turn) = agent.writing.acquire_permit(1).await else {
+                return AgentReply::Gone;
+            };
+            if let Some(file) = agent.tokens.file_with(kind, &secret) {
+                let path = agent.data.join(tokens::FILE);
+                let written = agent.files.run(move || disk::replace_durably(&path, &file)).await;
+                if let Err(error) = written.flatten() {
+                    return AgentReply::TokenNotKept(error.to_string());
+                }
+            }
+            if agent.tokens.set(kind, secret) {
+                // Whatever was refused with the old one is tried again.
+                agent.resync.set(true);
+                agent.changed.ring();
+            }
+            log::info!(target: "agent", "Updated agent's ACL token: token={}", kind.name());
+            AgentReply::Done
+        };
+        let set = glommio::spawn_local(setting).detach().await;
+        set.unwrap_or(AgentReply::Gone)
     }
 
     /// What a request does and says at once.

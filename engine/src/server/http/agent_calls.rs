@@ -28,7 +28,9 @@ use crate::{
             events::UserEvent,
             local::{AgentError, CheckDefinition, ServiceDefinition, Status},
             request::{AgentReply, AgentRequest},
+            tokens::{TOKEN_BYTES_MAX, TokenKind},
         },
+        config::acl::Secret,
         gateway::{Answer, AnswerBody, Gateway, RowStream},
     },
     shard::reconcile::SERF_HEALTH,
@@ -78,6 +80,7 @@ pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome
         ("health", _) => health(call, &id).await,
         ("services", _) => listing(call, AgentRequest::Services, &shapes::SERVICE).await,
         ("checks", _) => listing(call, AgentRequest::Checks, &shapes::CHECK).await,
+        ("token", _) => set_token(call, argument).await,
         ("monitor", _) => monitor::answer(call).await,
         _ => own(call, name).await,
     }
@@ -129,6 +132,9 @@ fn replied<G: Gateway>(call: &Call<'_, G>, reply: AgentReply) -> Outcome<G> {
         AgentReply::NotKept(why) => Err(Refusal::internal(format!(
             "done, but not kept through a restart of this server: {why}; it is tried again"
         ))),
+        AgentReply::TokenNotKept(why) => Err(Refusal::internal(format!(
+            "failed to persist tokens: {why}; the token was not changed"
+        ))),
         AgentReply::Events { .. } => Err(Refusal::internal("internal error: events for a request")),
         AgentReply::Gone => Err(Refusal::internal("this server's agent does not answer")),
     }
@@ -157,6 +163,38 @@ async fn register_check<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
     let definition = CheckDefinition::from_json(&body).map_err(|error| invalid(&error))?;
     let definition = Box::new(definition);
     ask(call, AgentRequest::RegisterCheck { definition }).await
+}
+
+/// Has this server use another token itself.
+async fn set_token<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
+    if !call.inner.info.acl.enabled {
+        let text = "ACL support disabled";
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, text));
+    }
+    let update: Value = call.json().await?;
+    let Some(kind) = TokenKind::parse(name) else {
+        let text = format!("Token {} is unknown", quote(name));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, text));
+    };
+    let fields = update
+        .as_object()
+        .ok_or_else(|| Refusal::bad("Request decode failed: it is not an object"))?;
+    let token = fields
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("token"));
+    let secret = match token.map(|(_, token)| token) {
+        None | Some(Value::Null) => "",
+        Some(Value::String(text)) if text.len() <= TOKEN_BYTES_MAX => text,
+        Some(Value::String(text)) => {
+            let bytes = text.len();
+            return Err(Refusal::bad(format!(
+                "Token of {bytes} bytes is too long, at most {TOKEN_BYTES_MAX} bytes"
+            )));
+        }
+        Some(_) => return Err(Refusal::bad("Request decode failed: Token is not a string")),
+    };
+    let secret = Secret::new(secret.to_owned());
+    ask(call, AgentRequest::SetToken { kind, secret }).await
 }
 
 async fn update_check<G: Gateway>(mut call: Call<'_, G>, verb: &str, id: String) -> Outcome<G> {
@@ -406,19 +444,6 @@ async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
         "version" => agent::version(&inner.info, style),
         "host" => agent::host(style),
         "metrics" => return metrics(&call),
-        "token" if inner.info.acl.enabled => {
-            return Err(Refusal::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "setting tokens of a running server is not supported yet: put them into \
-                 acl.tokens of its configuration and restart it",
-            ));
-        }
-        "token" => {
-            return Err(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "ACL support disabled",
-            ));
-        }
         _ => {
             return Err(Refusal::new(
                 StatusCode::NOT_IMPLEMENTED,

@@ -4,7 +4,7 @@
 //! read with Consul's headers, its command is committed. What the request means is its family's:
 //! each family of endpoints (`/v1/session/…`) has a module, which gets the rest of the path.
 
-use std::{cell::Cell, rc::Rc};
+use std::{borrow::Cow, cell::Cell, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
@@ -233,11 +233,11 @@ impl<G: Gateway> Call<'_, G> {
     }
 
     /// The token that was shown, or stands for none.
-    pub(super) fn secret(&self) -> &str {
+    pub(super) fn secret(&self) -> Cow<'_, str> {
         let param = self.params.get("token");
         match &self.inner.guard {
             Some(guard) => guard.token_of(&self.parts.headers, param),
-            None => "",
+            None => Cow::Borrowed(""),
         }
     }
 

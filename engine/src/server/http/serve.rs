@@ -8,6 +8,7 @@ use std::{
     convert::Infallible,
     future::Future,
     rc::Rc,
+    sync::Arc,
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -64,8 +65,13 @@ impl<G: Gateway> HttpService<G> {
     pub fn new(gateway: G, limits: HttpLimits) -> Self {
         let load = Rc::new(Load::default());
         let info = gateway.info();
+        let (datacenter, node) = (&info.datacenter, &info.node_name);
+        let guard = match &info.tokens {
+            Some(tokens) => Guard::with_tokens(&info.acl, Arc::clone(tokens), datacenter, node),
+            None => Guard::new(&info.acl, datacenter, node),
+        };
         Self(Rc::new(Inner {
-            guard: Guard::new(&info.acl, &info.datacenter, &info.node_name),
+            guard,
             info,
             gateway,
             links: Links::new(&limits, load.clone()),

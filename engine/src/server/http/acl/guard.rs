@@ -9,8 +9,10 @@
 //! again. Secrets are compared in constant time; the map that finds them hashes with a random key.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     rc::Rc,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -27,6 +29,7 @@ use crate::{
     },
     documents::{AclQuestion, Question, acl::Resolved},
     server::{
+        agent::tokens::{Tokens, View},
         config::acl::{AclOptions, DefaultPolicy, DownPolicy},
         gateway::{AnswerBody, Gateway},
     },
@@ -167,6 +170,8 @@ pub(super) fn now_ns() -> u64 {
 /// One executor's door where ACLs are on.
 pub(in super::super) struct Guard {
     options: AclOptions,
+    /// The server's own, which may change while it runs.
+    tokens: View,
     datacenter: String,
     node: String,
     hasher: RandomState,
@@ -180,9 +185,21 @@ impl Guard {
         datacenter: &str,
         node: &str,
     ) -> Option<Rc<Self>> {
+        let tokens = Tokens::of(options.tokens.clone());
+        Self::with_tokens(options, tokens, datacenter, node)
+    }
+
+    /// The guard of a server whose own tokens may change.
+    pub(in super::super) fn with_tokens(
+        options: &AclOptions,
+        tokens: Arc<Tokens>,
+        datacenter: &str,
+        node: &str,
+    ) -> Option<Rc<Self>> {
         options.enabled.then(|| {
             Rc::new(Self {
                 options: options.clone(),
+                tokens: View::new(tokens),
                 datacenter: datacenter.to_owned(),
                 node: node.to_owned(),
                 hasher: RandomState::new(),
@@ -211,7 +228,8 @@ impl Guard {
         headers: &HeaderMap,
         param: Option<&str>,
     ) -> Result<Who, Refusal> {
-        self.bearer_of(gateway, self.token_of(headers, param)).await
+        let secret = self.token_of(headers, param);
+        self.bearer_of(gateway, &secret).await
     }
 
     /// Whoever bears this token, now: what goes on for long asks again and again.
@@ -220,7 +238,7 @@ impl Guard {
         gateway: &G,
         secret: &str,
     ) -> Result<Who, Refusal> {
-        if let Some(recovery) = &self.options.tokens.agent_recovery
+        if let Some(recovery) = &self.tokens.now().agent_recovery
             && same(secret, recovery.expose())
         {
             return Ok(self.recovery(secret));
@@ -252,7 +270,7 @@ impl Guard {
         &'a self,
         headers: &'a HeaderMap,
         param: Option<&'a str>,
-    ) -> &'a str {
+    ) -> Cow<'a, str> {
         let given = |token: &&str| !token.is_empty();
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let bearer = || {
@@ -260,13 +278,15 @@ impl Guard {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         };
-        let of_agent = || self.options.tokens.default.as_ref().map(|t| t.expose());
-        param
+        let brought = param
             .filter(given)
             .or_else(|| header("x-consul-token").filter(given))
-            .or_else(|| bearer().filter(given))
-            .or_else(|| of_agent().filter(given))
-            .unwrap_or(ANONYMOUS_SECRET)
+            .or_else(|| bearer().filter(given));
+        match (brought, &self.tokens.now().default) {
+            (Some(brought), _) => Cow::Borrowed(brought),
+            (None, Some(own)) => Cow::Owned(own.expose().to_owned()),
+            (None, None) => Cow::Borrowed(ANONYMOUS_SECRET),
+        }
     }
 
     async fn look_up<G: Gateway>(
@@ -401,7 +421,7 @@ impl<G: Gateway> Rights<G> {
         param: Option<&str>,
     ) -> Self {
         Self(guard.map(|guard| {
-            let secret = guard.token_of(headers, param).to_owned();
+            let secret = guard.token_of(headers, param).into_owned();
             (Rc::clone(guard), gateway.clone(), secret)
         }))
     }
