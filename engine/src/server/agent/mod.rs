@@ -10,6 +10,7 @@
 //! service    the agent: registrations on disk and in time
 //!   disk       files of the data directory        aside      a thread for what blocks
 //!   probe      one run of a check                 client_io  hyper's client on our streams
+//!   names      where a check's host lies          tls        whom checks believe
 //!   signal     one task tells another
 //! configured services and checks of configuration files
 //! events     user events that this server heard of
@@ -28,9 +29,11 @@ mod disk;
 pub mod events;
 pub(super) mod keeper;
 pub mod local;
+mod names;
 mod probe;
 pub mod request;
 pub mod service;
 pub(super) mod signal;
 pub mod sync;
+mod tls;
 pub mod tokens;

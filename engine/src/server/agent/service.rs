@@ -22,10 +22,12 @@ use super::{
     disk,
     events::{Events, UserEvent},
     local::{CheckKind, Local},
-    probe,
+    names::Names,
+    probe::{self, Reach},
     request::{AgentReply, AgentRequest, answer, events_heard},
     signal::{News, Signal},
     sync::OwnNode,
+    tls::Trust,
     tokens::{self, TokenKind, Tokens},
 };
 use crate::{
@@ -56,7 +58,7 @@ pub struct Agent {
     data: PathBuf,
     tokens: Arc<Tokens>,
     files: Rc<Aside>,
-    names: Rc<Aside>,
+    reach: Reach,
     /// One writes files at a time.
     writing: Semaphore,
     runs: Rc<Semaphore>,
@@ -99,6 +101,7 @@ impl Agent {
     ) -> Rc<Self> {
         let mut local = Local::new(&own.node.node);
         disk::read(&data, &mut local, now_ms(), unix_ms());
+        let files = Aside::new("curia-agent");
         let agent = Rc::new(Self {
             local: RefCell::new(local),
             datacenter: own.node.datacenter.clone(),
@@ -106,8 +109,11 @@ impl Agent {
             resync: Cell::new(false),
             data,
             tokens,
-            files: Aside::new("curia-agent"),
-            names: Aside::new("curia-names"),
+            reach: Reach {
+                names: Names::new(),
+                trust: Trust::new(Rc::clone(&files)),
+            },
+            files,
             writing: Semaphore::new(1),
             runs: Rc::new(Semaphore::new(RUNS_IN_FLIGHT_MAX)),
             running: RefCell::default(),
@@ -418,7 +424,7 @@ impl Agent {
         for (id, check) in local.checks() {
             let runs = matches!(
                 check.definition.kind,
-                CheckKind::Http(_) | CheckKind::Tcp { .. }
+                CheckKind::Http(_) | CheckKind::Tcp(_)
             );
             if runs && !running.contains_key(id) {
                 running.insert(id.clone(), check.generation);
@@ -452,9 +458,9 @@ impl Agent {
             let timeout = probe::timeout(check.timeout_ns, interval_ns);
             let (status, output) = match &check.kind {
                 CheckKind::Http(request) => {
-                    probe::http(&self.names, request, check.output_bytes_max, timeout).await
+                    probe::http(&self.reach, request, check.output_bytes_max, timeout).await
                 }
-                CheckKind::Tcp { address } => probe::tcp(&self.names, address, timeout).await,
+                CheckKind::Tcp(check) => probe::tcp(&self.reach, check, timeout).await,
                 _ => return,
             };
             drop(permit);
