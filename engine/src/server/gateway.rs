@@ -9,9 +9,13 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 use bytes::Bytes;
 use wire::{ClusterStatus, Failure, Index, KvChanges, KvRow, KvRowRef, Query, ShardId, TxnResult};
 
-use super::agent::{
-    request::{AgentReply, AgentRequest},
-    tokens::Tokens,
+use super::{
+    agent::{
+        request::{AgentReply, AgentRequest},
+        tokens::Tokens,
+    },
+    config::options::TelemetryOptions,
+    meters::Meter,
 };
 
 /// A write that is durable on a quorum and applied.
@@ -113,8 +117,8 @@ pub struct ServerInfo {
     pub data_dir: std::path::PathBuf,
     /// Started with `-dev`: answers are indented, as Consul's.
     pub dev_mode: bool,
-    /// `telemetry.prometheus_retention_time` is positive: metrics are given in Prometheus's format.
-    pub prometheus: bool,
+    /// Under which names metrics are shown, and to whom.
+    pub telemetry: TelemetryOptions,
 }
 
 /// The way from a request handler into the cluster. One per executor, cheap to clone.
@@ -169,6 +173,11 @@ pub trait Gateway: Clone + 'static {
     /// The index of the last change here to anything that rights depend on, at once.
     fn acl_index(&self) -> u64 {
         0
+    }
+
+    /// What this executor's times and counts are written to.
+    fn meter(&self) -> Meter {
+        Meter::default()
     }
 
     /// Counters and gauges by name (`curia.log.batches` …), for `/v1/agent/metrics` and the bench.

@@ -30,6 +30,7 @@ use super::{
     answer::{ROWS_PER_SLICE, over_bounds, plain},
     gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream, ServerInfo, Written},
     lanes::{Lanes, Parcel},
+    meters::Meter,
     shell::Shell,
     window::{Pieces, Window, may_be_long},
 };
@@ -808,6 +809,10 @@ impl Gateway for Router {
             Some(reload) => reload().await,
             None => Err("this server is not ready to read its configuration again".to_owned()),
         }
+    }
+
+    fn meter(&self) -> Meter {
+        self.0.shell.board.meter().clone()
     }
 
     fn metrics(&self) -> BTreeMap<String, f64> {

@@ -229,7 +229,10 @@ impl Agent {
             };
             if let Some(file) = agent.tokens.file_with(kind, &secret) {
                 let path = agent.data.join(tokens::FILE);
-                let written = agent.files.run(move || disk::replace_durably(&path, &file)).await;
+                let written = agent
+                    .files
+                    .run(move || disk::replace_durably(&path, &file))
+                    .await;
                 if let Err(error) = written.flatten() {
                     return AgentReply::TokenNotKept(error.to_string());
                 }

@@ -157,7 +157,10 @@ impl Tokens {
         };
         for kind in set.keys() {
             let mut configured = configured.clone();
-            if kind.of(&mut configured).is_some_and(|token| token.is_some()) {
+            if kind
+                .of(&mut configured)
+                .is_some_and(|token| token.is_some())
+            {
                 let name = kind.name();
                 log::warn!(target: "agent", "acl.tokens.{name}: a token that was set by the API is kept in the data directory, and counts before the configuration's");
             }
@@ -260,8 +263,8 @@ fn read(data: &Path) -> Result<Set, TokenFileError> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Set, String> {
-    let document: Value =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is not what was written: {error}"))?;
+    let document: Value = serde_json::from_slice(bytes)
+        .map_err(|error| format!("it is not what was written: {error}"))?;
     match document["Version"].as_u64() {
         Some(VERSION) => {}
         Some(version) => {
@@ -335,7 +338,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         let tokens = Tokens::open(path, configured(), true).unwrap();
-        let file = tokens.file_with(TokenKind::Default, &secret("set")).unwrap();
+        let file = tokens
+            .file_with(TokenKind::Default, &secret("set"))
+            .unwrap();
         assert_eq!(tokens.now(), configured(), "not before it is written");
         fs::write(path.join(FILE), file).unwrap();
         let again = Tokens::open(path, configured(), true).unwrap();
@@ -349,12 +354,18 @@ mod tests {
     fn the_file_is_the_golden_one() {
         let golden = include_bytes!("../../../golden/agent/acl-tokens.v1.json");
         let set: Set = [
-            (TokenKind::Agent, secret("a1b2c3d4-0000-4000-8000-000000000001")),
+            (
+                TokenKind::Agent,
+                secret("a1b2c3d4-0000-4000-8000-000000000001"),
+            ),
             (TokenKind::Default, secret("")),
             (TokenKind::ConfigFileServiceRegistration, secret("s")),
         ]
         .into();
-        assert_eq!(String::from_utf8(encode(&set)).unwrap(), String::from_utf8_lossy(golden));
+        assert_eq!(
+            String::from_utf8(encode(&set)).unwrap(),
+            String::from_utf8_lossy(golden)
+        );
         assert_eq!(decode(golden).unwrap(), set);
     }
 
@@ -365,7 +376,10 @@ mod tests {
             ("{}", "it has no version"),
             (r#"{"Version":2,"Tokens":{}}"#, "it has version 2"),
             (r#"{"Version":1}"#, "it has no tokens"),
-            (r#"{"Version":1,"Tokens":{"x":"y"}}"#, "there is no token \"x\""),
+            (
+                r#"{"Version":1,"Tokens":{"x":"y"}}"#,
+                "there is no token \"x\"",
+            ),
             (r#"{"Version":1,"Tokens":{"dns":1}}"#, "dns is not text"),
         ] {
             let dir = tempfile::tempdir().unwrap();

@@ -234,24 +234,6 @@ pub(super) fn host(style: Style) -> Bytes {
     )
 }
 
-/// Metrics in the text format of Prometheus: names with underscores, everything a gauge.
-pub(super) fn prometheus(metrics: &BTreeMap<String, f64>) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(metrics.len() * 96);
-    for (name, value) in metrics {
-        let name: String = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect();
-        // Writing into memory does not fail.
-        let _ = writeln!(
-            text,
-            "# HELP {name} {name}\n# TYPE {name} gauge\n{name} {value}"
-        );
-    }
-    text
-}
-
 /// `/v1/agent/self`: what client libraries read at their start, and `consul info`'s groups.
 pub(super) fn this(
     info: &ServerInfo,
@@ -341,46 +323,6 @@ pub(super) fn version(info: &ServerInfo, style: Style) -> Bytes {
             sha: &info.revision,
             human_version: &info.version,
             fips: "",
-        },
-        style,
-    )
-}
-
-/// `/v1/agent/metrics`: everything as gauges, since a scraper takes differences itself.
-pub(super) fn metrics(metrics: &BTreeMap<String, f64>, now: SystemTime, style: Style) -> Bytes {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Gauge<'a> {
-        name: &'a str,
-        value: f64,
-        labels: BTreeMap<String, String>,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Metrics<'a> {
-        timestamp: String,
-        gauges: Vec<Gauge<'a>>,
-        points: [(); 0],
-        counters: [(); 0],
-        samples: [(); 0],
-    }
-    let timestamp = humantime::format_rfc3339_seconds(now).to_string();
-    let gauges = metrics
-        .iter()
-        .map(|(name, value)| Gauge {
-            name,
-            value: *value,
-            labels: BTreeMap::new(),
-        })
-        .collect();
-    let timestamp = timestamp.replace('T', " ").replace('Z', " +0000 UTC");
-    document(
-        &Metrics {
-            timestamp,
-            gauges,
-            points: [],
-            counters: [],
-            samples: [],
         },
         style,
     )

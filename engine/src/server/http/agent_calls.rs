@@ -13,7 +13,7 @@ use super::{
     call::{Call, Outcome},
     failure::Refusal,
     go_text::quote,
-    monitor,
+    metrics, monitor,
     params::Freshness,
     reads,
     reply::{Content, Reply},
@@ -31,7 +31,7 @@ use crate::{
             tokens::{TOKEN_BYTES_MAX, TokenKind},
         },
         config::acl::Secret,
-        gateway::{Answer, AnswerBody, Gateway, RowStream},
+        gateway::{Answer, AnswerBody, Gateway},
     },
     shard::reconcile::SERF_HEALTH,
 };
@@ -41,8 +41,12 @@ const X_CONSUL_CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-cont
 pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome<G> {
     let (name, argument) = rest.split_once('/').unwrap_or((rest, ""));
     let allowed = match (name, argument.split('/').next().unwrap_or_default()) {
-        ("self" | "members" | "metrics" | "version" | "host" | "services" | "checks" | "monitor", "")
-        | ("health", "service") => Method::GET,
+        (
+            "self" | "members" | "metrics" | "version" | "host" | "services" | "checks" | "monitor",
+            "",
+        )
+        | ("health", "service")
+        | ("metrics", "stream") => Method::GET,
         ("service", "register" | "deregister" | "maintenance")
         | ("check", "register" | "deregister" | "pass" | "warn" | "fail" | "update")
         | ("maintenance" | "leave", "")
@@ -81,6 +85,7 @@ pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome
         ("services", _) => listing(call, AgentRequest::Services, &shapes::SERVICE).await,
         ("checks", _) => listing(call, AgentRequest::Checks, &shapes::CHECK).await,
         ("token", _) => set_token(call, argument).await,
+        ("metrics", "stream") => metrics::streamed(call),
         ("monitor", _) => monitor::answer(call).await,
         _ => own(call, name).await,
     }
@@ -146,7 +151,8 @@ fn invalid(error: &AgentError) -> Refusal {
 
 async fn register_service<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
     let body = call.body().await?;
-    let definition = ServiceDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    let mut definition = ServiceDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    definition.bring(call.brought());
     let replace = matches!(
         call.params.get("replace-existing-checks"),
         Some("" | "true")
@@ -160,7 +166,8 @@ async fn register_service<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
 
 async fn register_check<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
     let body = call.body().await?;
-    let definition = CheckDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    let mut definition = CheckDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    definition.bring(call.brought());
     let definition = Box::new(definition);
     ask(call, AgentRequest::RegisterCheck { definition }).await
 }
@@ -443,7 +450,7 @@ async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
         }
         "version" => agent::version(&inner.info, style),
         "host" => agent::host(style),
-        "metrics" => return metrics(&call),
+        "metrics" => return metrics::answer(&call),
         _ => {
             return Err(Refusal::new(
                 StatusCode::NOT_IMPLEMENTED,
@@ -455,30 +462,4 @@ async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
         }
     };
     Ok(Reply::json(Content::Whole(document)))
-}
-
-fn metrics<G: Gateway>(call: &Call<'_, G>) -> Outcome<G> {
-    let inner = call.inner;
-    let mut metrics = inner.gateway.metrics();
-    for (name, value) in inner.metrics() {
-        metrics.entry(name.to_string()).or_insert(value);
-    }
-    if call.params.get("format") != Some("prometheus") {
-        let style = inner.style(call.params.pretty);
-        let document = agent::metrics(&metrics, std::time::SystemTime::now(), style);
-        return Ok(Reply::json(Content::Whole(document)));
-    }
-    if !inner.info.prometheus {
-        return Err(Refusal::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Prometheus is not enabled since its retention time is not positive",
-        ));
-    }
-    Ok(prometheus(&metrics))
-}
-
-fn prometheus<R: RowStream>(metrics: &std::collections::BTreeMap<String, f64>) -> Reply<R> {
-    let text = agent::prometheus(metrics);
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Reply::new(StatusCode::OK, Content::Whole(text.into())).header(http::header::CONTENT_TYPE, kind)
 }

@@ -28,8 +28,11 @@ use super::{
 };
 use crate::{
     documents::Question,
-    fsm::records::RecordOp,
-    server::gateway::{AnswerBody, Gateway, Written},
+    fsm::{records::RecordOp, sessions::SessionVerb},
+    server::{
+        gateway::{AnswerBody, Gateway, Written},
+        meters::Timed,
+    },
 };
 
 const X_CONSUL_EFFECTIVE_CONSISTENCY: HeaderName =
@@ -232,6 +235,14 @@ impl<G: Gateway> Call<'_, G> {
         Ok(who)
     }
 
+    /// The token that the request brought; empty with ACLs off.
+    pub(super) fn brought(&self) -> &str {
+        match &self.inner.guard {
+            Some(_) => acl::brought(&self.parts.headers, self.params.get("token")).unwrap_or(""),
+            None => "",
+        }
+    }
+
     /// The token that was shown, or stands for none.
     pub(super) fn secret(&self) -> Cow<'_, str> {
         let param = self.params.get("token");
@@ -316,6 +327,7 @@ impl<G: Gateway> Call<'_, G> {
             ));
         }
         self.admit(false)?;
+        let _doing = timed(op).map(|what| self.inner.meter.begin(what));
         let written = self.inner.gateway.record(op.encode()).await;
         written.map_err(|failure| refused(failure, said))
     }
@@ -352,6 +364,19 @@ impl<G: Gateway> Call<'_, G> {
         }
         Ok(())
     }
+}
+
+/// What a command is timed as.
+fn timed(op: &RecordOp) -> Option<Timed> {
+    Some(match op {
+        RecordOp::Register(_) => Timed::CatalogRegister,
+        RecordOp::Deregister(_) => Timed::CatalogDeregister,
+        RecordOp::Session(request) => match request.op {
+            SessionVerb::Renew => Timed::SessionRenew,
+            _ => Timed::SessionApply,
+        },
+        _ => return None,
+    })
 }
 
 fn refused(failure: Failure, said: &'static str) -> Refusal {

@@ -31,8 +31,9 @@ struct Lines<G> {
 pub(super) async fn answer<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
     let level = match call.params.get("loglevel") {
         None | Some("") => LevelFilter::Info,
-        Some(text) => parse_level(text)
-            .ok_or_else(|| Refusal::bad(format!("Unknown log level: {text}")))?,
+        Some(text) => {
+            parse_level(text).ok_or_else(|| Refusal::bad(format!("Unknown log level: {text}")))?
+        }
     };
     let form = match call.params.get("logjson") {
         Some(_) => Form::Json,

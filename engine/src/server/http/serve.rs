@@ -18,7 +18,7 @@ use wire::QueryBody;
 use crate::server::Stream;
 
 use super::{
-    acl::{self, Guard, Need, Rights, Who},
+    acl::{self, Guard, Judge, Need, Rights, Who},
     admission::{Admitted, Load},
     agent, call,
     failure::Refusal,
@@ -35,7 +35,10 @@ use super::{
     sweep::Links,
     txn,
 };
-use crate::server::gateway::{AnswerBody, Gateway, RowStream, ServerInfo};
+use crate::server::{
+    gateway::{AnswerBody, Gateway, RowStream, ServerInfo},
+    meters::{Counted, Meter},
+};
 
 /// One executor's HTTP service. Cheap to clone.
 pub struct HttpService<G: Gateway>(Rc<Inner<G>>);
@@ -54,6 +57,7 @@ pub(super) struct Inner<G: Gateway> {
     limits: Cell<HttpLimits>,
     rules: RefCell<Rc<HttpRules>>,
     pub(super) load: Rc<Load>,
+    pub(super) meter: Meter,
     links: Rc<Links>,
     /// Not there with ACLs off.
     pub(super) guard: Option<Rc<Guard>>,
@@ -71,6 +75,7 @@ impl<G: Gateway> HttpService<G> {
             None => Guard::new(&info.acl, datacenter, node),
         };
         Self(Rc::new(Inner {
+            meter: gateway.meter(),
             guard,
             info,
             gateway,
@@ -103,6 +108,11 @@ impl<G: Gateway> HttpService<G> {
             };
             inner.refuse_connection(&link, CROWDED).await;
         }
+    }
+
+    /// Judges what this server's agent tells the catalog.
+    pub(in super::super) fn judge(&self) -> Judge<G> {
+        Judge::new(self.0.guard.clone(), self.0.gateway.clone())
     }
 
     /// Number of blocking queries that wait or are being answered, and of watches.
@@ -224,6 +234,10 @@ async fn respond<G: Gateway>(
         Err(refusal) => Err(refusal),
     };
     let mut reply = answered.unwrap_or_else(Reply::refusal);
+    inner.meter.count(Counted::Request);
+    if reply.status.is_server_error() {
+        inner.meter.count(Counted::RequestError);
+    }
     if let Some(guard) = &inner.guard {
         let policy = HeaderValue::from_static(guard.default_policy());
         reply = reply.header(X_CONSUL_DEFAULT_ACL_POLICY, policy);

@@ -241,6 +241,14 @@ impl ServiceDefinition {
         Ok(service)
     }
 
+    /// What names no token of its own is kept in the catalog with the one of its request.
+    pub fn bring(&mut self, token: &str) {
+        if self.token.is_empty() {
+            self.token = token.to_owned();
+        }
+        self.checks.iter_mut().for_each(|check| check.bring(token));
+    }
+
     fn check(&self) -> Checked<()> {
         check_name("Service name", &self.name).map_err(invalid)?;
         check_name("Service ID", &self.id).map_err(invalid)?;
@@ -400,6 +408,13 @@ impl CheckDefinition {
         }
         check_name("Check ID", &check.id).map_err(invalid)?;
         Ok(check)
+    }
+
+    /// As [`ServiceDefinition::bring`].
+    pub fn bring(&mut self, token: &str) {
+        if self.token.is_empty() {
+            self.token = token.to_owned();
+        }
     }
 
     /// Reads a check that may lack an id and a name. `words` may put an error differently.

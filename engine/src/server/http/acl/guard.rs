@@ -30,7 +30,7 @@ use crate::{
     documents::{AclQuestion, Question, acl::Resolved},
     server::{
         agent::tokens::{Tokens, View},
-        config::acl::{AclOptions, DefaultPolicy, DownPolicy},
+        config::acl::{AclOptions, AclTokens, DefaultPolicy, DownPolicy},
         gateway::{AnswerBody, Gateway},
     },
 };
@@ -265,24 +265,18 @@ impl Guard {
         alive(&bearer)
     }
 
+    /// The server's own tokens, now.
+    pub(super) fn own_tokens(&self) -> Rc<AclTokens> {
+        self.tokens.now()
+    }
+
     /// `?token=`, else `X-Consul-Token`, else a bearer's, else the agent's for such requests.
     pub(in super::super) fn token_of<'a>(
-        &'a self,
+        &self,
         headers: &'a HeaderMap,
         param: Option<&'a str>,
     ) -> Cow<'a, str> {
-        let given = |token: &&str| !token.is_empty();
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer = || {
-            let value = header(header::AUTHORIZATION.as_str())?;
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        };
-        let brought = param
-            .filter(given)
-            .or_else(|| header("x-consul-token").filter(given))
-            .or_else(|| bearer().filter(given));
-        match (brought, &self.tokens.now().default) {
+        match (brought(headers, param), &self.tokens.now().default) {
             (Some(brought), _) => Cow::Borrowed(brought),
             (None, Some(own)) => Cow::Owned(own.expose().to_owned()),
             (None, None) => Cow::Borrowed(ANONYMOUS_SECRET),
@@ -433,6 +427,24 @@ impl<G: Gateway> Rights<G> {
             Some((guard, gateway, secret)) => guard.bearer_of(gateway, secret).await,
         }
     }
+}
+
+/// The token that a request brought: `?token=`, else `X-Consul-Token`, else a bearer's.
+pub(in super::super) fn brought<'a>(
+    headers: &'a HeaderMap,
+    param: Option<&'a str>,
+) -> Option<&'a str> {
+    let given = |token: &&str| !token.is_empty();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = || {
+        let value = header(header::AUTHORIZATION.as_str())?;
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    };
+    param
+        .filter(given)
+        .or_else(|| header("x-consul-token").filter(given))
+        .or_else(|| bearer().filter(given))
 }
 
 /// Whoever bears it, unless its time is over.
