@@ -29,6 +29,8 @@ enum Mode {
     Pairs(run::pairs::Options),
     /// What blocking queries cost while they wait.
     Waiters(run::waiters::Options),
+    /// How long a start and a stop take.
+    Starts(run::starts::Options),
     /// A short run that checks correctness, for CI.
     Smoke(run::smoke::Options),
     /// One server of the floor; started by `floor`.
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Mode::Failover(options) => run::failover::run(options),
         Mode::Pairs(options) => run::pairs::run(options),
         Mode::Waiters(options) => run::waiters::run(options),
+        Mode::Starts(options) => run::starts::run(options),
         Mode::Smoke(options) => run::smoke::run(options),
         Mode::FloorServer(options) => floor::serve(options),
     };

@@ -172,3 +172,32 @@ fn tokens_policies_and_roles() {
         denied.err
     );
 }
+
+#[test]
+fn the_servers_own_tokens_are_set() {
+    let dev = Dev::start_with_acls();
+    let made = dev.run(&["acl", "bootstrap", "-format=json"]);
+    let made: serde_json::Value = serde_json::from_str(&made.out).unwrap();
+    let root = format!("-token={}", made["SecretID"].as_str().unwrap());
+    for kind in [
+        "agent",
+        "default",
+        "dns",
+        "recovery",
+        "replication",
+        "master",
+    ] {
+        dev.run(&["acl", "set-agent-token", &root, kind, "x"])
+            .says(&format!("ACL token \"{kind}\" set successfully\n"));
+    }
+    let unknown = dev.run(&["acl", "set-agent-token", &root, "made-up", "x"]);
+    assert_eq!(unknown.code, Some(1));
+    assert!(
+        unknown.err.starts_with("Error: Unknown token type"),
+        "{}",
+        unknown.err
+    );
+    let denied = dev.run(&["acl", "set-agent-token", "default", "x"]);
+    let why = "Failed to set agent token \"default\": Unexpected response code: 403 (";
+    assert!(denied.err.starts_with(why), "{}", denied.err);
+}

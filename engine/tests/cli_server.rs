@@ -581,3 +581,52 @@ fn a_change_of_a_service_runs_the_command() {
         check(text.contains("{\"consul\":[],\"db\":[]}\n"), || text)
     });
 }
+
+#[test]
+fn monitor_shows_the_log_until_it_is_told_to_end_or_the_server_does() {
+    let mut dev = Dev::start();
+    let mut monitor = dev.start_command("monitor", &["monitor", "-log-level=debug"]);
+    let fire = |dev: &Dev, name: &str| {
+        let fired = dev.run(&["event", "-name", name]);
+        assert_eq!(fired.code, Some(0), "{}", fired.err);
+    };
+    // It may not have begun yet.
+    wait_for("a line", || {
+        fire(&dev, "first");
+        let log = read(&dev.dir().join("monitor.out"));
+        check(log.contains("event_name=first"), || log)
+    });
+    monitor.signal(libc::SIGINT);
+    let (status, _) = monitor.wait();
+    assert!(status.success(), "{status}");
+    let mut json = dev.start_command("json", &["monitor", "-log-level", "debug", "-log-json"]);
+    wait_for("a line of JSON", || {
+        fire(&dev, "second");
+        let log = read(&dev.dir().join("json.out"));
+        check(log.contains("{\"@level\":\"debug\""), || log)
+    });
+    dev.server().kill();
+    let (status, text) = json.wait();
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        text.ends_with(
+            "\nRemote side ended the monitor! This usually means that the\n\
+             remote side has exited or crashed.\n"
+        ),
+        "{text}"
+    );
+    let none = dev.run(&["monitor"]);
+    assert_eq!(none.code, Some(1));
+    assert!(
+        none.err.starts_with("Error starting monitor: "),
+        "{}",
+        none.err
+    );
+}
+
+#[test]
+fn monitor_says_what_the_server_refuses() {
+    let dev = Dev::start();
+    dev.run(&["monitor", "-log-level=loud"])
+        .fails("Error starting monitor: Unexpected response code: 400 (Unknown log level: loud)\n");
+}

@@ -528,3 +528,194 @@ fn tokens_that_have_ended_are_refused_and_deleted() {
     let mut all = all.as_array().unwrap().iter();
     assert!(all.all(|token| token["AccessorID"] != ended));
 }
+
+// ---------------------------------------------------------------------- the server's own tokens
+
+fn set_own(
+    server: &cluster::server::Server,
+    name: &str,
+    token: &str,
+    secret: &str,
+) -> (u16, String) {
+    let body = json!({ "Token": secret }).to_string();
+    said(&put(
+        server,
+        &format!("/v1/agent/token/{name}"),
+        token,
+        body,
+    ))
+}
+
+#[test]
+fn the_servers_own_tokens_change_while_it_runs_under_old_and_new_names() {
+    let group = guarded(1, json!({}));
+    let server = &group.servers[0];
+    let done = (200, String::new());
+    let reads = |wanted: u16| assert_eq!(get(server, "/v1/kv/a", "").status, wanted);
+    assert!(put(server, "/v1/kv/a", ROOT, "1").is_true());
+    reads(403);
+    for name in ["default", "acl_token"] {
+        assert_eq!(set_own(server, name, ROOT, ROOT), done);
+        reads(200);
+        assert_eq!(set_own(server, name, ROOT, ""), done);
+        reads(403);
+    }
+    let recovery = "b1b2c3d4-0000-4000-8000-000000000002";
+    for name in ["agent_recovery", "agent_master", "acl_agent_master_token"] {
+        assert_eq!(
+            get(server, "/v1/agent/self", recovery).status,
+            403,
+            "{name}"
+        );
+        assert_eq!(set_own(server, name, ROOT, recovery), done);
+        assert_eq!(
+            get(server, "/v1/agent/self", recovery).status,
+            200,
+            "{name}"
+        );
+        assert_eq!(set_own(server, name, ROOT, ""), done);
+    }
+    for name in [
+        "agent",
+        "acl_agent_token",
+        "replication",
+        "acl_replication_token",
+        "config_file_service_registration",
+        "dns",
+    ] {
+        assert_eq!(set_own(server, name, ROOT, "x"), done, "{name}");
+    }
+    assert!(
+        !server.data.join("acl-tokens.json").exists(),
+        "nobody asked for it"
+    );
+}
+
+#[test]
+fn tokens_of_the_server_that_cannot_be_set_are_refused_in_consuls_words() {
+    let group = guarded(1, json!({}));
+    let server = &group.servers[0];
+    assert_eq!(
+        set_own(server, "made-up", ROOT, "x"),
+        (404, "Token \"made-up\" is unknown".into())
+    );
+    let reader = bearer(server, "reader", "agent \"s1\" { policy = \"read\" }");
+    assert_eq!(
+        set_own(server, "default", &reader, "x"),
+        lacks(server, &reader, "'agent:write' on \"s1\"")
+    );
+    for (body, why) in [
+        ("", "Request decode failed: "),
+        ("[]", "Request decode failed: "),
+        ("{\"Token\": 1}", "Request decode failed: "),
+    ] {
+        let (status, text) = said(&put(server, "/v1/agent/token/default", ROOT, body));
+        assert_eq!(status, 400, "{body}: {text}");
+        assert!(text.starts_with(why), "{body}: {text}");
+    }
+    let long = "x".repeat(513);
+    let (status, why) = set_own(server, "default", ROOT, &long);
+    assert_eq!((status, &why[..18]), (400, "Token of 513 bytes"));
+    assert_eq!(get(server, "/v1/agent/token/default", ROOT).status, 405);
+    let group = Group::formed(1, &[]);
+    assert_eq!(
+        set_own(&group.servers[0], "default", "", "x"),
+        (401, "ACL support disabled".into())
+    );
+}
+
+#[test]
+fn the_servers_own_tokens_are_kept_where_the_configuration_says_so() {
+    let mut group = guarded(1, json!({"enable_token_persistence": true}));
+    let server = &group.servers[0];
+    assert!(put(server, "/v1/kv/a", ROOT, "1").is_true());
+    assert_eq!(set_own(server, "default", ROOT, ROOT).0, 200);
+    let file = server.data.join("acl-tokens.json");
+    let text = std::fs::read_to_string(&file).expect("it is kept");
+    assert!(text.contains("\"Version\":1"), "{text}");
+    group.servers[0].kill();
+    group.servers[0].start();
+    group.wait_for_leader();
+    let server = &group.servers[0];
+    wait_for("its own token counts after a kill", || {
+        let answer = server
+            .http()
+            .get("/v1/kv/a")
+            .map_err(|why| format!("{why:?}"))?;
+        check(answer.status == 200, || answer.text())
+    });
+    group.servers[0].stop();
+    std::fs::write(&file, "{").unwrap();
+    let (status, log) = group.servers[0].run_to_its_end();
+    assert!(!status.success());
+    assert!(
+        log.contains("acl-tokens.json: it is not what was written"),
+        "{log}"
+    );
+}
+
+/// The catalog is told with tokens, as they are when it is told. One that comes later counts at
+/// once; one that was deleted registers nothing any more.
+#[test]
+fn the_catalog_is_told_what_the_tokens_of_that_time_allow() {
+    let acl = json!({"enabled": true, "default_policy": "deny",
+        "tokens": {"initial_management": ROOT}});
+    let group = configured(
+        1,
+        &json!({"acl": acl, "service": {"name": "of-a-file", "port": 1}}),
+    );
+    let server = &group.servers[0];
+    let shown = |path: &str| {
+        let answer = server.http().get(&with(path, ROOT));
+        let answer = answer.map_err(|why| format!("{why:?}"))?;
+        check(answer.status == 200, || answer.text())?;
+        Ok::<Value, String>(answer.json())
+    };
+    wait_for("the leader registers its node", || {
+        let node = shown("/v1/catalog/node/s1")?;
+        check(node["Services"]["consul"].is_object(), || node.to_string())
+    });
+    server.wait_for_log("Node info update blocked by ACLs");
+    server.wait_for_log("Service registration blocked by ACLs");
+    let node = shown("/v1/catalog/node/s1").unwrap();
+    assert!(node["Services"]["of-a-file"].is_null(), "{node}");
+    assert!(
+        node["Node"]["TaggedAddresses"]["lan_ipv4"].is_null(),
+        "{node}"
+    );
+
+    let done = (200, String::new());
+    assert_eq!(set_own(server, "agent", ROOT, ROOT), done);
+    wait_for("the agent's token counts at once", || {
+        let node = shown("/v1/catalog/node/s1")?;
+        let address = &node["Node"]["TaggedAddresses"]["lan_ipv4"];
+        check(address.is_string(), || node.to_string())
+    });
+    let name = "config_file_service_registration";
+    assert_eq!(set_own(server, name, ROOT, ROOT), done);
+    wait_for("so does the one for files", || {
+        let node = shown("/v1/catalog/node/s1")?;
+        check(node["Services"]["of-a-file"].is_object(), || {
+            node.to_string()
+        })
+    });
+
+    let owner = bearer(server, "owner", "service \"web\" { policy = \"write\" }");
+    let body = json!({"Name": "web", "Check": {"TTL": "1h"}}).to_string();
+    let made = put(server, "/v1/agent/service/register", &owner, body);
+    assert_eq!(made.status, 200, "{}", made.text());
+    let status = || {
+        let rows = shown("/v1/health/checks/web")?;
+        Ok::<Value, String>(rows[0]["Status"].clone())
+    };
+    wait_for("its owner's token counts", || {
+        let status = status()?;
+        check(status == "critical", || status.to_string())
+    });
+    let id = accessor(server, &owner);
+    assert!(delete(server, &format!("/v1/acl/token/{id}"), ROOT).is_true());
+    let passed = put(server, "/v1/agent/check/pass/service:web", ROOT, "");
+    assert_eq!(passed.status, 200);
+    server.wait_for_log("Check registration blocked by ACLs");
+    assert_eq!(status().unwrap(), "critical");
+}

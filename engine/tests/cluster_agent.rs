@@ -6,7 +6,10 @@ mod cluster;
 use std::{
     io::{Read, Write},
     net::TcpListener,
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use cluster::{check, group::Group, wait_for};
@@ -319,7 +322,7 @@ fn services_of_configuration_files_are_registered_and_change_with_a_reload() {
         "node_meta": {"rack": "7"},
         "services": [
             {"name": "web", "port": 80, "check": {"ttl": "1h", "status": "passing"}},
-            {"name": "db", "checks": [{"http": "https://127.0.0.1/", "interval": "10s"}]},
+            {"name": "db", "checks": [{"http": "https:///", "interval": "10s"}]},
         ],
     }));
     let flags = [
@@ -354,4 +357,134 @@ fn services_of_configuration_files_are_registered_and_change_with_a_reload() {
     group[0].kill();
     group[0].start();
     wait_for_services(&group, 0, "s1", &["client", "consul"]);
+}
+
+/// Answers HTTPS with `body`, as whoever holds this certificate.
+fn serve_tls(key: rcgen::KeyPair, certificate: rcgen::Certificate, body: &'static str) -> u16 {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = vec![certificate.der().clone()];
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key.into())
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(tls, socket);
+            let mut asked = [0; 4096];
+            // A client that does not believe us goes away.
+            let Ok(1..) = stream.read(&mut asked) else {
+                continue;
+            };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+/// An authority, and a certificate of it for this name.
+fn certified(name: &str) -> (String, rcgen::KeyPair, rcgen::Certificate) {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let pem = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let service = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let certificate = service.signed_by(&key, &issuer).unwrap();
+    (pem, key, certificate)
+}
+
+#[test]
+fn https_checks_believe_whom_the_machine_believes_or_whom_they_are_told_to() {
+    let (pem, key, certificate) = certified("web.example");
+    let trusted = serve_tls(key, certificate, "well");
+    let (_, key, certificate) = certified("web.example");
+    let stranger = serve_tls(key, certificate, "strange");
+    let mut group = Group::new(1, &[]);
+    let file = group.home().join("authorities.pem");
+    std::fs::write(&file, pem).unwrap();
+    let file = file.display().to_string();
+    group[0].env.push(("SSL_CERT_FILE".into(), file));
+    group.start_all();
+    group.wait_for_leader();
+    let http = |port: u16, more: Value| {
+        let mut check = json!({"HTTP": format!("https://127.0.0.1:{port}/"), "Interval": "1s"});
+        for (name, value) in more.as_object().unwrap() {
+            check[name] = value.clone();
+        }
+        check
+    };
+    let tcp = |port: u16, name: &str| {
+        json!({"TCP": format!("127.0.0.1:{port}"), "Interval": "1s", "TCPUseTLS": true,
+            "TLSServerName": name})
+    };
+    let named = json!({"TLSServerName": "web.example"});
+    for (id, mut body) in [
+        ("named", http(trusted, named.clone())),
+        ("other-name", http(trusted, json!({}))),
+        ("stranger", http(stranger, named)),
+        ("skips", http(stranger, json!({"TLSSkipVerify": true}))),
+        ("tcp", tcp(trusted, "web.example")),
+        ("tcp-other", tcp(trusted, "db.example")),
+    ] {
+        body["ID"] = json!(id);
+        body["Name"] = json!(id);
+        put(&group, 0, "/v1/agent/check/register", &body);
+    }
+    let wanted = [
+        ("named", "passing", "Output: well"),
+        (
+            "other-name",
+            "critical",
+            "tls: failed to verify certificate",
+        ),
+        ("stranger", "critical", "tls: failed to verify certificate"),
+        ("skips", "passing", "Output: strange"),
+        ("tcp", "passing", "Success"),
+        ("tcp-other", "critical", "tls: failed to verify certificate"),
+    ];
+    wait_for("checks have run", || {
+        let checks = get(&group, 0, "/v1/agent/checks")?;
+        for (id, status, output) in wanted {
+            let said = checks[id]["Output"].as_str().unwrap_or_default();
+            check(
+                checks[id]["Status"] == status && said.contains(output),
+                || format!("{id}: {}", checks[id]),
+            )?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_service_that_does_not_speak_tls_is_critical_with_the_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let _ = socket.write_all(b"220 welcome to plain text\r\n");
+        }
+    });
+    let group = Group::formed(1, &[]);
+    let body = json!({"ID": "plain", "Name": "plain", "HTTP": format!("https://127.0.0.1:{port}/"),
+        "Interval": "1s", "TLSSkipVerify": true});
+    put(&group, 0, "/v1/agent/check/register", &body);
+    wait_for("the check has run", || {
+        let checks = get(&group, 0, "/v1/agent/checks")?;
+        let said = checks["plain"]["Output"].as_str().unwrap_or_default();
+        check(said.contains("does not look like a TLS handshake"), || {
+            said.to_owned()
+        })
+    });
 }

@@ -36,7 +36,10 @@ fn wait_for_servers(server: &Server, count: usize) {
 
 #[test]
 fn what_is_registered_is_counted() {
-    let config = json!({"telemetry": {"prometheus_retention_time": "1m"}});
+    let config = json!({"telemetry": {
+        "prometheus_retention_time": "1m",
+        "disable_hostname": true,
+    }});
     let group = configured(3, &config);
     let server = &group[0];
     wait_for_servers(server, 3);

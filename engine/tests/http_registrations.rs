@@ -422,7 +422,11 @@ fn the_server_tells_of_itself() {
 
 #[test]
 fn metrics_are_given_to_prometheus_when_it_is_on() {
-    let server = Server::with(Default::default(), |state| state.info.prometheus = true);
+    let server = Server::with(Default::default(), |state| {
+        let telemetry = &mut state.info.telemetry;
+        telemetry.prometheus_retention_time = std::time::Duration::from_secs(60);
+        telemetry.disable_hostname = true;
+    });
     let metrics = server.get("/v1/agent/metrics?format=prometheus");
     assert_eq!(
         metrics.header("Content-Type"),

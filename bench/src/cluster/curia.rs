@@ -76,7 +76,12 @@ impl Metrics {
 
 /// Reads `/v1/agent/metrics`.
 pub fn metrics(node: &Node, timeout: Duration) -> Result<Metrics> {
-    json(node.at(HTTP_PORT), "/v1/agent/metrics", timeout).map(Metrics)
+    metrics_at(node.at(HTTP_PORT), timeout)
+}
+
+/// The same of the server at this HTTP address.
+pub fn metrics_at(host: SocketAddr, timeout: Duration) -> Result<Metrics> {
+    json(host, "/v1/agent/metrics", timeout).map(Metrics)
 }
 
 fn json(host: SocketAddr, path: &str, timeout: Duration) -> Result<Value> {

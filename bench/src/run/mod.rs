@@ -8,6 +8,7 @@ pub mod memory;
 pub mod pairs;
 pub mod prove;
 pub mod smoke;
+pub mod starts;
 pub mod waiters;
 
 use std::path::{Path, PathBuf};

@@ -60,6 +60,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Config(super::config_entries::ConfigCommand),
     Members(super::members::MembersFlags),
+    Monitor(super::monitor::MonitorFlags),
     Info(super::members::InfoFlags),
     /// Looks into the cluster itself.
     #[command(subcommand)]

@@ -22,6 +22,7 @@ mod log_tools;
 pub mod logger;
 mod maint;
 mod members;
+mod monitor;
 mod operator;
 mod output;
 mod reload;
@@ -90,6 +91,7 @@ pub fn run<E: Display>(
         Command::Reload(reload) => reload::reload(&reload),
         Command::Lock(lock) => return ended(lock::run(&lock)),
         Command::Watch(watch) => return ended(watch::run(&watch)),
+        Command::Monitor(monitor) => return ended(monitor::run(&monitor)),
         Command::Members(members) => return ended(members::members(&members)),
         Command::Info(info) => members::info(&info),
         Command::Acl(command) => acl::run(&command),

@@ -14,6 +14,7 @@ use std::{
 
 use wire::{ClusterStatus, ShardId};
 
+use super::meters::{Meter, Meters};
 use crate::{
     fsm::{
         acl::decisions_index,
@@ -28,6 +29,7 @@ pub struct Board {
     shared: Arc<Mutex<Shared>>,
     /// [`decisions_index`] of the system shard; not there with ACLs off.
     acl_index: Option<Arc<AtomicU64>>,
+    meter: Meter,
     executor: u16,
     updated_ns: Cell<u64>,
 }
@@ -48,15 +50,17 @@ impl Board {
         Self {
             shared: Arc::clone(&self.shared),
             acl_index: self.acl_index.clone(),
+            meter: self.meter.meters().of(executor),
             executor,
             updated_ns: Cell::new(0),
         }
     }
 
     /// A board for a server with ACLs on or off.
-    pub fn new(acl: bool) -> Self {
+    pub fn new(acl: bool, executors: u16) -> Self {
         Self {
             acl_index: acl.then(Arc::default),
+            meter: Meters::new(executors).of(0),
             ..Self::default()
         }
     }
@@ -158,6 +162,11 @@ impl Board {
             ("consul.raft.wal.log_entries_written", log.entries as f64),
             ("consul.rpc.queries_blocking", waiters as f64),
         ]);
+    }
+
+    /// What this executor's times and counts are written to.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// A shard's cluster as this server sees it.

@@ -23,7 +23,7 @@ use super::{
     admission::{Admission, AdmissionLimits},
     agent::{
         calls::Calls, configured::Configured, events::UserEvent, keeper::Keeper, service::Agent,
-        sync::OwnNode,
+        sync::OwnNode, tokens::Tokens,
     },
     board::Board,
     cancels::Cancels,
@@ -77,6 +77,8 @@ pub struct Place {
     pub path: PathBuf,
     /// What it says of itself.
     pub identity: Identity,
+    /// The server's own tokens, those kept there included.
+    pub tokens: Arc<Tokens>,
 }
 
 impl Place {
@@ -205,6 +207,7 @@ impl Executor {
         signals: Signals,
     ) -> Result<(), String> {
         self.greet();
+        glommio::spawn_local(Arc::clone(self.shell.board.meter().meters()).run()).detach();
         self.start_agent();
         self.read_parcels(inbound);
         let desk = Desk::new(self.own());
@@ -252,8 +255,9 @@ impl Executor {
             shell.links.tell_all(&frame);
         });
         let data = self.place.path.clone();
-        let agent = Agent::start(own, data, Configured::of(config), tell_peers);
-        let keeper = Keeper::new(Rc::clone(&agent), self.router.clone());
+        let tokens = Arc::clone(&self.place.tokens);
+        let agent = Agent::start(own, data, tokens, Configured::of(config), tell_peers);
+        let keeper = Keeper::new(Rc::clone(&agent), self.router.clone(), self.service.judge());
         glommio::spawn_local(keeper.run()).detach();
         self.calls.settle(agent);
     }
@@ -376,6 +380,10 @@ impl Executor {
         while self.service.waiting() > 0 && waited < WAITERS_PATIENCE {
             sleep(STOP_LOOK).await;
             waited += STOP_LOOK;
+        }
+        let left = self.service.waiting();
+        if left > 0 {
+            log::warn!(target: "agent", "stopped while clients had not taken their last answers: clients={left}");
         }
     }
 
@@ -687,9 +695,10 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         shards: 1,
         executors: config.executors,
         acl: config.acl.clone(),
+        tokens: Some(Arc::clone(&place.tokens)),
         data_dir: place.path.clone(),
         dev_mode: config.dev,
-        prometheus: !config.telemetry.prometheus_retention_time.is_zero(),
+        telemetry: config.telemetry.clone(),
     }
 }
 

@@ -4,12 +4,19 @@
 //! lie routing to the shard's executor, forwarding to the leader, the hold for a leader
 //! (Consul `rpc_hold_timeout`) and the lease or quorum check of a read.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use wire::{ClusterStatus, Failure, Index, KvChanges, KvRow, KvRowRef, Query, ShardId, TxnResult};
 
-use super::agent::request::{AgentReply, AgentRequest};
+use super::{
+    agent::{
+        request::{AgentReply, AgentRequest},
+        tokens::Tokens,
+    },
+    config::options::TelemetryOptions,
+    meters::Meter,
+};
 
 /// A write that is durable on a quorum and applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,12 +111,14 @@ pub struct ServerInfo {
     pub executors: u16,
     /// Who may do what (`acl`).
     pub acl: super::config::acl::AclOptions,
+    /// Its own tokens, where they may change while it runs; otherwise those of `acl`.
+    pub tokens: Option<Arc<Tokens>>,
     /// The data directory.
     pub data_dir: std::path::PathBuf,
     /// Started with `-dev`: answers are indented, as Consul's.
     pub dev_mode: bool,
-    /// `telemetry.prometheus_retention_time` is positive: metrics are given in Prometheus's format.
-    pub prometheus: bool,
+    /// Under which names metrics are shown, and to whom.
+    pub telemetry: TelemetryOptions,
 }
 
 /// The way from a request handler into the cluster. One per executor, cheap to clone.
@@ -164,6 +173,11 @@ pub trait Gateway: Clone + 'static {
     /// The index of the last change here to anything that rights depend on, at once.
     fn acl_index(&self) -> u64 {
         0
+    }
+
+    /// What this executor's times and counts are written to.
+    fn meter(&self) -> Meter {
+        Meter::default()
     }
 
     /// Counters and gauges by name (`curia.log.batches` …), for `/v1/agent/metrics` and the bench.

@@ -19,6 +19,8 @@ pub mod gateway;
 pub mod http;
 mod lanes;
 mod links;
+pub mod meters;
+pub mod monitor;
 pub mod nearest;
 mod pipe;
 mod placement;

@@ -7,7 +7,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::config::{AgentConfig, Changes};
+use super::{
+    config::{AgentConfig, Changes},
+    monitor,
+};
 
 /// Reads the command line's files again. The error is for the operator.
 pub type Source = Box<dyn Fn() -> Result<AgentConfig, String> + Send + Sync>;
@@ -57,7 +60,7 @@ impl Reload {
             .map_err(|_| "an earlier reload has failed: restart the server".to_owned())?;
         let changes = in_force.config.reload(new);
         in_force.generation += 1;
-        log::set_max_level(in_force.config.log_level);
+        monitor::set_level(in_force.config.log_level);
         say(&changes);
         Ok(Arc::new(in_force.clone()))
     }

@@ -29,6 +29,7 @@ use super::{
     answer::{over_bounds, plain},
     gateway::{Answer, Gateway, ServerInfo, Written},
     lanes::{Lanes, Parcel},
+    meters::Meter,
     placement::Placement,
     relay::{
         Attempt, Carried, ReplySink, ends_wait, garbled, local_answer, relay_answer, rows_read,
@@ -479,6 +480,10 @@ impl Gateway for Router {
             Some(reload) => reload().await,
             None => Err("this server is not ready to read its configuration again".to_owned()),
         }
+    }
+
+    fn meter(&self) -> Meter {
+        self.0.shell.board.meter().clone()
     }
 
     fn metrics(&self) -> BTreeMap<String, f64> {

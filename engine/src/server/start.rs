@@ -18,12 +18,10 @@ use std::{
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::{
+    agent::tokens::Tokens,
     awake::Awake,
     board::Board,
-    config::{
-        AgentConfig, DataDir as WhereData, HttpAddress,
-        options::{AutopilotOptions, TelemetryOptions},
-    },
+    config::{AgentConfig, DataDir as WhereData, HttpAddress, options::AutopilotOptions},
     executor::{Executor, Listeners, Place},
     http::{UnixSocketFile, bind_after_predecessor, listen_after_predecessor},
     lanes::{Ends, mesh},
@@ -96,7 +94,7 @@ pub fn run_agent(mut config: AgentConfig, signals: Signals, source: Source) -> R
     }
     let (listeners, _socket_files) = listen(&mut config)?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
-    let board = Board::new(config.acl.enabled);
+    let board = Board::new(config.acl.enabled, config.executors);
     let mut ends = mesh(config.executors)
         .map_err(|error| format!("cannot make an eventfd: {error}"))?
         .into_iter();
@@ -104,6 +102,12 @@ pub fn run_agent(mut config: AgentConfig, signals: Signals, source: Source) -> R
     let place = Place {
         path: data.path().to_owned(),
         identity: data.identity().clone(),
+        tokens: Tokens::open(
+            data.path(),
+            config.acl.tokens.clone(),
+            config.acl.enabled && config.acl.enable_token_persistence,
+        )
+        .map_err(|error| format!("-data-dir: {}: {error}", data.path().display()))?,
     };
     let workers = ends
         .map(|ends| start_worker(&config, &reload, &place, &board, ends))
@@ -162,18 +166,11 @@ fn listen(config: &mut AgentConfig) -> Result<(Listeners, Vec<UnixSocketFile>), 
 /// reads its options.
 fn only_what_is_built(config: &AgentConfig) -> Result<(), String> {
     let waiting = [
-        ("services", !config.services.is_empty()),
-        ("checks", !config.checks.is_empty()),
-        (
-            "acl.enable_token_persistence",
-            config.acl.enable_token_persistence,
-        ),
         (
             "acl.enable_token_replication",
             config.acl.enable_token_replication,
         ),
         ("autopilot", config.autopilot != AutopilotOptions::default()),
-        ("telemetry", config.telemetry != TelemetryOptions::default()),
     ];
     for (key, given) in waiting {
         if given {

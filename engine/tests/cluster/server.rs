@@ -22,6 +22,8 @@ pub struct Server {
     pub data: PathBuf,
     /// What is common to all its starts.
     pub flags: Vec<String>,
+    /// The same of its environment.
+    pub env: Vec<(String, String)>,
     log: PathBuf,
     temporary: PathBuf,
     child: Option<Child>,
@@ -38,6 +40,7 @@ impl Server {
             ip,
             data: home.join(name),
             flags,
+            env: Vec::new(),
             log: home.join(format!("{name}.log")),
             temporary,
             child: None,
@@ -90,6 +93,7 @@ impl Server {
             .args(&self.flags)
             .env("TMPDIR", &self.temporary)
             .env("RUST_BACKTRACE", "1")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a descriptor can be duplicated"))
             .stderr(output);

@@ -125,7 +125,6 @@ impl Default for State {
                 shards: 1,
                 executors: 2,
                 dev_mode: false,
-                prometheus: false,
                 ..ServerInfo::default()
             },
             local: Local::new("s1"),

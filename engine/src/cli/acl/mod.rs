@@ -40,7 +40,8 @@ pub(super) enum AclCommand {
 #[derive(Args, Debug, Default)]
 #[command(verbatim_doc_comment)]
 pub(super) struct SetAgentToken {
-    /// What it is for (default, agent or replication), and its secret
+    /// What it is for (agent, config_file_service_registration, default, dns, recovery or
+    /// replication), and its secret
     #[arg(value_name = "TYPE SECRET")]
     args: Vec<String>,
     #[command(flatten)]
@@ -61,9 +62,21 @@ fn set_agent_token(flags: &SetAgentToken) -> Result<(), CliError> {
     let [kind, secret] = &flags.args[..] else {
         return Err(CliError("Error: give TYPE and SECRET".into()));
     };
+    // The API has other names for two of them.
+    let path = match &**kind {
+        "recovery" => "agent_recovery",
+        "master" => "agent_master",
+        "agent" | "default" | "dns" | "replication" | "config_file_service_registration" => kind,
+        _ => {
+            return Err(CliError(format!(
+                "Error: Unknown token type {kind:?}: there are agent, \
+                 config_file_service_registration, default, dns, recovery and replication"
+            )));
+        }
+    };
     Client::new(&flags.client)?
         .put(
-            &path_of("/v1/agent/token", kind),
+            &path_of("/v1/agent/token", path),
             &[],
             json!({ "Token": secret }).to_string().as_bytes(),
         )

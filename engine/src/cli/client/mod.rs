@@ -121,12 +121,36 @@ impl Client {
         self.get_within(path, query, wait + wait / 16 + self.patience)
     }
 
+    /// GETs what goes on until somebody leaves; its body, once the server has begun it.
+    pub(super) fn stream(
+        &self,
+        path: &str,
+        query: &[String],
+    ) -> Result<impl Read + Send + 'static, CliError> {
+        let called = self.begin(path, query, self.patience);
+        let response = called.map_err(|error| self.failed(error, self.patience))?;
+        match response.status().as_u16() {
+            200 => Ok(response.into_body().into_reader()),
+            _ => Err(self.read(Ok(response), self.patience)?.refusal()),
+        }
+    }
+
     fn get_within(
         &self,
         path: &str,
         query: &[String],
         timeout: Duration,
     ) -> Result<Reply, CliError> {
+        let called = self.begin(path, query, timeout);
+        self.read(called, timeout)
+    }
+
+    fn begin(
+        &self,
+        path: &str,
+        query: &[String],
+        timeout: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
         let mut request = self.agent.get(self.url(path, query));
         if let Some(token) = &self.token {
             request = request.header("X-Consul-Token", token);
@@ -135,7 +159,7 @@ impl Client {
             .config()
             .timeout_recv_response(Some(timeout))
             .build();
-        self.read(request.call(), timeout)
+        request.call()
     }
 
     /// PUTs `body` to `path`.
@@ -205,14 +229,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Reply, CliError> {
         let name = self.address.name();
-        let response = called.map_err(|error| match error {
-            ureq::Error::Timeout(Timeout::RecvResponse | Timeout::Global) => CliError(format!(
-                "the server at {name} has taken the request and not answered it for {} s. If it \
-                 was a write, it may or may not have happened: read before you try again",
-                timeout.as_secs()
-            )),
-            error => self.unreachable(&error.to_string()),
-        })?;
+        let response = called.map_err(|error| self.failed(error, timeout))?;
         let status = response.status().as_u16();
         let header = |name: &str| {
             let value = response.headers().get(name)?;
@@ -236,6 +253,18 @@ impl Client {
             content_hash,
             body,
         })
+    }
+
+    fn failed(&self, error: ureq::Error, timeout: Duration) -> CliError {
+        match error {
+            ureq::Error::Timeout(Timeout::RecvResponse | Timeout::Global) => CliError(format!(
+                "the server at {} has taken the request and not answered it for {} s. If it \
+                 was a write, it may or may not have happened: read before you try again",
+                self.address.name(),
+                timeout.as_secs()
+            )),
+            error => self.unreachable(&error.to_string()),
+        }
     }
 
     fn unreachable(&self, why: &str) -> CliError {

@@ -17,7 +17,6 @@ use wire::{
 };
 
 use super::{
-    super::logger::parse_level,
     ConfigError,
     addresses::{advertise, http_addresses, ip, port, retry_join, unix_sockets},
     definitions::{Findings, check_meta, definitions},
@@ -30,6 +29,7 @@ use crate::server::{
         RaftOptions, SESSION_TTL_MIN, SESSION_TTL_MIN_LEAST, WATCH_HISTORY_BYTES_MIN,
     },
     http::{HttpLimits, TXN_BODY_BYTES_MAX},
+    monitor::parse_level,
 };
 use crate::shard::HISTORY_BYTES_DEFAULT;
 

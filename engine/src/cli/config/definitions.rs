@@ -35,7 +35,7 @@ const SERVICE_IGNORED: [&str; 6] = [
     "locality",
 ];
 /// Fields of a check that mean nothing here.
-const CHECK_IGNORED: [&str; 4] = ["shell", "tls_server_name", "namespace", "partition"];
+const CHECK_IGNORED: [&str; 3] = ["shell", "namespace", "partition"];
 /// Fields of a check that make it one that curia does not run.
 const CHECK_FOREIGN: [&str; 12] = [
     "args",
@@ -282,6 +282,8 @@ fn check(value: &Value, at: &str, out: &mut Findings) -> Option<CheckDefinition>
             "header",
             "body",
             "tls_skip_verify",
+            "tls_server_name",
+            "tcp_use_tls",
             "disable_redirects",
             "tcp",
             "interval",
@@ -317,6 +319,8 @@ fn check_kind(fields: &mut Fields<'_>) -> Option<CheckKind> {
     let headers = fields.headers();
     let body = fields.text("body").unwrap_or_default();
     let tls_skip_verify = fields.flag("tls_skip_verify").unwrap_or(false);
+    let tls_server_name = fields.text("tls_server_name").unwrap_or_default();
+    let use_tls = fields.flag("tcp_use_tls").unwrap_or(false);
     let disable_redirects = fields.flag("disable_redirects").unwrap_or(false);
     if fields.out.errors.len() > before {
         return None;
@@ -347,6 +351,7 @@ fn check_kind(fields: &mut Fields<'_>) -> Option<CheckKind> {
                 headers,
                 body,
                 tls_skip_verify,
+                tls_server_name,
                 disable_redirects,
                 interval,
                 timeout,
@@ -359,6 +364,9 @@ fn check_kind(fields: &mut Fields<'_>) -> Option<CheckKind> {
             }
             Some(CheckKind::Tcp {
                 address,
+                use_tls,
+                tls_skip_verify,
+                tls_server_name,
                 interval,
                 timeout,
             })

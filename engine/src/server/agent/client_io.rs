@@ -1,45 +1,45 @@
-//! How does hyper's client use one of our streams?
+//! How does hyper's client use one of our connections, plain or with TLS?
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
+use futures_lite::{AsyncRead, AsyncWrite};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::server::Stream;
-
 /// A connection, as hyper's client takes it.
-pub(super) struct ClientIo(pub(super) Stream);
+pub(super) struct ClientIo<S>(pub(super) S);
 
-impl Read for ClientIo {
+impl<S: AsyncRead + Unpin> Read for ClientIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = ready!(self.0.poll_read(cx, cursor.initialize_unfilled()))?;
+        let read = Pin::new(&mut self.0).poll_read(cx, cursor.initialize_unfilled());
+        let read = ready!(read)?;
         // SAFETY: the whole rest of the buffer is initialised, and `read` is at most its length.
         unsafe { cursor.advance(read) };
         Poll::Ready(Ok(()))
     }
 }
 
-impl Write for ClientIo {
+impl<S: AsyncWrite + Unpin> Write for ClientIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, &[IoSlice::new(buf)])
+        Pin::new(&mut self.0).poll_write(cx, buf)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.socket().shutdown(std::net::Shutdown::Write))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
     }
 }

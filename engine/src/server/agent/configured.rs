@@ -101,10 +101,16 @@ fn check_json(check: &CheckText) -> Value {
         CheckKind::Ttl { ttl } => document["TTL"] = json!(nanos(ttl)),
         CheckKind::Tcp {
             address,
+            use_tls,
+            tls_skip_verify,
+            tls_server_name,
             interval,
             timeout,
         } => {
             document["TCP"] = json!(address);
+            document["TCPUseTLS"] = json!(use_tls);
+            document["TLSSkipVerify"] = json!(tls_skip_verify);
+            document["TLSServerName"] = json!(tls_server_name);
             timed(&mut document, interval, timeout);
         }
         CheckKind::Http {
@@ -112,7 +118,8 @@ fn check_json(check: &CheckText) -> Value {
             method,
             headers,
             body,
-            tls_skip_verify: _,
+            tls_skip_verify,
+            tls_server_name,
             disable_redirects,
             interval,
             timeout,
@@ -122,6 +129,8 @@ fn check_json(check: &CheckText) -> Value {
             document["Header"] = json!(headers);
             document["Body"] = json!(body);
             document["DisableRedirects"] = json!(disable_redirects);
+            document["TLSSkipVerify"] = json!(tls_skip_verify);
+            document["TLSServerName"] = json!(tls_server_name);
             timed(&mut document, interval, timeout);
         }
     }
@@ -133,7 +142,7 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
-    use crate::server::agent::local::{CheckKind as Kind, Status};
+    use crate::server::agent::local::{CheckKind as Kind, Status, TcpCheck, TlsOptions};
 
     fn check(kind: CheckKind) -> CheckText {
         CheckText {
@@ -173,11 +182,12 @@ mod tests {
     #[test]
     fn everything_that_a_file_says_arrives() {
         let http = CheckKind::Http {
-            url: "http://127.0.0.1/".into(),
+            url: "https://127.0.0.1/".into(),
             method: "PUT".into(),
             headers: [("X-A".to_owned(), vec!["1".to_owned()])].into(),
             body: "b".into(),
-            tls_skip_verify: false,
+            tls_skip_verify: true,
+            tls_server_name: "web.example".into(),
             disable_redirects: true,
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(3),
@@ -206,7 +216,8 @@ mod tests {
             panic!("{check:?}");
         };
         assert_eq!((&*request.method, &*request.body), ("PUT", "b"));
-        assert!(request.disable_redirects);
+        assert!(request.disable_redirects && request.tls.skip_verify);
+        assert_eq!(request.tls.server_name, "web.example");
     }
 
     #[test]
@@ -223,15 +234,22 @@ mod tests {
         );
         let tcp = CheckKind::Tcp {
             address: "127.0.0.1:1".into(),
+            use_tls: true,
+            tls_skip_verify: false,
+            tls_server_name: "web.example".into(),
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
         };
         let tcp = CheckDefinition::from_value(&check_json(&check(tcp))).unwrap();
         assert_eq!(
             tcp.kind,
-            Kind::Tcp {
-                address: "127.0.0.1:1".into()
-            }
+            Kind::Tcp(Box::new(TcpCheck {
+                address: "127.0.0.1:1".into(),
+                tls: Some(TlsOptions {
+                    server_name: "web.example".into(),
+                    skip_verify: false,
+                }),
+            }))
         );
     }
 }

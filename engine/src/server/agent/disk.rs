@@ -66,6 +66,15 @@ pub(super) fn write(data: &Path, files: Vec<Stored>) -> Failed {
     failed
 }
 
+/// Puts `bytes` into a file; when this returns they are there after a crash.
+pub(super) fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, Kept::Durably)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
 fn replace(path: &Path, bytes: &[u8], kept: Kept) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(UNFINISHED);

@@ -3,7 +3,9 @@
 //! At once when something changes, and of everything each minute, since others may have written to
 //! this node's part of the catalog. One task does it, one command after the other; while there is
 //! no leader it tries again, ever more rarely. Nobody waits for it: a registration is answered when
-//! it is on disk, as in Consul.
+//! it is on disk, as in Consul. With ACLs it is told with tokens, which count as they are then:
+//! what they do not allow is said in the log, and tried again with the next comparison of everything,
+//! which a new token of the server's begins at once.
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
@@ -12,14 +14,18 @@ use glommio::timer::sleep;
 use wire::{Failure, FailureKind, Index, Query, QueryBody, ReadMode, Wait};
 
 use super::{
-    local::Item,
+    local::{Item, Origin},
     service::{Agent, now_ms, random_below},
     sync::{Seen, Telling},
 };
 use crate::{
+    acl::Resource,
     documents::{AgentQuestion, NodeRows, Question},
     fsm::records::RecordOp,
-    server::gateway::{AnswerBody, Gateway},
+    server::{
+        gateway::{AnswerBody, Gateway},
+        http::{Bearer, Judge},
+    },
 };
 
 /// Between two comparisons of everything (Consul: `aeInterval`).
@@ -36,16 +42,25 @@ const COMPARED_AT_ONCE: usize = 256;
 pub(in super::super) struct Keeper<G> {
     agent: Rc<Agent>,
     gateway: G,
+    judge: Judge<G>,
     /// `None`: it must be read.
     seen: Option<Seen>,
 }
 
+fn bearer(origin: Origin, token: &str) -> Bearer<'_> {
+    match origin {
+        Origin::Client => Bearer::Client(token),
+        Origin::Configuration => Bearer::File(token),
+    }
+}
+
 impl<G: Gateway> Keeper<G> {
     /// Of the agent of this node.
-    pub(in super::super) fn new(agent: Rc<Agent>, gateway: G) -> Self {
+    pub(in super::super) fn new(agent: Rc<Agent>, gateway: G, judge: Judge<G>) -> Self {
         Self {
             agent,
             gateway,
+            judge,
             seen: None,
         }
     }
@@ -135,6 +150,10 @@ impl<G: Gateway> Keeper<G> {
     /// Tells the catalog. What it refuses is said in the log, and again with the next comparison
     /// of everything; what failed otherwise is found again by it.
     async fn tell(&mut self, telling: Telling) -> Result<(), Failure> {
+        if let Some(what) = self.forbidden(&telling).await? {
+            log::warn!(target: "agent", "{what} blocked by ACLs: {:?}", telling.items);
+            return Ok(());
+        }
         match self.gateway.record(telling.op.encode()).await {
             Ok(_) => {
                 log::debug!(target: "agent", "synced: {:?}", telling.items);
@@ -161,6 +180,50 @@ impl<G: Gateway> Keeper<G> {
             });
         }
         Ok(())
+    }
+
+    /// What of it the tokens that it is told with do not allow, in Consul's words.
+    async fn forbidden(&self, telling: &Telling) -> Result<Option<&'static str>, Failure> {
+        let RecordOp::Register(request) = &telling.op else {
+            return Ok(None);
+        };
+        let node = &request.node;
+        if !request.skip_node_update {
+            let may = self.judge.may_write(Bearer::Agent, Resource::Node, node);
+            return Ok((!may.await?).then_some("Node info update"));
+        }
+        if let Some(service) = &request.service {
+            let (origin, token) = self.agent.with_local(|local| {
+                let held = local.services().get(&service.id);
+                held.map_or_else(Default::default, |held| {
+                    (held.origin, held.definition.token.clone())
+                })
+            });
+            let bearer = bearer(origin, &token);
+            let may = self
+                .judge
+                .may_write(bearer, Resource::Service, &service.service);
+            if !may.await? {
+                return Ok(Some("Service registration"));
+            }
+        }
+        for check in &request.checks {
+            let (origin, token) = self.agent.with_local(|local| {
+                let held = local.checks().get(&check.check_id);
+                held.map_or_else(Default::default, |held| {
+                    (held.origin, held.definition.token.clone())
+                })
+            });
+            let bearer = bearer(origin, &token);
+            let (resource, name) = match &*check.service_id {
+                "" => (Resource::Node, node),
+                _ => (Resource::Service, &check.service_name),
+            };
+            if !self.judge.may_write(bearer, resource, name).await? {
+                return Ok(Some("Check registration"));
+            }
+        }
+        Ok(None)
     }
 
     /// What the catalog holds of this node.

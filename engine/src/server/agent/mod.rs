@@ -10,9 +10,11 @@
 //! service    the agent: registrations on disk and in time
 //!   disk       files of the data directory        aside      a thread for what blocks
 //!   probe      one run of a check                 client_io  hyper's client on our streams
+//!   names      where a check's host lies          tls        whom checks believe
 //!   signal     one task tells another
 //! configured services and checks of configuration files
 //! events     user events that this server heard of
+//! tokens     the tokens that the server uses itself
 //! keeper     when the catalog is told            sync       what it must be told
 //! calls      the way to it from every executor
 //! ```
@@ -27,8 +29,11 @@ mod disk;
 pub mod events;
 pub(super) mod keeper;
 pub mod local;
+mod names;
 mod probe;
 pub mod request;
 pub mod service;
-mod signal;
+pub(super) mod signal;
 pub mod sync;
+mod tls;
+pub mod tokens;

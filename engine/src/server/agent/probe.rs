@@ -3,18 +3,12 @@
 //! One run of a check. It ends within its timeout whatever happens, and what it says is what Consul
 //! says: operators' alerts match on these texts.
 
-use std::{
-    io,
-    net::{SocketAddr, ToSocketAddrs},
-    pin::Pin,
-    rc::Rc,
-    time::Duration,
-};
+use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use futures_lite::{FutureExt, future::poll_fn};
-use glommio::timer::sleep;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use futures_lite::{AsyncRead, AsyncWrite, FutureExt, future::poll_fn};
+use glommio::{Task, timer::sleep};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::{
     body::{Body, Incoming},
@@ -22,11 +16,13 @@ use hyper::{
 };
 
 use super::{
-    aside::Aside,
     client_io::ClientIo,
-    local::{HttpCheck, Status},
+    local::{HttpCheck, Status, TcpCheck, TlsOptions},
+    names::Names,
+    tls::Trust,
 };
 use crate::server::{
+    Stream,
     dial::{DialError, connect},
     http::go_text::quote,
 };
@@ -51,11 +47,26 @@ pub(super) fn timeout(timeout_ns: u64, interval_ns: u64) -> Duration {
     }
 }
 
-/// Connects to `address`.
-pub(super) async fn tcp(names: &Rc<Aside>, address: &str, timeout: Duration) -> Finding {
+/// What all checks of an agent use to reach services.
+pub(super) struct Reach {
+    pub(super) names: Names,
+    pub(super) trust: Trust,
+}
+
+/// Connects, with TLS where the check wants it.
+pub(super) async fn tcp(reach: &Reach, check: &TcpCheck, timeout: Duration) -> Finding {
+    let address = &check.address;
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
     let run = async {
-        match reach(names, address).await {
-            Ok(_) => (Status::Passing, format!("TCP connect {address}: Success")),
+        let reached = async {
+            let stream = reach.connect(address).await?;
+            match &check.tls {
+                Some(tls) => reach.secure(stream, host, tls).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        match reached.await {
+            Ok(()) => (Status::Passing, format!("TCP connect {address}: Success")),
             Err(why) => (Status::Critical, why),
         }
     };
@@ -68,7 +79,7 @@ pub(super) async fn tcp(names: &Rc<Aside>, address: &str, timeout: Duration) -> 
 
 /// Asks by HTTP: 2xx is passing, 429 warning, anything else critical.
 pub(super) async fn http(
-    names: &Rc<Aside>,
+    reach: &Reach,
     check: &HttpCheck,
     output_bytes_max: usize,
     timeout: Duration,
@@ -80,7 +91,7 @@ pub(super) async fn http(
         (Status::Critical, format!("{name} {}: {why}", quote(url)))
     };
     let run = async {
-        match exchange(names, check, output_bytes_max).await {
+        match exchange(reach, check, output_bytes_max).await {
             Err(why) => failed(&why),
             Ok((status, output)) => {
                 let found = match status {
@@ -102,16 +113,32 @@ pub(super) async fn http(
     run.or(late).await
 }
 
-/// Connects; the error is said as Go does.
-async fn reach(names: &Rc<Aside>, address: &str) -> Result<crate::server::Stream, String> {
-    let mut why = format!("dial tcp: lookup {address}: no such host");
-    for resolved in resolve(names, address).await? {
-        match connect(resolved, None).await {
-            Ok((_, stream)) => return Ok(stream),
-            Err(error) => why = format!("dial tcp {resolved}: connect: {}", plain(&error)),
+impl Reach {
+    /// Connects; the error is said as Go does.
+    async fn connect(&self, address: &str) -> Result<Stream, String> {
+        let mut why = format!("dial tcp: lookup {address}: no such host");
+        for resolved in self.names.resolve(address).await? {
+            match connect(resolved, None).await {
+                Ok((_, stream)) => return Ok(stream),
+                Err(error) => why = format!("dial tcp {resolved}: connect: {}", plain(&error)),
+            }
         }
+        Err(why)
     }
-    Err(why)
+
+    /// Speaks TLS to a service on `host`.
+    async fn secure(
+        &self,
+        stream: Stream,
+        host: &str,
+        tls: &TlsOptions,
+    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + 'static, String> {
+        let name = match &*tls.server_name {
+            "" => host,
+            name => name,
+        };
+        self.trust.connect(stream, name, tls.skip_verify).await
+    }
 }
 
 fn plain(error: &DialError) -> String {
@@ -120,19 +147,9 @@ fn plain(error: &DialError) -> String {
     text.to_lowercase()
 }
 
-async fn resolve(names: &Rc<Aside>, address: &str) -> Result<Vec<SocketAddr>, String> {
-    if let Ok(address) = address.parse::<SocketAddr>() {
-        return Ok(vec![address]);
-    }
-    let name = address.to_owned();
-    let look_up = move || name.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-    let found: io::Result<Vec<SocketAddr>> = names.run(look_up).await.flatten();
-    found.map_err(|error| format!("dial tcp: lookup {address}: {error}"))
-}
-
 /// Asks, follows redirections, and takes in the answer's status and the end of its body.
 async fn exchange(
-    names: &Rc<Aside>,
+    reach: &Reach,
     check: &HttpCheck,
     output_bytes_max: usize,
 ) -> Result<(StatusCode, String), String> {
@@ -144,22 +161,15 @@ async fn exchange(
     let mut body = Bytes::copy_from_slice(check.body.as_bytes());
     for _ in 0..=REDIRECTS_MAX {
         let request = request(check, &method, &url, body.clone())?;
-        let address = address_of(&url)?;
-        let stream = reach(names, &address).await?;
-        let (mut sender, connection) = http1::Builder::new()
-            .title_case_headers(true)
-            .handshake(ClientIo(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        // Ends with this function, answered or not.
-        let connection = glommio::spawn_local(async move {
-            // Its error is the answer's.
-            let _ = connection.await;
-        });
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(|e| e.to_string())?;
+        let place = Place::of(&url)?;
+        let stream = reach.connect(&place.address).await?;
+        let answer = match place.tls {
+            false => send(stream, request).await?,
+            true => {
+                let stream = reach.secure(stream, &place.host, &check.tls).await?;
+                send(stream, request).await?
+            }
+        };
         let status = answer.status();
         let next = match check.disable_redirects {
             true => None,
@@ -167,7 +177,6 @@ async fn exchange(
         };
         let Some(next) = next else {
             let output = tail(answer.into_body(), output_bytes_max).await?;
-            drop(connection);
             return Ok((status, output));
         };
         if status.as_u16() < 307 && method != Method::HEAD {
@@ -178,12 +187,59 @@ async fn exchange(
     Err(format!("stopped after {REDIRECTS_MAX} redirects"))
 }
 
-fn address_of(url: &Uri) -> Result<String, String> {
-    if url.scheme_str() != Some("http") {
-        return Err(format!("{url}: only http is supported"));
+/// Sends a request; its answer, whose body holds the connection.
+async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response<Held>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (mut sender, connection) = http1::Builder::new()
+        .title_case_headers(true)
+        .handshake(ClientIo(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    // Ends with the answer that holds it, taken in or not.
+    let connection = glommio::spawn_local(async move {
+        // Its error is the answer's.
+        let _ = connection.await;
+    });
+    let answer = sender.send_request(request).await;
+    let answer = answer.map_err(|error| error.to_string())?;
+    Ok(answer.map(|body| Held {
+        body,
+        _connection: connection,
+    }))
+}
+
+/// An answer's body, and what brings it.
+struct Held {
+    body: Incoming,
+    _connection: Task<()>,
+}
+
+/// Where a URL's service lies.
+#[derive(Debug, PartialEq)]
+struct Place {
+    host: String,
+    /// `host:port`.
+    address: String,
+    tls: bool,
+}
+
+impl Place {
+    fn of(url: &Uri) -> Result<Self, String> {
+        let (tls, port) = match url.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(format!("{url}: only http and https are supported")),
+        };
+        let host = url.host().ok_or_else(|| format!("{url}: no host"))?;
+        let port = url.port_u16().unwrap_or(port);
+        Ok(Self {
+            host: host.to_owned(),
+            address: format!("{host}:{port}"),
+            tls,
+        })
     }
-    let host = url.host().ok_or_else(|| format!("{url}: no host"))?;
-    Ok(format!("{host}:{}", url.port_u16().unwrap_or(80)))
 }
 
 fn request(
@@ -250,7 +306,8 @@ fn redirection(
                     .map_or("", |(folder, _)| folder),
             };
             let slash = if path.starts_with('/') { "" } else { "/" };
-            format!("http://{authority}{folder}{slash}{path}")
+            let scheme = from.scheme_str().unwrap_or("http");
+            format!("{scheme}://{authority}{folder}{slash}{path}")
         }
     };
     match absolute.parse() {
@@ -263,10 +320,10 @@ fn redirection(
 }
 
 /// The last bytes of a body.
-async fn tail(mut body: Incoming, bytes_max: usize) -> Result<String, String> {
+async fn tail(mut held: Held, bytes_max: usize) -> Result<String, String> {
     let (mut kept, mut read) = (Vec::new(), 0);
     while read < ANSWER_BYTES_MAX {
-        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        let frame = poll_fn(|cx| Pin::new(&mut held.body).poll_frame(cx)).await;
         match frame {
             None => break,
             Some(Err(error)) => return Err(error.to_string()),
@@ -315,10 +372,22 @@ mod tests {
         }
         assert!(redirection(StatusCode::FOUND, None, &from).is_err());
         assert_eq!(redirection(StatusCode::OK, None, &from), Ok(None));
-        assert!(address_of(&"https://a/".parse().unwrap()).is_err());
-        assert_eq!(
-            address_of(&"http://[::1]/".parse().unwrap()),
-            Ok("[::1]:80".into())
-        );
+        let from: Uri = "https://a/x".parse().unwrap();
+        let location = HeaderValue::from_static("/c");
+        let to = redirection(StatusCode::FOUND, Some(&location), &from);
+        assert_eq!(to.unwrap().unwrap(), "https://a/c", "it stays secure");
+    }
+
+    #[test]
+    fn urls_name_a_place_and_whether_it_speaks_tls() {
+        for (url, address, tls) in [
+            ("http://[::1]/", "[::1]:80", false),
+            ("https://web.example/x", "web.example:443", true),
+            ("https://127.0.0.1:8443", "127.0.0.1:8443", true),
+        ] {
+            let place = Place::of(&url.parse().unwrap()).unwrap();
+            assert_eq!((&*place.address, place.tls), (address, tls), "{url}");
+        }
+        assert!(Place::of(&"ftp://a/".parse().unwrap()).is_err());
     }
 }

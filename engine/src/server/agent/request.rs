@@ -13,7 +13,9 @@ use super::{
         AgentError, CheckDefinition, CheckRow, Local, Origin, ServiceDefinition, ServiceHealth,
         ServiceRow, Status, worst,
     },
+    tokens::TokenKind,
 };
+use crate::server::config::acl::Secret;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -90,6 +92,13 @@ pub enum AgentRequest {
     },
     /// How much is registered.
     Counts,
+    /// Has the server use another token itself.
+    SetToken {
+        /// What it is for.
+        kind: TokenKind,
+        /// Empty: none.
+        secret: Secret,
+    },
     /// Fires a user event, here and on the servers that can be reached.
     Fire {
         /// The event, without its time.
@@ -135,6 +144,8 @@ pub enum AgentReply {
     Refused(AgentError),
     /// It was done, but would be forgotten by a restart.
     NotKept(String),
+    /// A token could not be kept, and was not changed.
+    TokenNotKept(String),
     /// There is nobody to answer.
     Gone,
 }
@@ -196,6 +207,8 @@ pub fn answer(
             };
         }
         Ask::Events { name, .. } => return events_heard(events, &name),
+        // Not of what is registered: the agent does it itself.
+        Ask::SetToken { .. } => return AgentReply::Done,
         Ask::Fire { event } => {
             if event.concerns(local) {
                 events.heard(*event);

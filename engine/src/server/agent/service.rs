@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,12 +22,18 @@ use super::{
     disk,
     events::{Events, UserEvent},
     local::{CheckKind, Local},
-    probe,
+    names::Names,
+    probe::{self, Reach},
     request::{AgentReply, AgentRequest, answer, events_heard},
     signal::{News, Signal},
     sync::OwnNode,
+    tls::Trust,
+    tokens::{self, TokenKind, Tokens},
 };
-use crate::{cluster::identity::random_u64, server::shell};
+use crate::{
+    cluster::identity::random_u64,
+    server::{config::acl::Secret, shell},
+};
 
 /// Runs of checks that are under way at once, at most.
 pub const RUNS_IN_FLIGHT_MAX: u64 = 64;
@@ -49,8 +56,9 @@ pub struct Agent {
     resync: Cell<bool>,
     datacenter: String,
     data: PathBuf,
+    tokens: Arc<Tokens>,
     files: Rc<Aside>,
-    names: Rc<Aside>,
+    reach: Reach,
     /// One writes files at a time.
     writing: Semaphore,
     runs: Rc<Semaphore>,
@@ -87,19 +95,25 @@ impl Agent {
     pub fn start(
         own: OwnNode,
         data: PathBuf,
+        tokens: Arc<Tokens>,
         configured: Configured,
         tell_peers: TellPeers,
     ) -> Rc<Self> {
         let mut local = Local::new(&own.node.node);
         disk::read(&data, &mut local, now_ms(), unix_ms());
+        let files = Aside::new("curia-agent");
         let agent = Rc::new(Self {
             local: RefCell::new(local),
             datacenter: own.node.datacenter.clone(),
             own: RefCell::new(own),
             resync: Cell::new(false),
             data,
-            files: Aside::new("curia-agent"),
-            names: Aside::new("curia-names"),
+            tokens,
+            reach: Reach {
+                names: Names::new(),
+                trust: Trust::new(Rc::clone(&files)),
+            },
+            files,
             writing: Semaphore::new(1),
             runs: Rc::new(Semaphore::new(RUNS_IN_FLIGHT_MAX)),
             running: RefCell::default(),
@@ -169,6 +183,7 @@ impl Agent {
         }
         let request = match request {
             AgentRequest::Fire { event } => return self.fire(*event),
+            AgentRequest::SetToken { kind, secret } => return self.set_token(kind, secret).await,
             AgentRequest::Events {
                 name,
                 index,
@@ -202,6 +217,36 @@ impl Agent {
             Err(why) if reply == AgentReply::Done => AgentReply::NotKept(why),
             _ => reply,
         }
+    }
+
+    /// Uses another token from now on; where tokens are kept, once it is. Goes on when whoever asked
+    /// has gone: what is on disk must be what counts.
+    async fn set_token(self: &Rc<Self>, kind: TokenKind, secret: Secret) -> AgentReply {
+        let agent = Rc::clone(self);
+        let setting = async move {
+            let Ok(_turn) = agent.writing.acquire_permit(1).await else {
+                return AgentReply::Gone;
+            };
+            if let Some(file) = agent.tokens.file_with(kind, &secret) {
+                let path = agent.data.join(tokens::FILE);
+                let written = agent
+                    .files
+                    .run(move || disk::replace_durably(&path, &file))
+                    .await;
+                if let Err(error) = written.flatten() {
+                    return AgentReply::TokenNotKept(error.to_string());
+                }
+            }
+            if agent.tokens.set(kind, secret) {
+                // Whatever was refused with the old one is tried again.
+                agent.resync.set(true);
+                agent.changed.ring();
+            }
+            log::info!(target: "agent", "Updated agent's ACL token: token={}", kind.name());
+            AgentReply::Done
+        };
+        let set = glommio::spawn_local(setting).detach().await;
+        set.unwrap_or(AgentReply::Gone)
     }
 
     /// What a request does and says at once.
@@ -382,7 +427,7 @@ impl Agent {
         for (id, check) in local.checks() {
             let runs = matches!(
                 check.definition.kind,
-                CheckKind::Http(_) | CheckKind::Tcp { .. }
+                CheckKind::Http(_) | CheckKind::Tcp(_)
             );
             if runs && !running.contains_key(id) {
                 running.insert(id.clone(), check.generation);
@@ -416,9 +461,9 @@ impl Agent {
             let timeout = probe::timeout(check.timeout_ns, interval_ns);
             let (status, output) = match &check.kind {
                 CheckKind::Http(request) => {
-                    probe::http(&self.names, request, check.output_bytes_max, timeout).await
+                    probe::http(&self.reach, request, check.output_bytes_max, timeout).await
                 }
-                CheckKind::Tcp { address } => probe::tcp(&self.names, address, timeout).await,
+                CheckKind::Tcp(check) => probe::tcp(&self.reach, check, timeout).await,
                 _ => return,
             };
             drop(permit);

@@ -37,11 +37,11 @@ impl Signal {
 
 /// Wakes all who wait for the next news.
 #[derive(Default)]
-pub(super) struct News(RefCell<Vec<oneshot::Sender<()>>>);
+pub(in super::super) struct News(RefCell<Vec<oneshot::Sender<()>>>);
 
 impl News {
     /// There are some.
-    pub(super) fn tell(&self) {
+    pub(in super::super) fn tell(&self) {
         for waiting in self.0.take() {
             // It may have gone.
             let _ = waiting.send(());
@@ -49,7 +49,7 @@ impl News {
     }
 
     /// Waits for the next.
-    pub(super) async fn next(&self) {
+    pub(in super::super) async fn next(&self) {
         let (tell, told) = oneshot::channel();
         self.0.borrow_mut().retain(|other| !other.is_canceled());
         self.0.borrow_mut().push(tell);

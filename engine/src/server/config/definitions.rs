@@ -108,6 +108,8 @@ pub enum CheckKind {
         body: String,
         /// `tls_skip_verify`.
         tls_skip_verify: bool,
+        /// `tls_server_name`; empty for the URL's host.
+        tls_server_name: String,
         /// `disable_redirects`.
         disable_redirects: bool,
         /// `interval`: longer than 0.
@@ -119,6 +121,12 @@ pub enum CheckKind {
     Tcp {
         /// `tcp`: `host:port`.
         address: String,
+        /// `tcp_use_tls`.
+        use_tls: bool,
+        /// `tls_skip_verify`.
+        tls_skip_verify: bool,
+        /// `tls_server_name`; empty for the host.
+        tls_server_name: String,
         /// `interval`: longer than 0.
         interval: Duration,
         /// `timeout`; 10 s where none was given.

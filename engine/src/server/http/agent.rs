@@ -234,38 +234,6 @@ pub(super) fn host(style: Style) -> Bytes {
     )
 }
 
-/// A gauge's name, and its label if it has one: `name;label=value`.
-fn labelled(name: &str) -> (&str, Option<(&str, &str)>) {
-    match name.split_once(';') {
-        Some((name, label)) => (name, label.split_once('=')),
-        None => (name, None),
-    }
-}
-
-/// Metrics in the text format of Prometheus: names with underscores, everything a gauge.
-pub(super) fn prometheus(metrics: &BTreeMap<String, f64>) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(metrics.len() * 96);
-    let mut before = String::new();
-    for (name, value) in metrics {
-        let (name, label) = labelled(name);
-        let name: String = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect();
-        // Writing into memory does not fail.
-        if name != before {
-            let _ = writeln!(text, "# HELP {name} {name}\n# TYPE {name} gauge");
-        }
-        let _ = match label {
-            Some((label, of)) => writeln!(text, "{name}{{{label}=\"{of}\"}} {value}"),
-            None => writeln!(text, "{name} {value}"),
-        };
-        before = name;
-    }
-    text
-}
-
 /// `/v1/agent/self`: what client libraries read at their start, and `consul info`'s groups.
 pub(super) fn this(
     info: &ServerInfo,
@@ -355,51 +323,6 @@ pub(super) fn version(info: &ServerInfo, style: Style) -> Bytes {
             sha: &info.revision,
             human_version: &info.version,
             fips: "",
-        },
-        style,
-    )
-}
-
-/// `/v1/agent/metrics`: everything as gauges, since a scraper takes differences itself.
-pub(super) fn metrics(metrics: &BTreeMap<String, f64>, now: SystemTime, style: Style) -> Bytes {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Gauge<'a> {
-        name: &'a str,
-        value: f64,
-        labels: BTreeMap<&'a str, &'a str>,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Metrics<'a> {
-        timestamp: String,
-        gauges: Vec<Gauge<'a>>,
-        points: [(); 0],
-        counters: [(); 0],
-        samples: [(); 0],
-    }
-    let timestamp = humantime::format_rfc3339_seconds(now).to_string();
-    let gauges = metrics
-        .iter()
-        .map(|(name, value)| {
-            let (name, label) = labelled(name);
-            let value = *value;
-            let labels = label.into_iter().collect();
-            Gauge {
-                name,
-                value,
-                labels,
-            }
-        })
-        .collect();
-    let timestamp = timestamp.replace('T', " ").replace('Z', " +0000 UTC");
-    document(
-        &Metrics {
-            timestamp,
-            gauges,
-            points: [],
-            counters: [],
-            samples: [],
         },
         style,
     )

@@ -13,6 +13,7 @@ use super::{
     call::{Call, Outcome},
     failure::Refusal,
     go_text::quote,
+    metrics, monitor,
     params::Freshness,
     reads,
     reply::{Content, Reply},
@@ -27,8 +28,10 @@ use crate::{
             events::UserEvent,
             local::{AgentError, CheckDefinition, ServiceDefinition, Status},
             request::{AgentReply, AgentRequest},
+            tokens::{TOKEN_BYTES_MAX, TokenKind},
         },
-        gateway::{Answer, AnswerBody, Gateway, RowStream},
+        config::acl::Secret,
+        gateway::{Answer, AnswerBody, Gateway},
     },
     shard::reconcile::SERF_HEALTH,
 };
@@ -38,8 +41,12 @@ const X_CONSUL_CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-cont
 pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome<G> {
     let (name, argument) = rest.split_once('/').unwrap_or((rest, ""));
     let allowed = match (name, argument.split('/').next().unwrap_or_default()) {
-        ("self" | "members" | "metrics" | "version" | "host" | "services" | "checks", "")
-        | ("health", "service") => Method::GET,
+        (
+            "self" | "members" | "metrics" | "version" | "host" | "services" | "checks" | "monitor",
+            "",
+        )
+        | ("health", "service")
+        | ("metrics", "stream") => Method::GET,
         ("service", "register" | "deregister" | "maintenance")
         | ("check", "register" | "deregister" | "pass" | "warn" | "fail" | "update")
         | ("maintenance" | "leave", "")
@@ -77,6 +84,9 @@ pub(super) async fn answer<G: Gateway>(call: Call<'_, G>, rest: &str) -> Outcome
         ("health", _) => health(call, &id).await,
         ("services", _) => listing(call, AgentRequest::Services, &shapes::SERVICE).await,
         ("checks", _) => listing(call, AgentRequest::Checks, &shapes::CHECK).await,
+        ("token", _) => set_token(call, argument).await,
+        ("metrics", "stream") => metrics::streamed(call),
+        ("monitor", _) => monitor::answer(call).await,
         _ => own(call, name).await,
     }
 }
@@ -127,6 +137,9 @@ fn replied<G: Gateway>(call: &Call<'_, G>, reply: AgentReply) -> Outcome<G> {
         AgentReply::NotKept(why) => Err(Refusal::internal(format!(
             "done, but not kept through a restart of this server: {why}; it is tried again"
         ))),
+        AgentReply::TokenNotKept(why) => Err(Refusal::internal(format!(
+            "failed to persist tokens: {why}; the token was not changed"
+        ))),
         AgentReply::Events { .. } => Err(Refusal::internal("internal error: events for a request")),
         AgentReply::Gone => Err(Refusal::internal("this server's agent does not answer")),
     }
@@ -138,7 +151,8 @@ fn invalid(error: &AgentError) -> Refusal {
 
 async fn register_service<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
     let body = call.body().await?;
-    let definition = ServiceDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    let mut definition = ServiceDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    definition.bring(call.brought());
     let replace = matches!(
         call.params.get("replace-existing-checks"),
         Some("" | "true")
@@ -152,9 +166,42 @@ async fn register_service<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
 
 async fn register_check<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
     let body = call.body().await?;
-    let definition = CheckDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    let mut definition = CheckDefinition::from_json(&body).map_err(|error| invalid(&error))?;
+    definition.bring(call.brought());
     let definition = Box::new(definition);
     ask(call, AgentRequest::RegisterCheck { definition }).await
+}
+
+/// Has this server use another token itself.
+async fn set_token<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
+    if !call.inner.info.acl.enabled {
+        let text = "ACL support disabled";
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, text));
+    }
+    let update: Value = call.json().await?;
+    let Some(kind) = TokenKind::parse(name) else {
+        let text = format!("Token {} is unknown", quote(name));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, text));
+    };
+    let fields = update
+        .as_object()
+        .ok_or_else(|| Refusal::bad("Request decode failed: it is not an object"))?;
+    let token = fields
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("token"));
+    let secret = match token.map(|(_, token)| token) {
+        None | Some(Value::Null) => "",
+        Some(Value::String(text)) if text.len() <= TOKEN_BYTES_MAX => text,
+        Some(Value::String(text)) => {
+            let bytes = text.len();
+            return Err(Refusal::bad(format!(
+                "Token of {bytes} bytes is too long, at most {TOKEN_BYTES_MAX} bytes"
+            )));
+        }
+        Some(_) => return Err(Refusal::bad("Request decode failed: Token is not a string")),
+    };
+    let secret = Secret::new(secret.to_owned());
+    ask(call, AgentRequest::SetToken { kind, secret }).await
 }
 
 async fn update_check<G: Gateway>(mut call: Call<'_, G>, verb: &str, id: String) -> Outcome<G> {
@@ -403,20 +450,7 @@ async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
         }
         "version" => agent::version(&inner.info, style),
         "host" => agent::host(style),
-        "metrics" => return metrics(&call),
-        "token" if inner.info.acl.enabled => {
-            return Err(Refusal::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "setting tokens of a running server is not supported yet: put them into \
-                 acl.tokens of its configuration and restart it",
-            ));
-        }
-        "token" => {
-            return Err(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "ACL support disabled",
-            ));
-        }
+        "metrics" => return metrics::answer(&call),
         _ => {
             return Err(Refusal::new(
                 StatusCode::NOT_IMPLEMENTED,
@@ -428,30 +462,4 @@ async fn own<G: Gateway>(mut call: Call<'_, G>, name: &str) -> Outcome<G> {
         }
     };
     Ok(Reply::json(Content::Whole(document)))
-}
-
-fn metrics<G: Gateway>(call: &Call<'_, G>) -> Outcome<G> {
-    let inner = call.inner;
-    let mut metrics = inner.gateway.metrics();
-    for (name, value) in inner.metrics() {
-        metrics.entry(name.to_string()).or_insert(value);
-    }
-    if call.params.get("format") != Some("prometheus") {
-        let style = inner.style(call.params.pretty);
-        let document = agent::metrics(&metrics, std::time::SystemTime::now(), style);
-        return Ok(Reply::json(Content::Whole(document)));
-    }
-    if !inner.info.prometheus {
-        return Err(Refusal::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Prometheus is not enabled since its retention time is not positive",
-        ));
-    }
-    Ok(prometheus(&metrics))
-}
-
-fn prometheus<R: RowStream>(metrics: &std::collections::BTreeMap<String, f64>) -> Reply<R> {
-    let text = agent::prometheus(metrics);
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Reply::new(StatusCode::OK, Content::Whole(text.into())).header(http::header::CONTENT_TYPE, kind)
 }

@@ -4,7 +4,7 @@
 //! read with Consul's headers, its command is committed. What the request means is its family's:
 //! each family of endpoints (`/v1/session/…`) has a module, which gets the rest of the path.
 
-use std::cell::Cell;
+use std::{borrow::Cow, cell::Cell, rc::Rc};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, request::Parts};
@@ -24,12 +24,17 @@ use super::{
     reply::{Content, Meta, Reply},
     routes,
     serve::{Inner, not_allowed},
-    sessions, usage,
+    sessions,
+    streams::Lifeline,
+    usage,
 };
 use crate::{
     documents::Question,
-    fsm::records::RecordOp,
-    server::gateway::{AnswerBody, Gateway, Written},
+    fsm::{records::RecordOp, sessions::SessionVerb},
+    server::{
+        gateway::{AnswerBody, Gateway, Written},
+        meters::Timed,
+    },
 };
 
 /// Longest body of a request about records, bytes.
@@ -115,7 +120,7 @@ pub(super) struct Call<'c, G: Gateway> {
     pub(super) inner: &'c Inner<G>,
     pub(super) parts: &'c Parts,
     pub(super) params: Params<'c>,
-    pub(super) link: &'c Link,
+    pub(super) link: &'c Rc<Link>,
     body: Option<Incoming>,
     admitted: &'c mut Option<Admitted>,
     /// What the endpoint needs; nothing with ACLs off.
@@ -130,7 +135,7 @@ pub(super) struct Call<'c, G: Gateway> {
 /// Answers a request to a family of endpoints; `rest` is what follows the family's name.
 pub(super) async fn answer<G: Gateway>(
     inner: &Inner<G>,
-    link: &Link,
+    link: &Rc<Link>,
     parts: &Parts,
     body: Incoming,
     admitted: &mut Option<Admitted>,
@@ -263,12 +268,20 @@ impl<G: Gateway> Call<'_, G> {
         self.who().await
     }
 
+    /// The token that the request brought; empty with ACLs off.
+    pub(super) fn brought(&self) -> &str {
+        match &self.inner.guard {
+            Some(_) => acl::brought(&self.parts.headers, self.params.get("token")).unwrap_or(""),
+            None => "",
+        }
+    }
+
     /// The token that was shown, or stands for none.
-    pub(super) fn secret(&self) -> &str {
+    pub(super) fn secret(&self) -> Cow<'_, str> {
         let param = self.params.get("token");
         match &self.inner.guard {
             Some(guard) => guard.token_of(&self.parts.headers, param),
-            None => "",
+            None => Cow::Borrowed(""),
         }
     }
 
@@ -340,6 +353,7 @@ impl<G: Gateway> Call<'_, G> {
             ));
         }
         self.admit(false)?;
+        let _doing = timed(op).map(|what| self.inner.meter.begin(what));
         let written = self.inner.gateway.record(op.encode()).await;
         written.map_err(|failure| refused(failure, said))
     }
@@ -347,6 +361,24 @@ impl<G: Gateway> Call<'_, G> {
     /// A document in the style that was asked for.
     pub(super) fn styled(&self, compact: Bytes) -> Bytes {
         json::styled(compact, self.inner.style(self.params.pretty))
+    }
+
+    /// Admits an answer that goes on until somebody leaves, among the watches.
+    pub(super) fn admit_watch(&mut self) -> Result<(), Refusal> {
+        let (load, limits) = (&self.inner.load, self.inner.limits());
+        *self.admitted = None;
+        *self.admitted = Some(Admitted::watching(load, &limits)?);
+        Ok(())
+    }
+
+    /// What such an answer depends on.
+    pub(super) fn lifeline(&self) -> Lifeline<G> {
+        Lifeline {
+            link: Rc::clone(self.link),
+            stopping: Rc::clone(&self.inner.stopping),
+            rights: self.inner.rights(self.parts, &self.params),
+            node: self.inner.info.node_name.clone(),
+        }
     }
 
     pub(super) fn admit(&mut self, waits: bool) -> Result<(), Refusal> {
@@ -365,6 +397,19 @@ fn unknown() -> Refusal {
         StatusCode::NOT_FOUND,
         "Invalid URL path: not a recognized HTTP API endpoint\n",
     )
+}
+
+/// What a command is timed as.
+fn timed(op: &RecordOp) -> Option<Timed> {
+    Some(match op {
+        RecordOp::Register(_) => Timed::CatalogRegister,
+        RecordOp::Deregister(_) => Timed::CatalogDeregister,
+        RecordOp::Session(request) => match request.op {
+            SessionVerb::Renew => Timed::SessionRenew,
+            _ => Timed::SessionApply,
+        },
+        _ => return None,
+    })
 }
 
 fn refused(failure: Failure, said: &'static str) -> Refusal {

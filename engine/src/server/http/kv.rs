@@ -30,7 +30,10 @@ use super::{
     watch::{self, Begin},
 };
 use crate::acl::{Access, Resource};
-use crate::server::gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream};
+use crate::server::{
+    gateway::{Answer, AnswerBody, Gateway, RowBatch, RowStream},
+    meters::Timed,
+};
 
 type Outcome<G> = Result<Reply<<G as Gateway>::Rows>, Refusal>;
 
@@ -427,6 +430,7 @@ async fn write<G: Gateway>(
     params: &Params<'_>,
     command: KvCommand<'_>,
 ) -> Outcome<G> {
+    let _doing = inner.meter.begin(Timed::KvsApply);
     let shard = inner.gateway.shard_of(command.key);
     let written = inner
         .gateway

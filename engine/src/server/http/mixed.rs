@@ -30,7 +30,10 @@ use crate::{
         mixed::{KvOp, MixedOp, MixedTxn},
         records::RecordOp,
     },
-    server::gateway::{AnswerBody, Gateway},
+    server::{
+        gateway::{AnswerBody, Gateway},
+        meters::Timed,
+    },
     state::records::Node,
 };
 
@@ -173,6 +176,7 @@ pub(super) async fn put<G: Gateway>(
         let document = with_level(&document, &level);
         return Ok(reply(document, style).meta(meta).filtered(told));
     }
+    let _doing = inner.meter.begin(Timed::TxnApply);
     let (_, document) = inner
         .gateway
         .record_with_answer(RecordOp::Txn(ops).encode())

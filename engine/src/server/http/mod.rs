@@ -15,7 +15,8 @@
 //!   kv, txn, agent, sessions  the endpoints       call      what those about records share
 //!   reply     headers and body                    rows      listings, a piece at a time
 //!   watch     changes as they come                pages     listings, a page at a time
-//!   events    what a watch says
+//!   events    what a watch says                 streams   what goes on until somebody leaves
+//!   monitor   the log as it is written            metrics   figures, in Consul's shapes
 //!   json      rows as Consul writes them          failure   statuses and texts
 //! ```
 //!
@@ -40,7 +41,9 @@ mod limits;
 mod link;
 mod listen;
 mod loose;
+mod metrics;
 mod mixed;
+mod monitor;
 mod pages;
 mod params;
 mod path;
@@ -52,13 +55,14 @@ mod rows;
 mod rules;
 mod serve;
 mod sessions;
+mod streams;
 mod sweep;
 mod txn;
 mod unix;
 mod usage;
 mod watch;
 
-pub(super) use acl::keeper;
+pub(super) use acl::{Bearer, Judge, keeper};
 pub use limits::{
     ANSWER_PIECE_BYTES, BODY_BYTES_IN_FLIGHT_MAX, BUFFER_BYTES_MAX, CONNECTIONS_MAX,
     HEADER_BYTES_MAX, HEADERS_MAX, HttpLimits, LINGER_BYTES_MAX, REQUESTS_MAX, TXN_BODY_BYTES_MAX,

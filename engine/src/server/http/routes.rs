@@ -74,6 +74,8 @@ pub static ROUTES: &[Served] = &[
     at("/v1/agent/maintenance", PUT),
     at("/v1/agent/members", GET),
     at("/v1/agent/metrics", GET),
+    at("/v1/agent/metrics/stream", GET),
+    at("/v1/agent/monitor", GET),
     at("/v1/agent/reload", PUT),
     at("/v1/agent/self", GET),
     at("/v1/agent/service/deregister/{id}", PUT),

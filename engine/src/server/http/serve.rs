@@ -8,6 +8,7 @@ use std::{
     convert::Infallible,
     future::Future,
     rc::Rc,
+    sync::Arc,
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -17,7 +18,7 @@ use wire::QueryBody;
 use crate::server::Stream;
 
 use super::{
-    acl::{self, Guard, Need, Rights, Who},
+    acl::{self, Guard, Judge, Need, Rights, Who},
     admission::{Admitted, Load},
     agent, call,
     failure::Refusal,
@@ -30,10 +31,14 @@ use super::{
     reads,
     reply::{Content, Reply, ReplyBody, X_CONSUL_DEFAULT_ACL_POLICY},
     rules::HttpRules,
+    streams::Stopping,
     sweep::Links,
     txn,
 };
-use crate::server::gateway::{AnswerBody, Gateway, RowStream, ServerInfo};
+use crate::server::{
+    gateway::{AnswerBody, Gateway, RowStream, ServerInfo},
+    meters::{Counted, Meter},
+};
 
 /// One executor's HTTP service. Cheap to clone.
 pub struct HttpService<G: Gateway>(Rc<Inner<G>>);
@@ -52,10 +57,11 @@ pub(super) struct Inner<G: Gateway> {
     limits: Cell<HttpLimits>,
     rules: RefCell<Rc<HttpRules>>,
     pub(super) load: Rc<Load>,
+    pub(super) meter: Meter,
     links: Rc<Links>,
     /// Not there with ACLs off.
     pub(super) guard: Option<Rc<Guard>>,
-    stopping: Cell<bool>,
+    pub(super) stopping: Rc<Stopping>,
 }
 
 impl<G: Gateway> HttpService<G> {
@@ -63,15 +69,21 @@ impl<G: Gateway> HttpService<G> {
     pub fn new(gateway: G, limits: HttpLimits) -> Self {
         let load = Rc::new(Load::default());
         let info = gateway.info();
+        let (datacenter, node) = (&info.datacenter, &info.node_name);
+        let guard = match &info.tokens {
+            Some(tokens) => Guard::with_tokens(&info.acl, Arc::clone(tokens), datacenter, node),
+            None => Guard::new(&info.acl, datacenter, node),
+        };
         Self(Rc::new(Inner {
-            guard: Guard::new(&info.acl, &info.datacenter, &info.node_name),
+            meter: gateway.meter(),
+            guard,
             info,
             gateway,
             links: Links::new(&limits, load.clone()),
             limits: Cell::new(limits),
             rules: RefCell::default(),
             load,
-            stopping: Cell::new(false),
+            stopping: Rc::default(),
         }))
     }
 
@@ -98,6 +110,11 @@ impl<G: Gateway> HttpService<G> {
         }
     }
 
+    /// Judges what this server's agent tells the catalog.
+    pub(in super::super) fn judge(&self) -> Judge<G> {
+        Judge::new(self.0.guard.clone(), self.0.gateway.clone())
+    }
+
     /// Number of blocking queries that wait or are being answered, and of watches.
     pub fn waiting(&self) -> usize {
         self.0.load.waiters.get() + self.0.load.watchers.get()
@@ -110,7 +127,7 @@ impl<G: Gateway> HttpService<G> {
 
     /// Ends idle connections now and the others after the answer they wait for.
     pub fn stop(&self) {
-        self.0.stopping.set(true);
+        self.0.stopping.begin();
         self.0.links.cut_idle();
     }
 
@@ -217,6 +234,10 @@ async fn respond<G: Gateway>(
         Err(refusal) => Err(refusal),
     };
     let mut reply = answered.unwrap_or_else(Reply::refusal);
+    inner.meter.count(Counted::Request);
+    if reply.status.is_server_error() {
+        inner.meter.count(Counted::RequestError);
+    }
     if let Some(guard) = &inner.guard {
         let policy = HeaderValue::from_static(guard.default_policy());
         reply = reply.header(X_CONSUL_DEFAULT_ACL_POLICY, policy);
@@ -224,7 +245,7 @@ async fn respond<G: Gateway>(
     for (name, value) in &rules.response_headers {
         reply.headers.insert(name.clone(), value.clone());
     }
-    if inner.stopping.get() {
+    if inner.stopping.has_begun() {
         reply = reply.header(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(reply.into_response((serving, admitted)))

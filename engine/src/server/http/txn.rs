@@ -30,7 +30,10 @@ use super::{
     serve::Inner,
 };
 use crate::acl::{Access, Resource};
-use crate::server::gateway::{AnswerBody, Gateway};
+use crate::server::{
+    gateway::{AnswerBody, Gateway},
+    meters::Timed,
+};
 
 /// One element of the list. Exactly one kind is given.
 #[derive(Deserialize)]
@@ -137,9 +140,12 @@ async fn put<G: Gateway>(
     let ops = TxnOps::new(&ops);
     let command = Command::Txn(ops).encode();
     if ops.reads_only() {
+        let _doing = inner.meter.begin(Timed::TxnRead);
         return read(inner, who, params, command, style).await;
     }
+    let doing = inner.meter.begin(Timed::TxnApply);
     let (_, mut result) = inner.gateway.txn(command).await?;
+    drop(doing);
     seen(who, &mut result);
     Ok(match result.errors.is_empty() {
         true => Reply::json(Content::Whole(whole(&result, None, style))),

@@ -402,7 +402,12 @@ pub(super) struct EventsBody(Pin<Box<dyn Stream<Item = Result<Bytes, Incomplete>
 
 impl EventsBody {
     fn new<G: Gateway>(feed: Feed<G>) -> Self {
-        Self(Box::pin(stream::unfold(feed, Feed::next)))
+        Self::of(stream::unfold(feed, Feed::next))
+    }
+
+    /// Pieces that come when they come, as an answer's body.
+    pub(super) fn of(pieces: impl Stream<Item = Result<Bytes, Incomplete>> + 'static) -> Self {
+        Self(Box::pin(pieces))
     }
 
     /// The next words.

@@ -39,6 +39,17 @@ fn own() -> Vec<Row> {
         row("GET", "/v1/agent/metrics", "/v1/agent/metrics")
             .gives(200, "\"Gauges\"")
             .reads(AGENT, OF_AGENT),
+        // Without an end: `cluster_agent` reads them.
+        row(
+            "GET",
+            "/v1/agent/metrics/stream",
+            "/v1/agent/metrics/stream",
+        )
+        .reads(AGENT, OF_AGENT)
+        .only_denied(),
+        row("GET", "/v1/agent/monitor", "/v1/agent/monitor")
+            .reads(AGENT, OF_AGENT)
+            .only_denied(),
         row("GET", "/v1/agent/host", "/v1/agent/host")
             .gives(200, "\"Memory\"")
             .reads(OPERATOR, "'operator:read'"),
@@ -76,10 +87,14 @@ fn own() -> Vec<Row> {
         )
         .writes(OPERATOR, "'operator:write'")
         .only_denied(),
-        row("PUT", "/v1/agent/token/{kind}", "/v1/agent/token/default")
-            .body("{\"Token\": \"x\"}")
-            .writes(AGENT, CHANGES_AGENT)
-            .only_denied(),
+        row(
+            "PUT",
+            "/v1/agent/token/{kind}",
+            "/v1/agent/token/replication",
+        )
+        .json("{\"Token\": \"x\"}")
+        .writes(AGENT, CHANGES_AGENT)
+        .refuses("/v1/agent/token/none", 404, "Token \"none\" is unknown"),
     ]
 }
 

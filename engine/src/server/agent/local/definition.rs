@@ -111,10 +111,7 @@ pub enum CheckKind {
     /// It asks by HTTP.
     Http(Box<HttpCheck>),
     /// It connects by TCP.
-    Tcp {
-        /// `host:port`.
-        address: String,
-    },
+    Tcp(Box<TcpCheck>),
     /// It is as another service of this agent, and the node, are.
     Alias {
         /// Id of that service; empty for the node alone.
@@ -130,17 +127,35 @@ impl CheckKind {
         match self {
             Self::Ttl { .. } => "ttl",
             Self::Http(_) => "http",
-            Self::Tcp { .. } => "tcp",
+            Self::Tcp(_) => "tcp",
             Self::Alias { .. } => "alias",
             Self::Maintenance => "maintenance",
         }
     }
 }
 
+/// The connection of a TCP check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpCheck {
+    /// `host:port`.
+    pub address: String,
+    /// With TLS on it (`TCPUseTLS`).
+    pub tls: Option<TlsOptions>,
+}
+
+/// How a check speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// `TLSServerName`: whom the certificate must name; empty for the host.
+    pub server_name: String,
+    /// `TLSSkipVerify`: any certificate is taken.
+    pub skip_verify: bool,
+}
+
 /// The request of an HTTP check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpCheck {
-    /// `http://…`.
+    /// `http://…` or `https://…`.
     pub url: String,
     /// `GET` where none was given.
     pub method: String,
@@ -150,6 +165,8 @@ pub struct HttpCheck {
     pub body: String,
     /// Whether a redirection is an answer like any other.
     pub disable_redirects: bool,
+    /// Where the URL, or one that it leads to, is of `https`.
+    pub tls: TlsOptions,
 }
 
 type Checked<T> = Result<T, AgentError>;
@@ -222,6 +239,14 @@ impl ServiceDefinition {
         let mut service = service.with_default_addresses();
         service.read_checks(&fields)?;
         Ok(service)
+    }
+
+    /// What names no token of its own is kept in the catalog with the one of its request.
+    pub fn bring(&mut self, token: &str) {
+        if self.token.is_empty() {
+            self.token = token.to_owned();
+        }
+        self.checks.iter_mut().for_each(|check| check.bring(token));
     }
 
     fn check(&self) -> Checked<()> {
@@ -385,6 +410,13 @@ impl CheckDefinition {
         Ok(check)
     }
 
+    /// As [`ServiceDefinition::bring`].
+    pub fn bring(&mut self, token: &str) {
+        if self.token.is_empty() {
+            self.token = token.to_owned();
+        }
+    }
+
     /// Reads a check that may lack an id and a name. `words` may put an error differently.
     fn read(fields: &Fields<'_>, words: impl Fn(&str) -> String) -> Checked<Self> {
         let status = match &*fields.text("Status")? {
@@ -395,7 +427,7 @@ impl CheckDefinition {
         let kind = Source::read(fields)?.into_kind().map_err(wrong)?;
         let name = fields.text("Name")?;
         check_name("Check name", &name).map_err(invalid)?;
-        let runs = matches!(kind, CheckKind::Http(_) | CheckKind::Tcp { .. });
+        let runs = matches!(kind, CheckKind::Http(_) | CheckKind::Tcp(_));
         let interval_ns = fields.duration_ns("Interval")?;
         let timeout_ns = fields.duration_ns("Timeout")?;
         Ok(Self {
@@ -468,6 +500,7 @@ struct Source {
     alias_node: String,
     unsupported: Option<&'static str>,
     tcp_tls: bool,
+    tls: TlsOptions,
     request: HttpCheck,
 }
 
@@ -486,6 +519,10 @@ impl Source {
         let unsupported = UNSUPPORTED.iter().find(|(name, _)| asks_for(name));
         let method = fields.text("Method")?;
         let http = fields.text("HTTP")?;
+        let tls = TlsOptions {
+            server_name: fields.text("TLSServerName")?,
+            skip_verify: fields.flag("TLSSkipVerify")?,
+        };
         Ok(Self {
             ttl_ns: fields.duration_ns("TTL")?,
             interval_ns: fields.duration_ns("Interval")?,
@@ -494,7 +531,9 @@ impl Source {
             alias_node,
             unsupported: unsupported.map(|(_, kind)| *kind),
             tcp_tls: fields.flag("TCPUseTLS")?,
+            tls: tls.clone(),
             request: HttpCheck {
+                tls,
                 url: http.clone(),
                 method: if method.is_empty() {
                     "GET".into()
@@ -530,7 +569,6 @@ impl Source {
             _ if !self.http.is_empty() && !self.tcp.is_empty() => {
                 "a check has one of HTTP and TCP, not both"
             }
-            _ if self.tcp_tls => "TCPUseTLS is not supported",
             _ if !self.alias_node.is_empty() => {
                 "AliasNode is not supported: a check is an alias of a service of its own agent"
             }
@@ -548,7 +586,10 @@ impl Source {
         }
         if !self.tcp.is_empty() {
             check_address(&self.tcp)?;
-            return Ok(CheckKind::Tcp { address: self.tcp });
+            return Ok(CheckKind::Tcp(Box::new(TcpCheck {
+                address: self.tcp,
+                tls: self.tcp_tls.then_some(self.tls),
+            })));
         }
         Ok(CheckKind::Ttl {
             ttl_ns: positive(self.ttl_ns),
@@ -570,14 +611,13 @@ fn check_request(request: &HttpCheck) -> Result<(), String> {
         .parse()
         .map_err(|error| format!("HTTP {}: {error}", quote(&request.url)))?;
     match (url.scheme_str(), url.host()) {
-        (Some("http"), Some(host)) if !host.is_empty() => {}
-        (Some("https"), Some(_)) => {
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => {}
+        _ => {
             return Err(format!(
-                "HTTP {}: checks by https are not supported, only by http",
+                "HTTP {} is neither http://host/… nor https://host/…",
                 quote(&request.url)
             ));
         }
-        _ => return Err(format!("HTTP {} is not http://host/…", quote(&request.url))),
     }
     Method::from_bytes(request.method.as_bytes())
         .map_err(|_| format!("Method {} is not one", quote(&request.method)))?;

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use xxhash_rust::{xxh3::xxh3_64, xxh3::xxh3_128};
 
 use super::{
-    AgentError, CheckDefinition, CheckKind, Local, Origin, ServiceDefinition, Status,
+    AgentError, CheckDefinition, CheckKind, Local, Origin, ServiceDefinition, Status, TlsOptions,
     state::maintenance, timers::EXPIRED,
 };
 
@@ -299,7 +299,13 @@ fn check_json(check: &CheckDefinition) -> Value {
     });
     match &check.kind {
         CheckKind::Ttl { ttl_ns } => document["TTL"] = json!(ttl_ns),
-        CheckKind::Tcp { address } => document["TCP"] = json!(address),
+        CheckKind::Tcp(check) => {
+            document["TCP"] = json!(check.address);
+            if let Some(tls) = &check.tls {
+                document["TCPUseTLS"] = json!(true);
+                write_tls(&mut document, tls);
+            }
+        }
         CheckKind::Alias { service_id } => document["AliasService"] = json!(service_id),
         CheckKind::Maintenance => {}
         CheckKind::Http(request) => {
@@ -308,7 +314,15 @@ fn check_json(check: &CheckDefinition) -> Value {
             document["Header"] = json!(request.headers);
             document["Body"] = json!(request.body);
             document["DisableRedirects"] = json!(request.disable_redirects);
+            write_tls(&mut document, &request.tls);
         }
     }
     document
+}
+
+fn write_tls(document: &mut Value, tls: &TlsOptions) {
+    if *tls != TlsOptions::default() {
+        document["TLSServerName"] = json!(tls.server_name);
+        document["TLSSkipVerify"] = json!(tls.skip_verify);
+    }
 }

@@ -26,7 +26,9 @@ mod status;
 mod tests;
 mod timers;
 
-pub use definition::{CheckDefinition, CheckKind, HttpCheck, ServiceDefinition, Weights};
+pub use definition::{
+    CheckDefinition, CheckKind, HttpCheck, ServiceDefinition, TcpCheck, TlsOptions, Weights,
+};
 pub use fields::DecodeError;
 pub use files::{FileError, Item, Kept, Place, Stored, content_hash};
 pub use limits::{

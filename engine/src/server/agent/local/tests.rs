@@ -427,12 +427,12 @@ fn checks_are_refused_in_consuls_words() {
             "Invalid check: TTL must be > 0 for TTL checks",
         ),
         (
-            json!({"Name": "a", "HTTP": "https://x", "Interval": "1s"}),
-            "Invalid check: HTTP \"https://x\": checks by https are not supported, only by http",
+            json!({"Name": "a", "HTTP": "ftp://x", "Interval": "1s"}),
+            "Invalid check: HTTP \"ftp://x\" is neither http://host/… nor https://host/…",
         ),
         (
             json!({"Name": "a", "HTTP": "/x", "Interval": "1s"}),
-            "Invalid check: HTTP \"/x\" is not http://host/…",
+            "Invalid check: HTTP \"/x\" is neither http://host/… nor https://host/…",
         ),
         (
             json!({"Name": "a", "TCP": "localhost", "Interval": "1s"}),
@@ -733,6 +733,10 @@ fn files_are_those_of_version_1() {
              "Body": "b", "Interval": "10s", "Timeout": "3s", "DisableRedirects": true,
              "DeregisterCriticalServiceAfter": "1h", "FailuresBeforeCritical": 3, "FailuresBeforeWarning": 1},
             {"CheckID": "tcp", "TCP": "127.0.0.1:80", "Interval": "10s", "Notes": "n", "Status": "passing"},
+            {"CheckID": "https", "HTTP": "https://10.1.2.3/h", "Interval": "10s",
+             "TLSServerName": "web.example", "TLSSkipVerify": true},
+            {"CheckID": "tls", "TCP": "127.0.0.1:443", "Interval": "10s", "TCPUseTLS": true,
+             "TLSServerName": "web.example"},
             {"CheckID": "ttl", "TTL": "30s"},
             {"CheckID": "alias", "AliasService": "web-1"},
         ],

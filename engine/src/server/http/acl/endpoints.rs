@@ -238,7 +238,7 @@ pub(super) fn management_token(secret: String, description: &str) -> Result<AclT
 // --------------------------------------------------------------------------------------- tokens
 
 async fn own_token<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
-    let secret = call.secret().to_owned();
+    let secret = call.secret().into_owned();
     let view = whole();
     let question = AclQuestion::TokenSelf { secret, view };
     one(&mut call, question, "Supplied token does not exist").await

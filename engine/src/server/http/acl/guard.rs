@@ -9,8 +9,10 @@
 //! again. Secrets are compared in constant time; the map that finds them hashes with a random key.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     rc::Rc,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -27,7 +29,8 @@ use crate::{
     },
     documents::{AclQuestion, Question, acl::Resolved},
     server::{
-        config::acl::{AclOptions, DefaultPolicy, DownPolicy},
+        agent::tokens::{Tokens, View},
+        config::acl::{AclOptions, AclTokens, DefaultPolicy, DownPolicy},
         gateway::{AnswerBody, Gateway},
     },
 };
@@ -167,6 +170,8 @@ pub(super) fn now_ns() -> u64 {
 /// One executor's door where ACLs are on.
 pub(in super::super) struct Guard {
     options: AclOptions,
+    /// The server's own, which may change while it runs.
+    tokens: View,
     datacenter: String,
     node: String,
     hasher: RandomState,
@@ -180,9 +185,21 @@ impl Guard {
         datacenter: &str,
         node: &str,
     ) -> Option<Rc<Self>> {
+        let tokens = Tokens::of(options.tokens.clone());
+        Self::with_tokens(options, tokens, datacenter, node)
+    }
+
+    /// The guard of a server whose own tokens may change.
+    pub(in super::super) fn with_tokens(
+        options: &AclOptions,
+        tokens: Arc<Tokens>,
+        datacenter: &str,
+        node: &str,
+    ) -> Option<Rc<Self>> {
         options.enabled.then(|| {
             Rc::new(Self {
                 options: options.clone(),
+                tokens: View::new(tokens),
                 datacenter: datacenter.to_owned(),
                 node: node.to_owned(),
                 hasher: RandomState::new(),
@@ -211,7 +228,8 @@ impl Guard {
         headers: &HeaderMap,
         param: Option<&str>,
     ) -> Result<Who, Refusal> {
-        self.bearer_of(gateway, self.token_of(headers, param)).await
+        let secret = self.token_of(headers, param);
+        self.bearer_of(gateway, &secret).await
     }
 
     /// Whoever bears this token, now: what goes on for long asks again and again.
@@ -220,7 +238,7 @@ impl Guard {
         gateway: &G,
         secret: &str,
     ) -> Result<Who, Refusal> {
-        if let Some(recovery) = &self.options.tokens.agent_recovery
+        if let Some(recovery) = &self.tokens.now().agent_recovery
             && same(secret, recovery.expose())
         {
             return Ok(self.recovery(secret));
@@ -247,26 +265,22 @@ impl Guard {
         alive(&bearer)
     }
 
+    /// The server's own tokens, now.
+    pub(super) fn own_tokens(&self) -> Rc<AclTokens> {
+        self.tokens.now()
+    }
+
     /// `?token=`, else `X-Consul-Token`, else a bearer's, else the agent's for such requests.
     pub(in super::super) fn token_of<'a>(
-        &'a self,
+        &self,
         headers: &'a HeaderMap,
         param: Option<&'a str>,
-    ) -> &'a str {
-        let given = |token: &&str| !token.is_empty();
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer = || {
-            let value = header(header::AUTHORIZATION.as_str())?;
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        };
-        let of_agent = || self.options.tokens.default.as_ref().map(|t| t.expose());
-        param
-            .filter(given)
-            .or_else(|| header("x-consul-token").filter(given))
-            .or_else(|| bearer().filter(given))
-            .or_else(|| of_agent().filter(given))
-            .unwrap_or(ANONYMOUS_SECRET)
+    ) -> Cow<'a, str> {
+        match (brought(headers, param), &self.tokens.now().default) {
+            (Some(brought), _) => Cow::Borrowed(brought),
+            (None, Some(own)) => Cow::Owned(own.expose().to_owned()),
+            (None, None) => Cow::Borrowed(ANONYMOUS_SECRET),
+        }
     }
 
     async fn look_up<G: Gateway>(
@@ -401,7 +415,7 @@ impl<G: Gateway> Rights<G> {
         param: Option<&str>,
     ) -> Self {
         Self(guard.map(|guard| {
-            let secret = guard.token_of(headers, param).to_owned();
+            let secret = guard.token_of(headers, param).into_owned();
             (Rc::clone(guard), gateway.clone(), secret)
         }))
     }
@@ -413,6 +427,24 @@ impl<G: Gateway> Rights<G> {
             Some((guard, gateway, secret)) => guard.bearer_of(gateway, secret).await,
         }
     }
+}
+
+/// The token that a request brought: `?token=`, else `X-Consul-Token`, else a bearer's.
+pub(in super::super) fn brought<'a>(
+    headers: &'a HeaderMap,
+    param: Option<&'a str>,
+) -> Option<&'a str> {
+    let given = |token: &&str| !token.is_empty();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = || {
+        let value = header(header::AUTHORIZATION.as_str())?;
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    };
+    param
+        .filter(given)
+        .or_else(|| header("x-consul-token").filter(given))
+        .or_else(|| bearer().filter(given))
 }
 
 /// Whoever bears it, unless its time is over.

@@ -5,6 +5,7 @@
 //!                          ├── bodies ───► may what its body asks for be done?
 //!                          └── sieve ────► what of the answer may be seen?
 //! endpoints, wanted   /v1/acl/…: the requests and their bodies
+//! judge               may the agent tell the catalog what was registered with it?
 //! keeper              what a leader does beside: built-in policies, ended tokens
 //! ```
 //!
@@ -17,6 +18,7 @@ mod bodies;
 mod endpoints;
 mod expiry;
 mod guard;
+mod judge;
 pub(in crate::server) mod keeper;
 mod needs;
 mod sieve;
@@ -27,7 +29,8 @@ mod wanted;
 
 pub(super) use bodies::{check as check_body, check_path};
 pub(super) use endpoints::answer;
-pub(super) use guard::{Guard, Rights, Who};
+pub(super) use guard::{Guard, Rights, Who, brought};
+pub(in crate::server) use judge::{Bearer, Judge};
 pub(super) use needs::{Need, of as need_of, of_fixed as need_of_fixed};
 pub(super) use sieve::{Sieve, Sifted};
 pub(super) use transactions::{check_key, check_ops};
