@@ -19,6 +19,7 @@ mod expiry;
 mod guard;
 pub(in crate::server) mod keeper;
 mod needs;
+mod ready;
 mod sieve;
 #[cfg(test)]
 mod tests;
