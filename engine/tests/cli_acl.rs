@@ -4,7 +4,6 @@ mod cli_support;
 mod cluster;
 
 use cli_support::Dev;
-use cluster::{check, wait_for};
 
 /// The value of a line `Name:   value`.
 fn field<'a>(text: &'a str, name: &str) -> &'a str {
