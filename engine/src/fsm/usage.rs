@@ -1,8 +1,8 @@
 //! How many of something are there?
 //!
 //! Counted in the table `usage` in the transaction that changes the number, as Consul does for its
-//! gauges and `/v1/operator/usage`. Keys are not: a row written anew for every new key would cost
-//! as much as the key, and the table of keys knows how long it is.
+//! gauges and `/v1/operator/usage`. Keys are not: every new key would pay for a second row, and the
+//! table of keys knows how long it is.
 //!
 //! Invariant: a count is what a look at all rows would find (`fsm/catalog/tests/laws.rs`). An image
 //! of before something was counted has too little of it; then a count stays at nothing, as Consul's,

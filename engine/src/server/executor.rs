@@ -438,8 +438,10 @@ impl Executor {
     async fn stop_on(self: Rc<Self>, stop: OwnedFd) {
         // SAFETY: the descriptor is an open eventfd, and its ownership passes to the file.
         let file = unsafe { BufferedFile::from_raw_fd(stop.into_raw_fd()) };
-        // An error means that no signal can be waited for any more: stopping is the safe answer.
-        let _ = file.read_at(0, 8).await;
+        if let Err(error) = file.read_at(0, 8).await {
+            // No signal can be waited for any more: stopping is the safe answer.
+            log::error!(target: "agent", "cannot wait for signals, so stopping: {error}");
+        }
         log::info!(target: "agent", "Gracefully shutting down agent...");
         self.stop();
     }
@@ -453,10 +455,16 @@ impl Executor {
             hangups.ready(hangups_file.as_raw_fd()).await;
             // Takes all that came since; somebody else cannot have taken them.
             let mut count = [0; 8];
-            if (&hangups_file).read(&mut count).is_ok() {
-                // The log has said what came of it.
-                let _ = Rc::clone(&self).read_configuration_again().await;
+            if let Err(error) = (&hangups_file).read(&mut count) {
+                // Nobody else takes them, so it stays like this: looking again would never end.
+                log::error!(
+                    target: "agent",
+                    "SIGHUP is not heard any more: {error}; reload with PUT /v1/agent/reload"
+                );
+                return;
             }
+            // Whatever came of it, `Reload::read_again` has told the log.
+            let _ = Rc::clone(&self).read_configuration_again().await;
         }
     }
 
@@ -694,6 +702,7 @@ fn server_info(config: &AgentConfig, place: &Place) -> ServerInfo {
         revision: option_env!("CURIA_REVISION").unwrap_or_default().to_owned(),
         shards: 1,
         executors: config.executors,
+        hold: config.rpc_hold_timeout,
         acl: config.acl.clone(),
         tokens: Some(Arc::clone(&place.tokens)),
         data_dir: place.path.clone(),

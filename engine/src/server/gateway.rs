@@ -109,6 +109,8 @@ pub struct ServerInfo {
     pub shards: u16,
     /// Number of executors.
     pub executors: u16,
+    /// How long a request waits for a leader (`performance.rpc_hold_timeout`).
+    pub hold: std::time::Duration,
     /// Who may do what (`acl`).
     pub acl: super::config::acl::AclOptions,
     /// Its own tokens, where they may change while it runs; otherwise those of `acl`.

@@ -48,9 +48,13 @@ impl Reload {
     /// # Errors
     /// When the new configuration has a mistake; everything is as before.
     pub fn read_again(&self) -> Result<Arc<InForce>, String> {
-        let new = (self.source)().inspect_err(|why| {
+        self.carried_out().inspect_err(|why| {
             log::error!(target: "agent", "configuration not reloaded, nothing has changed: {why}");
-        })?;
+        })
+    }
+
+    fn carried_out(&self) -> Result<Arc<InForce>, String> {
+        let new = (self.source)()?;
         for warning in &new.warnings {
             log::warn!(target: "agent", "{warning}");
         }

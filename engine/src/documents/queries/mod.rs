@@ -12,6 +12,8 @@
 mod definition;
 mod execute;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -96,10 +96,16 @@ fn replace(path: &Path, bytes: &[u8], kept: Kept) -> io::Result<()> {
 /// it is: one bad file must not keep a server from its cluster.
 pub(super) fn read(data: &Path, local: &mut Local, now_ms: u64, unix_ms: u64) {
     for (number, folder) in Place::FOLDERS.iter().enumerate() {
-        for path in files_of(&data.join(folder)) {
+        let (files, unseen) = files_of(&data.join(folder));
+        for why in unseen {
+            log::error!(target: "agent", "{why}; what it holds is not registered");
+        }
+        for path in files {
             if path.extension().is_some_and(|end| end == &UNFINISHED[1..]) {
                 // Its write was not answered.
-                let _ = fs::remove_file(&path);
+                if let Err(error) = fs::remove_file(&path) {
+                    log::warn!(target: "agent", "{}: cannot be removed: {error}", path.display());
+                }
                 continue;
             }
             let loaded = bytes_of(&path)
@@ -120,23 +126,32 @@ pub(super) fn read(data: &Path, local: &mut Local, now_ms: u64, unix_ms: u64) {
     }
 }
 
-/// Files of a folder in the order of their names; none of one that is not there.
-fn files_of(folder: &Path) -> Vec<PathBuf> {
+/// Files of a folder in the order of their names, none of one that is not there; and what could not
+/// be looked at, with the reason.
+fn files_of(folder: &Path) -> (Vec<PathBuf>, Vec<String>) {
+    let (mut files, mut unseen) = (Vec::new(), Vec::new());
+    let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            log::error!(target: "agent", "{}: {error}", folder.display());
-            return Vec::new();
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return (files, unseen),
+        Err(error) => return (files, vec![failed(folder, error)]),
     };
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file())
-        .collect();
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(error) => {
+                unseen.push(failed(folder, error));
+                continue;
+            }
+        };
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => files.push(path),
+            Ok(_) => {}
+            Err(error) => unseen.push(failed(&path, error)),
+        }
+    }
     files.sort();
-    files
+    (files, unseen)
 }
 
 fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
@@ -204,6 +219,34 @@ mod tests {
         read(dir.path(), &mut again, 0, 1000);
         assert_eq!(again.services().len(), 1);
         again.register_check(0, check, Origin::Client).unwrap();
+    }
+
+    /// They were passed over without a word: a registration that could not be looked at was as good
+    /// as none, and nobody knew.
+    #[test]
+    fn what_cannot_be_looked_at_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let services = dir.path().join("services");
+        assert_eq!(
+            files_of(&services),
+            (Vec::new(), Vec::new()),
+            "it is not there"
+        );
+        fs::create_dir_all(services.join("folder")).unwrap();
+        fs::write(services.join("a"), "{}").unwrap();
+        std::os::unix::fs::symlink("nowhere", services.join("link")).unwrap();
+        let (files, unseen) = files_of(&services);
+        assert_eq!(files, [services.join("a")]);
+        assert_eq!(unseen.len(), 1, "{unseen:?}");
+        assert!(
+            unseen[0].contains("services/link: No such file"),
+            "{unseen:?}"
+        );
+        let (files, unseen) = files_of(&services.join("a"));
+        assert!(
+            files.is_empty() && unseen[0].contains("services/a: Not a directory"),
+            "{unseen:?}"
+        );
     }
 
     #[test]

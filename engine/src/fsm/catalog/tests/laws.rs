@@ -15,7 +15,12 @@ use crate::{
         records::RecordOp,
         usage,
     },
-    state::{RecordRow, Store, records::Record, schema::Change, tree::View},
+    state::{
+        RecordRow, Store,
+        records::{JsonText, Record},
+        schema::Change,
+        tree::View,
+    },
 };
 
 const NAMES: [&str; 4] = ["a", "A", "b", "c"];
@@ -30,14 +35,17 @@ fn name_or_none() -> impl Strategy<Value = String> {
 
 fn service() -> impl Strategy<Value = Service> {
     let tags = prop::collection::vec(name(), 0..2);
-    let kind = prop_oneof![3 => Just(""), 1 => Just("connect-proxy")];
-    (name_or_none(), name_or_none(), tags, kind, 0..2u64).prop_map(
-        |(id, service, tags, kind, port)| Service {
+    let kind = prop_oneof![3 => Just(""), 1 => Just("connect-proxy"), 1 => Just("mesh-gateway")];
+    let called = prop_oneof![6 => name_or_none(), 1 => Just("consul".to_owned())];
+    let native = prop::sample::select(&["null", "{\"Native\":false}", "{\"Native\":true}"][..]);
+    (name_or_none(), called, tags, kind, 0..2u64, native).prop_map(
+        |(id, service, tags, kind, port, native)| Service {
             id,
             service,
             tags,
             kind: kind.to_owned(),
             port,
+            connect: JsonText::parse(native).expect("JSON"),
             ..Service::default()
         },
     )

@@ -473,8 +473,7 @@ impl Local {
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
-            // It is there: it was just listed.
-            let _ = self.deregister_service(&id);
+            self.deregister_service(&id).expect("it was just listed");
         }
         let named: BTreeSet<&str> = services
             .iter()

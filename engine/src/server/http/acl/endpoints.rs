@@ -22,7 +22,7 @@ use super::{
         sessions::random_uuid,
     },
     guard::{Who, ask, forbidden, now_ns},
-    wanted,
+    ready, wanted,
 };
 use crate::{
     acl::{Access, GLOBAL_MANAGEMENT, Resource},
@@ -178,6 +178,7 @@ async fn bootstrap<G: Gateway>(mut call: Call<'_, G>) -> Outcome<G> {
         let why = format!("ACL bootstrap no longer allowed (reset index: {index})");
         return Err(forbidden(format!("Permission denied: {why}")));
     }
+    ready::wait(&call.inner.gateway, call.inner.info.hold).await?;
     let secret = match secret.is_empty() {
         true => random_uuid()?,
         false => secret,

@@ -21,6 +21,7 @@ mod guard;
 mod judge;
 pub(in crate::server) mod keeper;
 mod needs;
+mod ready;
 mod sieve;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use wire::{
 
 use super::{guard::now_ns, *};
 use crate::{
-    acl::{Access, Resource},
+    acl::{Access, GLOBAL_MANAGEMENT, Resource, builtin_policy},
     documents::Question,
     fsm::{
         Fsm,
@@ -100,6 +100,8 @@ struct Inside {
     here: State,
     /// The leader's; as here if there is none.
     there: Option<State>,
+    /// What `here` becomes for who waits for a change.
+    next: Vec<State>,
     asked: BTreeMap<&'static str, usize>,
     down: bool,
 }
@@ -136,6 +138,11 @@ impl Gateway for Fake {
                 leader: String::new(),
                 retry_after_ms: 0,
             });
+        }
+        if query.wait.ms > 0
+            && let Some(next) = inside.next.pop()
+        {
+            inside.here = next;
         }
         let stale = query.mode == ReadMode::Stale;
         *inside
@@ -218,6 +225,43 @@ fn without_acls_there_is_no_guard() {
     assert!(Guard::new(&AclOptions::default(), "dc1", "n1").is_none());
     assert!(Who::ANYONE.may(Resource::Acl, b"", Access::Write));
     assert!(Who::ANYONE.may_write_prefix(b"") && Who::ANYONE.may_read_prefix(b""));
+}
+
+/// Bootstrap in the first moments of a cluster was answered 500, because the policy that its token
+/// is linked to was still to be made.
+#[test]
+fn bootstrap_waits_for_the_policies_that_every_cluster_has() {
+    let fake = Fake::default();
+    let wait = |hold| block_on(ready::wait(&fake, hold)).map_err(|refusal| refusal.text);
+    let why = wait(std::time::Duration::ZERO).unwrap_err();
+    assert!(
+        why.starts_with("the built-in policies are not there yet"),
+        "{why}"
+    );
+    assert_eq!(fake.asked(), (0, 1), "it does not wait longer than it may");
+    let mut made = State::default();
+    let builtin = builtin_policy(GLOBAL_MANAGEMENT.id).expect("built in");
+    let policies = vec![AclPolicy {
+        id: builtin.id.to_owned(),
+        name: builtin.name.to_owned(),
+        ..AclPolicy::default()
+    }];
+    made.apply(&RecordOp::AclPolicySet(PolicySet {
+        policies,
+        create: true,
+    }));
+    let mut other = State::default();
+    other.policy(1, "", true);
+    fake.0.borrow_mut().next = vec![made, other];
+    let hold = std::time::Duration::from_secs(3600);
+    assert_eq!(wait(hold), Ok(()));
+    assert_eq!(
+        fake.asked(),
+        (0, 4),
+        "woken by another policy, and by this one"
+    );
+    assert_eq!(wait(hold), Ok(()));
+    assert_eq!(fake.asked(), (0, 5));
 }
 
 #[test]

@@ -320,7 +320,7 @@ fn sift(sieve: Sieve, who: &Who, document: Bytes) -> Result<(Bytes, bool), Refus
 fn cut(executed: &Bytes, limit: u64) -> Result<Bytes, Refusal> {
     #[derive(Deserialize, Serialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Result<'a> {
+    struct Parts<'a> {
         #[serde(borrow)]
         service: &'a RawValue,
         #[serde(borrow)]
@@ -336,11 +336,11 @@ fn cut(executed: &Bytes, limit: u64) -> Result<Bytes, Refusal> {
     if limit == 0 {
         return Ok(executed.clone());
     }
-    let mut result: Result<'_> = read(executed)?;
-    result
+    let mut parts: Parts<'_> = read(executed)?;
+    parts
         .nodes
         .truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(crate::documents::json(&result).into())
+    Ok(crate::documents::json(&parts).into())
 }
 
 // -------------------------------------------------------------------------------- parameters
