@@ -71,6 +71,10 @@ impl World {
         let Some(blocking) = row.blocking else {
             return;
         };
+        // The end of the token is itself what this one waits for, and may be heard of there first.
+        if row.route.1 == "/v1/acl/tokens" {
+            return;
+        }
         self.asked += 1;
         let name = format!("ends-{}", self.asked);
         let secret = bearer(self.server(), &name, &rule.replace("$A", "read"));
