@@ -389,6 +389,7 @@ fn the_catalog_is_changed_by_those_who_own_what_they_change() {
     let of_db = lacks(server, &web, "'service:write' on \"db\"");
     let of_n1 = lacks(server, &web, "'node:write' on \"n1\"");
     let n1_db = lacks(server, &n1, "'service:write' on \"db\"");
+    let of_n9 = lacks(server, &web, "'node:write' on \"n9\"");
     let service = |name: &str, id: &str| json!({"Node": "n1", "SkipNodeUpdate": true, "Service": {"Service": name, "ID": id}});
     for (token, body, expected) in [
         (&web, service("web", "web-2"), &done),
@@ -397,6 +398,29 @@ fn the_catalog_is_changed_by_those_who_own_what_they_change() {
         (&web, service("web", "db-1"), &of_db),
         (&web, json!({"Node": "n1", "Address": "10.9.9.9"}), &of_n1),
         (&n1, json!({"Node": "n1", "Address": "10.0.0.1"}), &done),
+        // What is known of the node may be repeated with a service.
+        (
+            &web,
+            json!({"Node": "n1", "Address": "10.0.0.1", "Service": {"Service": "web", "ID": "web-2"}}),
+            &done,
+        ),
+        (
+            &web,
+            json!({"Node": "n1", "Address": "10.9.9.9", "Service": {"Service": "web", "ID": "web-2"}}),
+            &of_n1,
+        ),
+        (
+            &web,
+            json!({"Node": "n1", "Address": "10.0.0.1", "NodeMeta": {"a": "b"}, "Service": {"Service": "web", "ID": "web-2"}}),
+            &of_n1,
+        ),
+        // Found by reading: a node that is not there was made for whoever might register the
+        // service, as it was not to be updated.
+        (
+            &web,
+            json!({"Node": "n9", "SkipNodeUpdate": true, "Service": {"Service": "web", "ID": "web-9"}}),
+            &of_n9,
+        ),
         (&n1, service("db", "db-1"), &n1_db),
         (
             &web,

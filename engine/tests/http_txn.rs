@@ -144,17 +144,12 @@ fn bad_requests_change_nothing_and_say_why() {
         (
             b"[{}]",
             400,
-            "Failed to parse body: an operation without KV",
+            "Failed to parse body: an operation is one of KV, Node, Service and Check",
         ),
         (
             br#"[{"KV":{"Verb":"set","Key":"k","Value":"???"}}]"#,
             400,
             "Failed to parse body: value of key \"k\": ",
-        ),
-        (
-            br#"[{"Node":{"Verb":"get"}}]"#,
-            400,
-            "operations on nodes, services and checks are not supported yet",
         ),
         (
             too_many.as_bytes(),

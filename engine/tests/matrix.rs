@@ -59,6 +59,7 @@ fn each_route_does_what_its_row_says() {
     }
     for row in rows() {
         world.blocking(&row);
+        world.ended_rights(&row);
     }
     world.judge();
 }

@@ -75,6 +75,16 @@ pub enum Mark {
     Hash,
 }
 
+impl Mark {
+    /// The header that it comes in, and the parameter that it goes back in.
+    pub fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Hash => ("x-consul-contenthash", "hash"),
+            Self::Index | Self::Id => ("x-consul-index", "index"),
+        }
+    }
+}
+
 /// All that is claimed of a route, for one of its requests.
 #[derive(Clone, Debug)]
 pub struct Row {

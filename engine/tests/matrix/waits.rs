@@ -6,8 +6,11 @@ use std::{
 };
 
 use super::{
-    super::cluster::{check, wait_for},
-    ROOT, Row, World, ask,
+    super::cluster::{
+        acl::{accessor, bearer},
+        check, wait_for,
+    },
+    ROOT, Right, Row, World, ask,
     row::Mark,
     with,
 };
@@ -23,10 +26,7 @@ impl World {
         };
         let request = self.fill(row);
         let first = self.ask(&request, ROOT);
-        let (header, param) = match blocking.mark {
-            Mark::Hash => ("x-consul-contenthash", "hash"),
-            Mark::Index | Mark::Id => ("x-consul-index", "index"),
-        };
+        let (header, param) = blocking.mark.names();
         let mark = first.header(header).to_owned();
         assert!(!mark.is_empty(), "{}: no {header}", request.path);
         let path = with(&request.path, &format!("{param}={mark}&wait=30s"));
@@ -36,12 +36,7 @@ impl World {
         self.asked += 2;
         scope(|threads| {
             let waiter = threads.spawn(|| ask(self.server(), request.method, &path, "", ROOT));
-            wait_for("a waiter", || {
-                let waiting = self.waiting();
-                check(waiting == 1.0 || waiter.is_finished(), || {
-                    format!("{waiting} wait")
-                })
-            });
+            self.wait_for_waiter(|| waiter.is_finished());
             self.root_as(&blocking.sleeps, &numbers[0], &id);
             sleep(WATCHED);
             early = waiter.is_finished();
@@ -65,6 +60,58 @@ impl World {
             let what = format!("{header} to move on from {mark}, was {mark_after}");
             self.wrong(&request, "root, waiting,", &what, &answer);
         }
+    }
+
+    /// Who may no longer ask when the answer is there is not given it. What is about one thing (a
+    /// node's coordinate, a config entry) was once only judged when the question came.
+    pub fn ended_rights(&mut self, row: &Row) {
+        let (Right::Needs { rule, .. } | Right::Hides { rules: rule, .. }) = row.right else {
+            return;
+        };
+        let Some(blocking) = row.blocking else {
+            return;
+        };
+        // The end of the token is itself what this one waits for, and may be heard of there first.
+        if row.route.1 == "/v1/acl/tokens" {
+            return;
+        }
+        self.asked += 1;
+        let name = format!("ends-{}", self.asked);
+        let secret = bearer(self.server(), &name, &rule.replace("$A", "read"));
+        let token = format!("/v1/acl/token/{}", accessor(self.server(), &secret));
+        let request = self.fill(row);
+        let first = self.ask(&request, &secret);
+        self.expect(&request, "one who may read", row.succeeds, &first);
+        let (header, param) = blocking.mark.names();
+        let query = format!("{param}={}&wait=30s", first.header(header));
+        let path = with(&request.path, &query);
+        self.asked += 1;
+        let number = self.asked.to_string();
+        let answer = scope(|threads| {
+            let waiter = threads.spawn(|| ask(self.server(), request.method, &path, "", &secret));
+            self.wait_for_waiter(|| waiter.is_finished());
+            let deleted = ask(self.server(), "DELETE", &token, "", ROOT);
+            assert_eq!(deleted.status, 200, "{token}: {deleted}");
+            // Whatever wakes the waiter must not come before this server has heard of it.
+            wait_for("the end of a token", || {
+                let known = ask(self.server(), "GET", "/v1/agent/members", "", &secret);
+                check(known.status == 403, || known.to_string())
+            });
+            self.root_as(&blocking.wakes, &number, &request.id);
+            waiter.join().expect("the waiter is answered")
+        });
+        if (answer.status, answer.text().as_str()) != (403, "ACL not found") {
+            let who = "one whose token was deleted while it waited";
+            self.wrong(&request, who, "403 \"ACL not found\"", &answer);
+        }
+    }
+
+    /// Waits until one waits, or waits no longer.
+    fn wait_for_waiter(&self, is_over: impl Fn() -> bool) {
+        wait_for("a waiter", || {
+            let waiting = self.waiting();
+            check(waiting == 1.0 || is_over(), || format!("{waiting} wait"))
+        });
     }
 
     fn waiting(&self) -> f64 {

@@ -285,18 +285,21 @@ impl<G: Gateway> Call<'_, G> {
         }
     }
 
-    /// What of a document whoever asks may see.
+    /// What of a document whoever asks may see, with the rights that they have now: those of when
+    /// a wait began may be gone, as a whole or in part.
     async fn sifted(&mut self, waited: bool, json: Bytes) -> Result<Bytes, Refusal> {
-        let Need::Sieve(sieve) = self.need else {
-            return Ok(json);
-        };
         if self.inner.guard.is_none() {
             return Ok(json);
         }
-        let who = match waited {
-            true => self.who_now().await?,
-            false => self.who().await?,
+        if waited && self.need != Need::Nothing {
+            let who = self.who_now().await?;
+            let (gateway, node) = (&self.inner.gateway, &self.inner.info.node_name);
+            acl::check_path(gateway, &who, &self.need, node).await?;
+        }
+        let Need::Sieve(sieve) = self.need else {
+            return Ok(json);
         };
+        let who = self.who().await?;
         let Sifted { json, filtered } = sieve.sift(&who, json)?;
         let told = filtered && who.is_told_of_filters();
         self.sifted.set(Some(told));

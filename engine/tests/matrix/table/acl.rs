@@ -7,6 +7,7 @@ const READ: &str = "'acl:read'";
 const WRITE: &str = "'acl:write'";
 const NO_METHODS: &str = "auth methods are not supported";
 
+const KEY: Ask = put("/v1/kv/elsewhere", "$N");
 const TOKEN: Ask = put("/v1/acl/token", "{\"Description\": \"d\"}");
 const POLICY: Ask = put("/v1/acl/policy", "{\"Name\": \"made-$N\"}");
 const ROLE: Ask = put("/v1/acl/role", "{\"Name\": \"made-$N\"}");
@@ -57,7 +58,7 @@ fn tokens() -> Vec<Row> {
     vec![
         row("GET", "/v1/acl/tokens", "/v1/acl/tokens")
             .gives(200, "\"AccessorID\"")
-            .modes()
+            .blocks(TOKEN, KEY)
             .reads(RULE, READ),
         row("GET", "/v1/acl/token/self", "/v1/acl/token/self")
             .gives(200, "\"SecretID\"")
@@ -88,7 +89,7 @@ fn tokens() -> Vec<Row> {
         row("GET", "/v1/acl/token/{id}", "/v1/acl/token/$ID")
             .after(TOKEN)
             .gives(200, "\"AccessorID\":\"$ID\"")
-            .modes()
+            .blocks(put("/v1/acl/token/$ID", "{\"Description\": \"$N\"}"), KEY)
             .reads(RULE, READ)
             .refuses(
                 "/v1/acl/token/a0000000-0000-4000-8000-000000000000",
@@ -130,7 +131,7 @@ fn policies() -> Vec<Row> {
     vec![
         row("GET", "/v1/acl/policies", "/v1/acl/policies")
             .gives(200, "\"global-management\"")
-            .modes()
+            .blocks(POLICY, KEY)
             .reads(RULE, READ),
         row("PUT", "/v1/acl/policy", "/v1/acl/policy")
             .json("{\"Name\": \"made-$N\", \"Rules\": \"key_prefix \\\"a\\\" { policy = \\\"read\\\" }\"}")
@@ -161,7 +162,7 @@ fn policies() -> Vec<Row> {
         row("GET", "/v1/acl/policy/{id}", "/v1/acl/policy/$ID")
             .after(POLICY)
             .gives(200, "\"ID\":\"$ID\"")
-            .modes()
+            .blocks(put("/v1/acl/policy/$ID", "{\"Name\": \"new-$N\"}"), KEY)
             .reads(RULE, READ)
             .refuses(
                 "/v1/acl/policy/a0000000-0000-4000-8000-000000000000",
@@ -195,7 +196,7 @@ fn roles() -> Vec<Row> {
         row("GET", "/v1/acl/roles", "/v1/acl/roles")
             .after(ROLE)
             .gives(200, "\"Name\":\"made-$N\"")
-            .modes()
+            .blocks(ROLE, KEY)
             .reads(RULE, READ),
         row("PUT", "/v1/acl/role", "/v1/acl/role")
             .json("{\"Name\": \"made-$N\", \"Policies\": [{\"Name\": \"global-management\"}]}")

@@ -8,6 +8,9 @@
 //! server's copy of the state. It may be a little behind; as in Consul, the look and the change are
 //! not one step.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::ReadMode;
 
@@ -19,7 +22,10 @@ use super::{
 };
 use crate::{
     acl::{Access, Resource},
-    documents::{AclQuestion, Question},
+    documents::{
+        AclQuestion, CatalogQuestion, Question,
+        catalog::{About, Narrow},
+    },
     server::{
         agent::request::{AgentReply, AgentRequest},
         gateway::Gateway,
@@ -152,10 +158,12 @@ async fn register<G: Gateway>(gateway: &G, who: &Who, body: &Fields<'_>) -> Resu
             write(Resource::Service, &held)?;
         }
     }
-    let mut changes_node = !body.flag("skipnodeupdate");
-    for check in body.checks()? {
+    let checks = body.checks()?;
+    // One that is of nothing else is of the node.
+    let mut of_node = service.is_none() && checks.is_empty();
+    for check in checks {
         match check.text("serviceid") {
-            id if id.is_empty() => changes_node = true,
+            id if id.is_empty() => of_node = true,
             id => {
                 let is_this = service.as_ref().is_some_and(|service| {
                     let own = service.text("id");
@@ -172,10 +180,64 @@ async fn register<G: Gateway>(gateway: &G, who: &Who, body: &Fields<'_>) -> Resu
             }
         }
     }
-    match changes_node {
-        true => write(Resource::Node, &node),
-        false => Ok(()),
+    if who.may(Resource::Node, node.as_bytes(), Access::Write)
+        || !of_node && !changes_node(gateway, &node, body).await?
+    {
+        return Ok(());
     }
+    write(Resource::Node, &node)
+}
+
+/// A node as the catalog has it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Held {
+    #[serde(rename = "ID")]
+    id: String,
+    address: String,
+    datacenter: String,
+    tagged_addresses: Option<BTreeMap<String, String>>,
+    meta: Option<BTreeMap<String, String>>,
+}
+
+/// Whether a registration would make or change its node. Whoever registers a service repeats what
+/// is known of the node, and needs no right to it, as in Consul; but one that is not there is made
+/// even by a registration that is to leave it as it is.
+async fn changes_node<G: Gateway>(
+    gateway: &G,
+    node: &str,
+    body: &Fields<'_>,
+) -> Result<bool, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Found {
+        node: Held,
+    }
+    let question = Question::Catalog(CatalogQuestion {
+        about: About::Node {
+            node: node.to_owned(),
+        },
+        narrow: Narrow::default(),
+    });
+    let found: Option<Found> = ask(gateway, ReadMode::Default, &question).await?;
+    let Some(Found { node: held }) = found else {
+        return Ok(true);
+    };
+    if body.flag("skipnodeupdate") {
+        return Ok(false);
+    }
+    // What cannot be read is a change; its handler says what is wrong with it.
+    let is_map = |name: &str, held: Option<BTreeMap<String, String>>| {
+        let given = body.get(name).map_or(Ok(None), serde_json::from_str);
+        let given: Result<Option<BTreeMap<String, String>>, _> = given;
+        given.is_ok_and(|given| given.unwrap_or_default() == held.unwrap_or_default())
+    };
+    let datacenter = body.text("datacenter");
+    Ok(body.text("id") != held.id
+        || body.text("address") != held.address
+        || !datacenter.is_empty() && datacenter != held.datacenter
+        || !is_map("taggedaddresses", held.tagged_addresses)
+        || !is_map("nodemeta", held.meta))
 }
 
 /// The name of a service that this server's agent has under an id.

@@ -77,11 +77,6 @@ pub(in super::super) async fn answer<G: Gateway>(mut call: Call<'_, G>, rest: &s
         ("token", "self", _) => own_token(call).await,
         (kind, argument, method) => {
             let who = call.who().await?;
-            let access = match method {
-                Method::GET => Access::Read,
-                _ => Access::Write,
-            };
-            who.must(Resource::Acl, b"", access)?;
             match kind {
                 "token" | "tokens" => tokens(call, &who, kind, argument, &method).await,
                 "policy" | "policies" => policies(call, kind, argument, &method).await,
@@ -107,6 +102,16 @@ fn view(who: &Who) -> View {
     View {
         now_ns: now_ns(),
         hide_secrets: !who.may(Resource::Acl, b"", Access::Write),
+    }
+}
+
+/// Refuses secrets to whom may no longer see them once they are there: an answer may have been
+/// waited for.
+async fn still_shown<G: Gateway>(call: &mut Call<'_, G>, hidden: bool) -> Result<(), Refusal> {
+    let who = call.who().await?;
+    match hidden {
+        true => Ok(()),
+        false => who.must(Resource::Acl, b"", Access::Write),
     }
 }
 
@@ -253,15 +258,19 @@ async fn tokens<G: Gateway>(
     method: &Method,
 ) -> Outcome<G> {
     if kind == "tokens" {
+        let view = view(who);
+        let hidden = view.hide_secrets;
         let param = |name: &str| call.params.get(name).unwrap_or_default().to_owned();
         let question = AclQuestion::Tokens {
             policy: param("policy"),
             role: param("role"),
             auth_method: param("authmethod"),
             service: param("servicename"),
-            view: view(who),
+            view,
         };
-        return call.read(question.into(), false).await;
+        let shown = call.read(question.into(), false).await?;
+        still_shown(&mut call, hidden).await?;
+        return Ok(shown);
     }
     if let Some(id) = id.strip_suffix("/clone") {
         return clone_token(call, id).await;
@@ -301,9 +310,12 @@ async fn tokens<G: Gateway>(
         _ => {
             let accessor = id.to_owned();
             let view = view(who);
+            let hidden = view.hide_secrets;
             let question = AclQuestion::Token { accessor, view };
             let missing = "Requested token does not exist: ACL not found";
-            one(&mut call, question, missing).await
+            let shown = one(&mut call, question, missing).await?;
+            still_shown(&mut call, hidden).await?;
+            Ok(shown)
         }
     }
 }

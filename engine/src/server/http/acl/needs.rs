@@ -79,8 +79,7 @@ pub(in super::super) fn of<'p>(
         return Need::Nothing;
     }
     match family {
-        // Its endpoints need `acl:read` or `acl:write`, but for a token's own.
-        Family::Acl => Need::Nothing,
+        Family::Acl => acl(method, rest),
         Family::Agent => agent(rest, node),
         Family::Catalog => catalog(rest),
         Family::Config => config(method, rest),
@@ -104,6 +103,28 @@ pub(in super::super) fn of_fixed(endpoint: Endpoint, node: &str) -> Need<'_> {
 
 fn unlisted() -> Need<'static> {
     of_name(Resource::Operator, "", Access::Write)
+}
+
+fn acl(method: &Method, rest: &str) -> Need<'static> {
+    let (what, _) = rest.split_once('/').unwrap_or((rest, ""));
+    match what {
+        // One's own: to know its secret is the right.
+        "token" if rest == "token/self" => Need::Nothing,
+        "tokens" | "token" | "policies" | "policy" | "roles" | "role" | "auth-methods"
+        | "binding-rules" => of_name(Resource::Acl, "", by_method(method)),
+        // It works once; the others say the same to everyone, and nothing of anyone.
+        "bootstrap" | "replication" | "login" | "logout" | "auth-method" | "binding-rule" => {
+            Need::Nothing
+        }
+        _ => unlisted(),
+    }
+}
+
+fn by_method(method: &Method) -> Access {
+    match *method {
+        Method::GET => Access::Read,
+        _ => Access::Write,
+    }
 }
 
 fn agent<'p>(rest: &'p str, node: &'p str) -> Need<'p> {
@@ -257,6 +278,7 @@ mod tests {
     #[test]
     fn what_nobody_has_entered_is_the_operators() {
         for path in [
+            "/v1/acl/made-up",
             "/v1/agent/made-up",
             "/v1/catalog/made-up",
             "/v1/health/made-up",
@@ -274,6 +296,17 @@ mod tests {
     fn the_table_says_what_consul_documents() {
         for (method, path, expected) in [
             (Method::GET, "/v1/status/leader", Need::Nothing),
+            (Method::GET, "/v1/acl/token/self", Need::Nothing),
+            (
+                Method::GET,
+                "/v1/acl/token/x",
+                of_name(Resource::Acl, "", Access::Read),
+            ),
+            (
+                Method::PUT,
+                "/v1/acl/token",
+                of_name(Resource::Acl, "", Access::Write),
+            ),
             (
                 Method::GET,
                 "/v1/agent/self",
