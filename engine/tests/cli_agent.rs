@@ -51,6 +51,7 @@ fn dev_needs_nothing_else() {
     assert_eq!(config.raft.multiplier, 1);
     assert_eq!(config.raft.snapshot_threshold, 16_384);
     assert_eq!(config.watch_history_bytes, 16 << 20);
+    assert_eq!(config.log.segment_bytes, 8 << 20, "it begins sooner");
     assert_eq!(config.rpc_hold_timeout, Duration::from_secs(7));
     assert_eq!(config.http.value_bytes_max, 512 * 1024);
     assert!(config.warnings.is_empty());

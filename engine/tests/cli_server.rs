@@ -628,5 +628,5 @@ fn monitor_shows_the_log_until_it_is_told_to_end_or_the_server_does() {
 fn monitor_says_what_the_server_refuses() {
     let dev = Dev::start();
     dev.run(&["monitor", "-log-level=loud"])
-        .fails("Error starting monitor: Unexpected response code: 400 (Unknown log level: loud)\n");
+        .fails("Error starting monitor: Unexpected response code: 400 (Unknown log level: loud)");
 }

@@ -77,7 +77,7 @@ fn wait_until_nobody_follows(server: &Server) {
 
 #[test]
 fn the_log_is_read_along_more_finely_than_the_server_keeps_it() {
-    let group = Group::formed(1, &["-executors=2"]);
+    let group = Group::formed(1, &["-executors=2", "-log-level=info"]);
     let server = &group[0];
     let mut coarse = Following::of(server, "/v1/agent/monitor?loglevel=warn");
     let mut json = Following::of(server, "/v1/agent/monitor?loglevel=DEBUG&logjson");

@@ -319,12 +319,22 @@ fn multiplier(layer: &Layer) -> Result<u8, ConfigError> {
     }
 }
 
+/// `log.segment_mb` unless given.
+const SEGMENT_MB: i64 = 64;
+
+/// The same with `-dev`, MiB: what is written first and read back at each start, since nothing is kept.
+const SEGMENT_MB_DEV: i64 = 8;
+
 fn log_options(layer: &Layer, out: &mut Findings) -> LogOptions {
     let segment_mb = out.or(range(layer.number("log.segment_mb"), 1, 1024), None);
+    let unless_given = match layer.dev {
+        true => SEGMENT_MB_DEV,
+        false => SEGMENT_MB,
+    };
     LogOptions {
         completion: out.or(completion(layer), LogCompletion::default()),
         require_direct: layer.is_on("log.require_direct"),
-        segment_bytes: segment_mb.unwrap_or(64) as u64 * 1024 * 1024,
+        segment_bytes: segment_mb.unwrap_or(unless_given) as u64 * 1024 * 1024,
     }
 }
 
