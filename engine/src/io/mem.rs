@@ -72,6 +72,13 @@ pub struct Begun {
     token: u64,
 }
 
+impl Begun {
+    /// The token of the op.
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+}
+
 type Names = Arc<BTreeMap<String, u64>>;
 
 /// A change of the directory that is not durable.

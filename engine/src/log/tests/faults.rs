@@ -1,114 +1,86 @@
 //! Every operation fails once; space runs out and returns.
 
 use super::*;
-use crate::io::{LogDone, SegmentNo, mem::Fault};
+use crate::{
+    io::{LogDone, SegmentNo},
+    log::proof::{
+        Tally, Violation,
+        nth::{FAULTS, Script},
+    },
+};
 
-/// A scripted run over several segments with checkpoints; stops at the first refusal. Returns
-/// what was acknowledged of shard 0, and whether anything failed.
-fn script(rig: &mut Rig) -> (u64, bool) {
-    let mut acknowledged = 0;
-    for index in 1..=60u64 {
-        if rig.log.space() != Space::Ok {
-            return (acknowledged, true);
-        }
-        rig.append(S0, index, 1, &data(index, 1, 2500));
-        if index % 20 == 0 {
-            rig.log
-                .put_checkpoint(S0, checkpoint(hard_state(1, 3, index), index - 10, 1));
-        }
-        let lsn = rig.log.open_lsn();
-        loop {
-            let ops = rig.ops();
-            if ops.is_empty() {
-                break;
-            }
-            for op in ops {
-                let done = rig.disk.execute(op);
-                if rig.log.done(rig.now, done).is_err() {
-                    return (acknowledged, true);
+/// Every N of `1..=last` on two threads.
+fn every_nth(
+    last: u64,
+    one: impl Fn(u64) -> Result<Tally, Violation> + Sync,
+) -> Result<Tally, Violation> {
+    std::thread::scope(|scope| {
+        let part = |first| {
+            let one = &one;
+            move || {
+                let mut tally = Tally::default();
+                for nth in (first..=last).step_by(2) {
+                    tally += one(nth)?;
                 }
+                Ok(tally)
             }
+        };
+        let threads = [scope.spawn(part(1)), scope.spawn(part(2))];
+        let mut tally = Tally::default();
+        for thread in threads {
+            tally += thread.join().unwrap()?;
         }
-        if rig.log.durable_lsn() >= lsn {
-            acknowledged = index;
-        }
-    }
-    (acknowledged, false)
+        Ok(tally)
+    })
 }
 
 #[test]
-fn the_nth_operation_fails_for_every_n_and_nothing_acknowledged_is_lost() {
-    let mut untouched = Rig::new(small());
-    let before = untouched.disk.operations();
-    assert_eq!(script(&mut untouched), (60, false));
-    let operations = untouched.disk.operations() - before;
-    assert!(operations > 70, "{operations}");
-    let faults = [
-        Fault::Errno(libc::EIO),
-        Fault::Errno(libc::ENOSPC),
-        Fault::Short,
-    ];
-    let (mut died, mut went_on) = (0, 0);
-    for nth in 1..=operations {
-        for fault in faults {
-            for power_fails in [false, true] {
-                let mut rig = Rig::new(small());
-                rig.disk.fail_at(nth, fault);
-                let (acknowledged, failed) = script(&mut rig);
-                if rig.log.failure().is_some() {
-                    died += 1;
-                    assert!(rig.ops().is_empty(), "a dead log issues nothing");
-                } else {
-                    went_on += 1;
-                    assert!(!failed || rig.log.space() != Space::Ok);
-                }
-                let mut rng = Rng(nth);
-                if power_fails {
-                    rig.disk.crash(&mut || rng.next());
-                }
-                let (rig, recovered) = Rig::reopen(rig.disk, small(), true).unwrap();
-                let last = recovered
-                    .shards
-                    .get(&S0)
-                    .map_or(0, |shard| shard.last_index.0);
-                assert!(
-                    last >= acknowledged,
-                    "operation {nth} {fault:?}: {last} < {acknowledged}"
-                );
-                for (index, term, bytes) in rig.entries(S0) {
-                    assert_eq!(bytes, data(index, term, 2500));
-                }
-            }
-        }
-    }
-    assert!(died > 100 && went_on > 50, "{died} died, {went_on} went on");
+fn the_nth_operation_of_writing_fails_for_every_n_and_nothing_acknowledged_is_lost() {
+    let script = Script { turns: 440 };
+    let operations = script.operations().unwrap();
+    assert!(operations >= 500, "{operations}");
+    let tally =
+        every_nth(500, |nth| script.fail_writing(nth)).unwrap_or_else(|broken| panic!("{broken}"));
+    assert_eq!(tally.get("runs"), 500 * FAULTS.len() as u64);
+    assert!(tally.get("died") > 1000, "{tally:?}");
+    assert!(tally.get("went on") > 100, "{tally:?}");
 }
 
 #[test]
-fn recovery_fails_cleanly_at_every_operation_and_then_succeeds() {
-    let mut rig = Rig::new(small());
-    script(&mut rig);
-    let disk = rig.disk;
+fn the_nth_operation_of_recovery_fails_for_every_n_and_the_next_recovery_succeeds() {
+    let script = Script { turns: 440 };
+    let left = script.leave().unwrap();
+    let mut nth = 0;
+    let mut tally = Tally::default();
+    loop {
+        nth += 1;
+        let (struck, more) = script
+            .fail_recovering(&left, nth)
+            .unwrap_or_else(|broken| panic!("{broken}"));
+        tally += more;
+        if !struck {
+            break;
+        }
+    }
+    assert!(nth > 10, "recovery has only {nth} operations");
+    assert!(tally.get("refused") > 2 * nth, "{tally:?}");
+}
+
+#[test]
+fn recovery_without_descriptors_or_permission_says_so() {
+    let disk = Rig::new(small()).disk;
     let before = disk.operations();
-    Log::recover(&disk.clone(), small(), IDENTITY, true).unwrap();
     let clone = disk.clone();
     Log::recover(&clone, small(), IDENTITY, true).unwrap();
-    let operations = clone.operations() - before;
-    for nth in 1..=operations {
+    for nth in 1..=clone.operations() - before {
         for errno in [libc::EMFILE, libc::EACCES] {
             let disk = disk.clone();
-            disk.fail_at(nth, Fault::Errno(errno));
-            let error = Log::recover(&disk, small(), IDENTITY, true)
-                .map(|_| ())
-                .unwrap_err();
+            disk.fail_at(nth, crate::io::mem::Fault::Errno(errno));
+            let error = Log::recover(&disk, small(), IDENTITY, true).unwrap_err();
             assert!(
                 matches!(error, LogError::Io { .. }),
                 "operation {nth}: {error}"
             );
-            let mut rng = Rng(nth);
-            disk.crash(&mut || rng.next());
-            let (rig, _) = Rig::reopen(disk, small(), true).unwrap();
-            assert_eq!(rig.log.last_index(S0), Index(60));
         }
     }
 }
