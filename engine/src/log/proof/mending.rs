@@ -146,23 +146,28 @@ fn entry_of(truth: &ShardModel, index: u64) -> Option<Entry> {
 struct Given {
     /// Entries that were given and are durable, or were never missing.
     whole: Vec<(ShardId, u64)>,
-    /// Shards without doubt.
+    /// Shards of which a doubt was settled. One that never was in doubt may yet come into it: a torn
+    /// write behind the damage takes away the proof that nothing of the shard was lost.
     settled: Vec<ShardId>,
 }
 
 impl Given {
-    fn of(rig: &Rig, models: &Models) -> Self {
+    fn of(rig: &Rig, models: &Models, doubted: &[ShardId]) -> Self {
         let mut given = Self::default();
         for (shard, truth) in models {
             let Some(known) = rig.log.recovered(*shard) else {
                 continue;
             };
-            if !known.hard_state_in_doubt {
+            if !known.hard_state_in_doubt && doubted.contains(shard) {
                 given.settled.push(*shard);
             }
             let first = known.first_index.0.max(truth.snapshot.0 + 1);
-            let whole = (first..=known.last_index.0)
-                .filter(|index| !known.gaps.iter().any(|gap| is_in(gap, *index)));
+            // What is left of a replaced history goes sooner or later.
+            let right =
+                |index: &u64| rig.log.term(*shard, Index(*index)) == Some(Term(truth.term(*index)));
+            let whole = (first..=known.last_index.0.min(truth.last()))
+                .filter(|index| !known.gaps.iter().any(|gap| is_in(gap, *index)))
+                .filter(right);
             given.whole.extend(whole.map(|index| (*shard, index)));
         }
         given
@@ -253,14 +258,16 @@ fn mend_and_crash(
         return Ok(());
     }
     tally.add("mended lives", 1);
+    let in_doubt = recovered.shards.iter().filter(|s| s.1.hard_state_in_doubt);
+    let doubted: Vec<ShardId> = in_doubt.map(|(shard, _)| *shard).collect();
     rig.disk.record();
-    let mut facts: Vec<Given> = vec![Given::of(&rig, models)];
+    let mut facts: Vec<Given> = vec![Given::of(&rig, models, &doubted)];
     mend(&mut rig, models, &mut |rig| {
         // Until the step is durable only what was whole before must be.
         rig.run();
         let before = facts.last().cloned().unwrap_or_default();
         facts.resize(rig.disk.moments() - 1, before);
-        facts.push(Given::of(rig, models));
+        facts.push(Given::of(rig, models, &doubted));
     });
     for (no, (moment, given)) in rig.disk.take_moments().iter().zip(&facts).enumerate() {
         for survival in Survival::ALL {
