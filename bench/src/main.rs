@@ -29,6 +29,12 @@ enum Mode {
     Pairs(run::pairs::Options),
     /// What blocking queries cost while they wait.
     Waiters(run::waiters::Options),
+    /// Proof of storage: power cuts at every write boundary.
+    Images(run::images::Options),
+    /// Proof of storage: every bit of a log and of an image flipped.
+    Flips(run::flips::Options),
+    /// Proof of storage: the N-th operation fails, for every N.
+    NthFault(run::nth_fault::Options),
     /// A short run that checks correctness, for CI.
     Smoke(run::smoke::Options),
     /// One server of the floor; started by `floor`.
@@ -47,6 +53,9 @@ fn main() -> ExitCode {
         Mode::Failover(options) => run::failover::run(options),
         Mode::Pairs(options) => run::pairs::run(options),
         Mode::Waiters(options) => run::waiters::run(options),
+        Mode::Images(options) => run::images::run(options),
+        Mode::Flips(options) => run::flips::run(options),
+        Mode::NthFault(options) => run::nth_fault::run(options),
         Mode::Smoke(options) => run::smoke::run(options),
         Mode::FloorServer(options) => floor::serve(options),
     };

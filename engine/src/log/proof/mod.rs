@@ -71,7 +71,7 @@ macro_rules! ensure {
         }
     };
 }
-pub(super) use ensure;
+pub(crate) use ensure;
 
 /// Counts by name, in the order in which they were declared: what a run has really seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

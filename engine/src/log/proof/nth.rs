@@ -128,24 +128,6 @@ impl Script {
         Ok(())
     }
 
-    /// The `nth` operation of recovering what the script left fails in each way; then it is
-    /// recovered again, after a power cut or without one. `false` when recovery has fewer.
-    ///
-    /// Counts: `runs`; `refused`, `opened` (recoveries with the fault); `recoveries`.
-    ///
-    /// # Errors
-    /// The first broken promise.
-    pub fn fail_recovering(&self, left: &Left, nth: u64) -> Result<(bool, Tally), Violation> {
-        let mut tally = Tally::default();
-        let mut struck = false;
-        for fault in FAULTS {
-            let recovered = left.fail_one(nth, fault, &mut tally);
-            struck |= recovered
-                .map_err(|what| at(format!("operation {nth} of recovery, {fault:?}"), what))?;
-        }
-        Ok((struck, tally))
-    }
-
     /// Runs the script without a fault, and stops with writes under way.
     ///
     /// # Errors
@@ -172,6 +154,24 @@ pub struct Left {
 }
 
 impl Left {
+    /// The `nth` operation of recovering what the script left fails in each way; then it is
+    /// recovered again, after a power cut or without one. `false` when recovery has fewer.
+    ///
+    /// Counts: `runs`; `refused`, `opened` (recoveries with the fault); `recoveries`.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn fail_recovering(&self, nth: u64) -> Result<(bool, Tally), Violation> {
+        let mut tally = Tally::default();
+        let mut struck = false;
+        for fault in FAULTS {
+            let recovered = self.fail_one(nth, fault, &mut tally);
+            struck |= recovered
+                .map_err(|what| at(format!("operation {nth} of recovery, {fault:?}"), what))?;
+        }
+        Ok((struck, tally))
+    }
+
     fn fail_one(&self, nth: u64, fault: Fault, tally: &mut Tally) -> Result<bool, String> {
         let disk = self.run.rig.disk.clone();
         disk.fail_at(nth, fault);

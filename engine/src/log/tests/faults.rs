@@ -54,8 +54,8 @@ fn the_nth_operation_of_recovery_fails_for_every_n_and_the_next_recovery_succeed
     let mut tally = Tally::default();
     loop {
         nth += 1;
-        let (struck, more) = script
-            .fail_recovering(&left, nth)
+        let (struck, more) = left
+            .fail_recovering(nth)
             .unwrap_or_else(|broken| panic!("{broken}"));
         tally += more;
         if !struck {
