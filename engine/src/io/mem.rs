@@ -14,17 +14,18 @@
 //! *moment* is a disk of its own, to crash in every way.
 
 mod file;
+mod names;
 
 use std::{
     cell::RefCell,
     collections::BTreeMap,
     io::{self, ErrorKind},
     ops::Range,
-    sync::Arc,
 };
 
 use super::{AlignedBuf, Disk, LogDone, LogOp, SegmentNo, perform};
 use file::File;
+use names::{NameChange, Names};
 
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,10 @@ pub enum Fault {
     Errno(i32),
     /// With this `errno`, although all of it happened; a write is not durable.
     Late(i32),
+    /// With this `errno`: what was written is seen until the power fails, and neither durable nor
+    /// ever flushed. So a kernel treats pages that it could not write (and calls the next flush a
+    /// success).
+    Lost(i32),
     /// A write stops half-way and fails; other operations fail with `EIO`.
     Short,
 }
@@ -76,35 +81,6 @@ impl Begun {
     /// The token of the op.
     pub fn token(&self) -> u64 {
         self.token
-    }
-}
-
-type Names = Arc<BTreeMap<String, u64>>;
-
-/// A change of the directory that is not durable.
-#[derive(Clone, Debug)]
-enum NameChange {
-    Link { name: String, id: u64 },
-    Rename { from: String, to: String },
-    Unlink { name: String },
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut Names) {
-        let names = Arc::make_mut(names);
-        match self {
-            Self::Link { name, id } => {
-                names.insert(name.clone(), *id);
-            }
-            Self::Rename { from, to } => {
-                if let Some(id) = names.remove(from) {
-                    names.insert(to.clone(), id);
-                }
-            }
-            Self::Unlink { name } => {
-                names.remove(name);
-            }
-        }
     }
 }
 
@@ -199,7 +175,11 @@ impl State {
         {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        self.file(name)?.write(offset as usize, bytes);
+        let file = self.file(name)?;
+        file.write(offset as usize, bytes);
+        if let Some(Fault::Lost(_)) = fault {
+            file.lose();
+        }
         // A device replaces a bad sector when it is written.
         self.unreadable
             .retain(|(file, range)| file != name || range.start < offset || range.end > end);
@@ -236,7 +216,9 @@ fn not_found(name: &str) -> io::Error {
 
 fn error_of(fault: Fault) -> io::Error {
     match fault {
-        Fault::Errno(errno) | Fault::Late(errno) => io::Error::from_raw_os_error(errno),
+        Fault::Errno(errno) | Fault::Late(errno) | Fault::Lost(errno) => {
+            io::Error::from_raw_os_error(errno)
+        }
         Fault::Short => io::Error::from_raw_os_error(libc::EIO),
     }
 }
@@ -334,7 +316,7 @@ impl MemDisk {
         let state = &mut *self.state.borrow_mut();
         let file = state.file(name).expect("the file exists");
         file.now.flip(bit);
-        file.sync();
+        file.settle();
     }
 
     /// Changes a file behind everybody's back, durably.
@@ -345,7 +327,7 @@ impl MemDisk {
         change(&mut bytes);
         file.now.resize(bytes.len());
         file.now.write(0, &bytes);
-        file.sync();
+        file.settle();
     }
 
     /// Contents of a file.
@@ -460,12 +442,24 @@ impl Disk for MemDisk {
 
     fn sync(&self, name: &str) -> io::Result<()> {
         let state = &mut *self.state.borrow_mut();
-        let (happens, result) = state.plain_operation();
-        if happens {
-            state.file(name)?.sync();
+        match state.operation() {
+            Ok(()) | Err(Fault::Late(_)) => state.file(name)?.sync(),
+            Err(Fault::Lost(_)) => state.file(name)?.lose(),
+            Err(_) => {}
         }
+        let result = match state.fault.filter(|fault| fault.0 == state.operations) {
+            Some((_, fault)) => Err(error_of(fault)),
+            None => Ok(()),
+        };
         self.moment(state);
         result
+    }
+
+    fn drop_cached(&self, name: &str) -> io::Result<()> {
+        let state = &mut *self.state.borrow_mut();
+        state.plain_operation().1?;
+        state.file(name)?.drop_cached();
+        Ok(())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -6,7 +6,7 @@
 //! a disk writes sectors: of a sector that two writes changed, a power cut leaves the state before
 //! both, after the first or after both.
 //!
-//! Invariant: `durable` with all of `pending` applied in order is `now`, as long as no flush lied.
+//! Invariant: `durable` with all of `pending` applied in order is `now`, unless something was lost.
 
 use std::{ops::Range, sync::Arc};
 
@@ -109,6 +109,8 @@ pub(super) struct File {
     pub now: Bytes,
     durable: Bytes,
     pending: Vec<Pending>,
+    /// Whether `now` shows something that is neither durable nor pending.
+    lost: bool,
 }
 
 impl File {
@@ -127,10 +129,46 @@ impl File {
         });
     }
 
-    /// Everything is durable.
+    /// Everything is durable, but for what was lost.
     pub fn sync(&mut self) {
+        match self.lost {
+            true => self.durable = self.flushed(),
+            false => self.durable = self.now.clone(),
+        }
+        self.pending.clear();
+    }
+
+    /// What is seen now is durable, whatever was lost.
+    pub fn settle(&mut self) {
         self.durable = self.now.clone();
         self.pending.clear();
+        self.lost = false;
+    }
+
+    /// What is not durable never will be, and is seen until the power fails.
+    pub fn lose(&mut self) {
+        self.lost |= !self.pending.is_empty();
+        self.pending.clear();
+    }
+
+    /// What was lost is seen no more.
+    pub fn drop_cached(&mut self) {
+        if std::mem::take(&mut self.lost) {
+            self.now = self.flushed();
+        }
+    }
+
+    /// What a flush would make durable.
+    fn flushed(&self) -> Bytes {
+        let mut flushed = self.durable.clone();
+        for write in &self.pending {
+            for sector in write.sectors() {
+                if !write.replaced.contains(&sector) {
+                    flushed.write(sector * SECTOR_BYTES, write.sector(sector));
+                }
+            }
+        }
+        flushed
     }
 
     /// One range, whole sectors, is durable; nothing is said of other writes.
@@ -155,6 +193,7 @@ impl File {
 
     /// The power fails.
     pub fn crash(&mut self, survival: Survival, draw: &mut dyn FnMut() -> u64) {
+        self.lost = false;
         if self.pending.is_empty() {
             // A flush that was only reported may have left `now` ahead.
             self.now = self.durable.clone();

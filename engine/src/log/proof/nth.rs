@@ -22,10 +22,11 @@ use crate::{
 };
 
 /// The ways in which an operation fails.
-pub const FAULTS: [Fault; 4] = [
+pub const FAULTS: [Fault; 5] = [
     Fault::Errno(libc::EIO),
     Fault::Errno(libc::ENOSPC),
     Fault::Late(libc::EIO),
+    Fault::Lost(libc::EIO),
     Fault::Short,
 ];
 
@@ -231,12 +232,27 @@ impl Run {
         );
         // Batches between two turns' ends hold a part of a turn: those are compared by the crash
         // images.
+        believed_stays(&rig.disk, last)?;
         let at = self.as_of.partition_point(|known| known.0 <= last);
         match self.as_of[..at].last() {
             Some((lsn, models)) if *lsn == last => equals(models, &rig, &recovered, Commit::Exact),
             _ => Ok(()),
         }
     }
+}
+
+/// What a recovery has believed and built upon is there after a power cut.
+fn believed_stays(disk: &MemDisk, last: u64) -> Result<(), String> {
+    let disk = disk.clone();
+    disk.crash_as(Survival::Nothing, &mut || 0);
+    let (_, recovered) = Rig::reopen(disk, small(), true)
+        .map_err(|error| format!("it does not open after a power cut: {error}"))?;
+    let still = recovered.report.last_lsn.0;
+    ensure!(
+        still == last,
+        "recovery believed {last} batches, and after a power cut {still} are there"
+    );
+    Ok(())
 }
 
 fn at(at: impl Into<String>, what: String) -> Violation {
