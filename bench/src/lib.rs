@@ -16,6 +16,7 @@
 //! | [`floor`] | the physical limit, with no engine code |
 //! | [`counters`], [`subject`] | costs over one slice of load, and what is measured in turns |
 //! | [`judge`] | what clients saw, and whether it is possible |
+//! | [`storage`] | the engine's proofs of storage, on every core |
 //! | [`report`] | tables, histograms and files under `perf-reports/` |
 //! | [`run`] | one file per sub-command |
 //!
@@ -34,6 +35,7 @@ pub mod process;
 pub mod quorum;
 pub mod report;
 pub mod run;
+pub mod storage;
 pub mod subject;
 pub mod volume;
 

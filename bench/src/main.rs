@@ -31,6 +31,12 @@ enum Mode {
     Waiters(run::waiters::Options),
     /// How long a start and a stop take.
     Starts(run::starts::Options),
+    /// Proof of storage: power cuts at every write boundary.
+    Images(run::images::Options),
+    /// Proof of storage: every bit of a log and of an image flipped.
+    Flips(run::flips::Options),
+    /// Proof of storage: the N-th operation fails, for every N.
+    NthFault(run::nth_fault::Options),
     /// A short run that checks correctness, for CI.
     Smoke(run::smoke::Options),
     /// One server of the floor; started by `floor`.
@@ -50,6 +56,9 @@ fn main() -> ExitCode {
         Mode::Pairs(options) => run::pairs::run(options),
         Mode::Waiters(options) => run::waiters::run(options),
         Mode::Starts(options) => run::starts::run(options),
+        Mode::Images(options) => run::images::run(options),
+        Mode::Flips(options) => run::flips::run(options),
+        Mode::NthFault(options) => run::nth_fault::run(options),
         Mode::Smoke(options) => run::smoke::run(options),
         Mode::FloorServer(options) => floor::serve(options),
     };

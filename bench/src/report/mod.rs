@@ -23,9 +23,14 @@ use crate::machine::{Machine, command_line, today};
 use crate::{Context, Error, Result};
 use table::Table;
 
+const ABOUT_LATENCIES: &str = "Servers and load generator share these cores. Latencies in \
+    milliseconds, from just before the request is sent to its whole answer; closed loop. \
+    Histograms: `histograms.hlog` (HdrHistogram interval log, nanoseconds).";
+
 /// A report in the making.
 pub struct Report {
     kind: &'static str,
+    about: &'static str,
     machine: Machine,
     command: String,
     started: SystemTime,
@@ -40,6 +45,7 @@ impl Report {
     pub fn new(kind: &'static str, machine: Machine) -> Self {
         Self {
             kind,
+            about: ABOUT_LATENCIES,
             machine,
             command: command_line(std::env::args()),
             started: SystemTime::now(),
@@ -48,6 +54,11 @@ impl Report {
             rows: Vec::new(),
             histograms: Vec::new(),
         }
+    }
+
+    /// Says what the figures are, instead of latencies of requests to servers.
+    pub fn about(&mut self, about: &'static str) {
+        self.about = about;
     }
 
     /// Adds a table; it is printed as well.
@@ -130,9 +141,7 @@ impl Report {
         let mut out = format!(
             "# {}\n\n    {}\n\n\
              Commit `{}`, {}. {} × {}{}, {} MiB memory, {}; data on {}. \
-             Servers and load generator share these cores. Latencies in milliseconds, from just \
-             before the request is sent to its whole answer; closed loop. Raw figures: `raw.json`; \
-             histograms: `histograms.hlog` (HdrHistogram interval log, nanoseconds).\n",
+             {} Raw figures: `raw.json`.\n",
             self.kind,
             self.command,
             m.commit,
@@ -143,6 +152,7 @@ impl Report {
             m.memory_mib,
             m.kernel,
             m.data_on,
+            self.about,
         );
         for table in &self.tables {
             out += "\n";

@@ -2,9 +2,12 @@
 
 pub mod compare;
 pub mod failover;
+pub mod flips;
 pub mod floor;
+pub mod images;
 pub mod latency;
 pub mod memory;
+pub mod nth_fault;
 pub mod pairs;
 pub mod prove;
 pub mod smoke;

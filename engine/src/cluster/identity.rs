@@ -8,13 +8,15 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use wire::{NodeId, ServerId, Uuid};
+
+use crate::io::{Dir, replace_file};
 
 /// Version of `identity.json` and of everything else in the directory.
 pub const DIRECTORY_FORMAT: u32 = 1;
@@ -374,22 +376,16 @@ fn write_identity(path: &Path, identity: &Identity) -> Result<(), IdentityError>
     let mut identity = identity.clone();
     identity.checksum = identity.checksum();
     let json = serde_json::to_vec_pretty(&identity).expect("an identity is plain data");
-    write_durably(path, IDENTITY_FILE, &json)
-        .and_then(|()| write_durably(path, NODE_ID_FILE, identity.node_id.as_bytes()))
+    let node_id = identity.node_id.as_bytes();
+    Dir::open(path)
+        .and_then(|dir| {
+            replace_file(&dir, IDENTITY_FILE, &json)?;
+            replace_file(&dir, NODE_ID_FILE, node_id)
+        })
         .map_err(|error| IdentityError::Io {
             path: path.join(IDENTITY_FILE),
             error,
         })
-}
-
-/// Replaces a small file so that after a crash either the old or the new content is there.
-pub fn write_durably(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let temporary = dir.join(format!("{name}.tmp"));
-    let mut file = File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, dir.join(name))?;
-    File::open(dir)?.sync_all()
 }
 
 /// A random number from the operating system.

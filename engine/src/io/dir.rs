@@ -11,7 +11,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -89,6 +92,17 @@ impl Disk for Dir {
         file.sync_all()
     }
 
+    fn drop_cached(&self, name: &str) -> io::Result<()> {
+        let file = File::open(self.path_of(name))?;
+        // SAFETY: a descriptor that `file` owns, and no pointers.
+        let code =
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        match code {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path_of(from), self.path_of(to))?;
         self.sync_dir()
@@ -145,6 +159,11 @@ mod tests {
         dir.read_at("x", 4090, &mut back).unwrap();
         assert_eq!(&back, &[7, 7, 7, 7, 7, 7], "both views are one");
         dir.write_at("x", 4090, b"across").unwrap();
+        dir.sync("x").unwrap();
+        dir.drop_cached("x").unwrap();
+        dir.read_at("x", 4090, &mut back).unwrap();
+        assert_eq!(&back, b"across", "what is on the device is not dropped");
+        assert!(dir.drop_cached("none").is_err());
         dir.rename("x", "y").unwrap();
         assert_eq!(dir.list().unwrap(), [("y".to_owned(), 4096)]);
         assert_eq!(

@@ -1,12 +1,20 @@
 //! What would a disk do that forgets, tears, fails and rots, and that remembers the truth?
 //!
 //! [`MemDisk`] is a directory in memory for tests and simulation. Until a file is made durable,
-//! each 512-byte sector written since may or may not survive a [`crash`](MemDisk::crash), each
-//! on its own; a name survives once the directory was made durable. Any operation can be made
-//! to fail, space can run out, places can become unreadable and bits can flip.
+//! each write since, and each 512-byte sector of it, may or may not survive a
+//! [`crash`](MemDisk::crash); names survive in the order in which they were made, up to some
+//! point, and all of them once the directory was made durable. Any operation can be made to fail,
+//! space can run out, places can become unreadable and bits can flip.
 //!
 //! It answers log ops too: an op that was [`executed`](MemDisk::execute) is durable, one that was
 //! only [begun](MemDisk::begin) is torn by a crash.
+//!
+//! A copy shares its bytes with the original and costs about a microsecond, so a disk can
+//! [`record`](MemDisk::record) itself at every write, flush, rename and removal: each such
+//! *moment* is a disk of its own, to crash in every way.
+
+mod file;
+mod names;
 
 use std::{
     cell::RefCell,
@@ -15,15 +23,49 @@ use std::{
     ops::Range,
 };
 
-use super::{AlignedBuf, Disk, LogDone, LogOp, SegmentNo, perform, sector::SECTOR_BYTES};
+use super::{AlignedBuf, Disk, LogDone, LogOp, SegmentNo, perform};
+use file::File;
+use names::{NameChange, Names};
 
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// With this `errno`, and without effect.
     Errno(i32),
+    /// With this `errno`, although all of it happened; a write is not durable.
+    Late(i32),
+    /// With this `errno`: what was written is seen until the power fails, and neither durable nor
+    /// ever flushed. So a kernel treats pages that it could not write (and calls the next flush a
+    /// success).
+    Lost(i32),
     /// A write stops half-way and fails; other operations fail with `EIO`.
     Short,
+}
+
+/// What a power cut leaves of the writes that are not durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survival {
+    /// None of them.
+    Nothing,
+    /// All of them.
+    Everything,
+    /// Each write is there or not.
+    SomeWrites,
+    /// Of each file all writes before some one, and sectors of that one.
+    TornOne,
+    /// Sectors of any of them.
+    Torn,
+}
+
+impl Survival {
+    /// Every way.
+    pub const ALL: [Survival; 5] = [
+        Self::Nothing,
+        Self::Everything,
+        Self::SomeWrites,
+        Self::TornOne,
+        Self::Torn,
+    ];
 }
 
 /// A write that was issued and not answered.
@@ -35,91 +77,37 @@ pub struct Begun {
     token: u64,
 }
 
-#[derive(Clone, Debug, Default)]
-struct File {
-    now: Vec<u8>,
-    /// What the sectors written since the last sync held before; shorter at the end of the file.
-    before: BTreeMap<usize, Vec<u8>>,
-    durable_length: usize,
+impl Begun {
+    /// The token of the op.
+    pub fn token(&self) -> u64 {
+        self.token
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 struct State {
     files: BTreeMap<u64, File>,
-    names: BTreeMap<String, u64>,
-    durable_names: BTreeMap<String, u64>,
+    names: Names,
+    durable_names: Names,
+    name_changes: Vec<NameChange>,
     next_id: u64,
     operations: u64,
     fault: Option<(u64, Fault)>,
+    struck: bool,
     capacity: Option<u64>,
     unreadable: Vec<(String, Range<u64>)>,
 }
 
-/// A directory in memory. A clone is an independent copy of everything.
-#[derive(Clone, Debug, Default)]
+/// A directory in memory. A clone is an independent copy of everything but its recording.
+#[derive(Debug, Default)]
 pub struct MemDisk {
     state: RefCell<State>,
+    moments: RefCell<Option<Vec<State>>>,
 }
 
-impl File {
-    fn write(&mut self, at: usize, bytes: &[u8]) {
-        let end = at + bytes.len();
-        for sector in at / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
-            let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
-            let held = range.start.min(self.now.len())..range.end.min(self.now.len());
-            let now = &self.now;
-            self.before
-                .entry(sector)
-                .or_insert_with(|| now[held].to_vec());
-        }
-        if self.now.len() < end {
-            self.now.resize(end, 0);
-        }
-        self.now[at..end].copy_from_slice(bytes);
-    }
-
-    fn sync(&mut self) {
-        self.before.clear();
-        self.durable_length = self.now.len();
-    }
-
-    fn sync_range(&mut self, range: &Range<usize>) {
-        self.before
-            .retain(|sector, _| !range.contains(&(sector * SECTOR_BYTES)));
-        self.durable_length = self.durable_length.max(range.end);
-    }
-
-    fn crash(&mut self, draw: &mut dyn FnMut() -> u64) {
-        let before = std::mem::take(&mut self.before);
-        let mut length = self.durable_length;
-        let mut lost = Vec::new();
-        // Nothing survives, everything does, what lies before or behind some point, or each
-        // sector falls on its own.
-        let mode = draw() % 5;
-        let (first, last) = (before.keys().next(), before.keys().next_back());
-        let (first, last) = (*first.unwrap_or(&0) as u64, *last.unwrap_or(&0) as u64);
-        let point = (first + draw() % (last - first + 1)) as usize;
-        for (sector, bytes) in before {
-            let survives = match mode {
-                0 => false,
-                1 => true,
-                2 => sector < point,
-                3 => sector >= point,
-                _ => draw().is_multiple_of(2),
-            };
-            if survives {
-                length = length.max(((sector + 1) * SECTOR_BYTES).min(self.now.len()));
-            } else {
-                lost.push((sector, bytes));
-            }
-        }
-        for (sector, bytes) in lost {
-            let end = ((sector + 1) * SECTOR_BYTES).min(self.now.len());
-            self.now[sector * SECTOR_BYTES..end].fill(0);
-            self.now[sector * SECTOR_BYTES..][..bytes.len()].copy_from_slice(&bytes);
-        }
-        self.now.truncate(length);
-        self.durable_length = length;
+impl Clone for MemDisk {
+    fn clone(&self) -> Self {
+        Self::of(self.state.borrow().clone())
     }
 }
 
@@ -128,8 +116,19 @@ impl State {
     fn operation(&mut self) -> Result<(), Fault> {
         self.operations += 1;
         match self.fault {
-            Some((at, fault)) if at == self.operations => Err(fault),
+            Some((at, fault)) if at == self.operations => {
+                self.struck = true;
+                Err(fault)
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// An operation that either happens or does not: whether it does, and what it answers.
+    fn plain_operation(&mut self) -> (bool, io::Result<()>) {
+        match self.operation() {
+            Ok(()) => (true, Ok(())),
+            Err(fault) => (matches!(fault, Fault::Late(_)), Err(error_of(fault))),
         }
     }
 
@@ -138,8 +137,14 @@ impl State {
         Ok(self.files.get_mut(id).expect("names point to files"))
     }
 
+    fn change_names(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.name_changes.push(change);
+    }
+
     fn sync_dir(&mut self) {
         self.durable_names = self.names.clone();
+        self.name_changes.clear();
         let names = &self.names;
         self.files
             .retain(|id, _| names.values().any(|named| named == id));
@@ -147,10 +152,10 @@ impl State {
 
     fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let fault = self.operation().err();
-        if let Some(Fault::Errno(errno)) = fault {
-            return Err(io::Error::from_raw_os_error(errno));
+        if let Some(fault @ Fault::Errno(_)) = fault {
+            return Err(error_of(fault));
         }
-        let bytes = if fault.is_some() {
+        let bytes = if fault == Some(Fault::Short) {
             &bytes[..bytes.len() / 2]
         } else {
             bytes
@@ -158,8 +163,9 @@ impl State {
         let end = offset + bytes.len() as u64;
         if !self.names.contains_key(name) {
             self.next_id += 1;
-            self.names.insert(name.to_owned(), self.next_id);
-            self.files.insert(self.next_id, File::default());
+            let (name, id) = (name.to_owned(), self.next_id);
+            self.change_names(NameChange::Link { name, id });
+            self.files.insert(id, File::default());
         }
         let used: u64 = self.files.values().map(|file| file.now.len() as u64).sum();
         let length = self.file(name)?.now.len() as u64;
@@ -169,14 +175,38 @@ impl State {
         {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        self.file(name)?.write(offset as usize, bytes);
+        let file = self.file(name)?;
+        file.write(offset as usize, bytes);
+        if let Some(Fault::Lost(_)) = fault {
+            file.lose();
+        }
         // A device replaces a bad sector when it is written.
         self.unreadable
             .retain(|(file, range)| file != name || range.start < offset || range.end > end);
         match fault {
-            Some(_) => Err(io::Error::new(ErrorKind::WriteZero, "short write")),
+            Some(Fault::Short) => Err(io::Error::new(ErrorKind::WriteZero, "short write")),
+            Some(fault) => Err(error_of(fault)),
             None => Ok(()),
         }
+    }
+
+    fn crash(&mut self, survival: Survival, draw: &mut dyn FnMut() -> u64) {
+        let changes = self.name_changes.len() as u64;
+        let kept = match survival {
+            Survival::Nothing => 0,
+            Survival::Everything => changes,
+            _ => draw() % (changes + 1),
+        };
+        let mut names = self.durable_names.clone();
+        for change in &self.name_changes[..kept as usize] {
+            change.apply(&mut names);
+        }
+        self.names = names;
+        self.files
+            .values_mut()
+            .for_each(|file| file.crash(survival, draw));
+        self.sync_dir();
+        self.fault = None;
     }
 }
 
@@ -184,9 +214,11 @@ fn not_found(name: &str) -> io::Error {
     io::Error::new(ErrorKind::NotFound, name.to_owned())
 }
 
-fn errno(fault: Fault) -> io::Error {
+fn error_of(fault: Fault) -> io::Error {
     match fault {
-        Fault::Errno(errno) => io::Error::from_raw_os_error(errno),
+        Fault::Errno(errno) | Fault::Late(errno) | Fault::Lost(errno) => {
+            io::Error::from_raw_os_error(errno)
+        }
         Fault::Short => io::Error::from_raw_os_error(libc::EIO),
     }
 }
@@ -197,22 +229,63 @@ impl MemDisk {
         Self::default()
     }
 
-    /// The power fails: what was not durable survives or not, sector by sector, name by name.
-    pub fn crash(&self, draw: &mut dyn FnMut() -> u64) {
-        let state = &mut *self.state.borrow_mut();
-        let all_names = draw().is_multiple_of(2);
-        if !all_names {
-            state.names = state.durable_names.clone();
+    fn of(state: State) -> Self {
+        Self {
+            state: RefCell::new(state),
+            moments: RefCell::new(None),
         }
-        state.files.values_mut().for_each(|file| file.crash(draw));
-        state.sync_dir();
-        state.fault = None;
+    }
+
+    /// The power fails: what was not durable survives or not, in a way that is drawn.
+    pub fn crash(&self, draw: &mut dyn FnMut() -> u64) {
+        let survival = Survival::ALL[(draw() % Survival::ALL.len() as u64) as usize];
+        self.crash_as(survival, draw);
+    }
+
+    /// The power fails, and this much survives of what was not durable.
+    pub fn crash_as(&self, survival: Survival, draw: &mut dyn FnMut() -> u64) {
+        self.state.borrow_mut().crash(survival, draw);
+    }
+
+    /// Writes and names that are not durable.
+    pub fn pending(&self) -> usize {
+        let state = self.state.borrow();
+        let writes: usize = state.files.values().map(File::pending).sum();
+        writes + state.name_changes.len()
+    }
+
+    /// From now on a copy is kept after every change; what was recorded before is dropped.
+    pub fn record(&self) {
+        *self.moments.borrow_mut() = Some(vec![self.state.borrow().clone()]);
+    }
+
+    /// How many moments are recorded; the first is the one at which recording began.
+    pub fn moments(&self) -> usize {
+        self.moments.borrow().as_ref().map_or(0, Vec::len)
+    }
+
+    /// Ends the recording and returns the moments in order.
+    pub fn take_moments(&self) -> Vec<MemDisk> {
+        let moments = self.moments.borrow_mut().take().unwrap_or_default();
+        moments.into_iter().map(Self::of).collect()
+    }
+
+    fn moment(&self, state: &State) {
+        if let Some(moments) = &mut *self.moments.borrow_mut() {
+            moments.push(state.clone());
+        }
     }
 
     /// The `nth` operation from now on (from 1) fails.
     pub fn fail_at(&self, nth: u64, fault: Fault) {
         let state = &mut *self.state.borrow_mut();
         state.fault = Some((state.operations + nth, fault));
+        state.struck = false;
+    }
+
+    /// Whether the fault that was asked for last has struck.
+    pub fn struck(&self) -> bool {
+        self.state.borrow().struck
     }
 
     /// Operations so far.
@@ -238,23 +311,29 @@ impl MemDisk {
         self.state.borrow_mut().unreadable.clear();
     }
 
-    /// Flips one bit of a file.
+    /// Flips one bit of a file, durably.
     pub fn flip(&self, name: &str, bit: u64) {
-        self.edit(name, |bytes| bytes[(bit / 8) as usize] ^= 1 << (bit % 8));
+        let state = &mut *self.state.borrow_mut();
+        let file = state.file(name).expect("the file exists");
+        file.now.flip(bit);
+        file.settle();
     }
 
     /// Changes a file behind everybody's back, durably.
     pub fn edit(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let state = &mut *self.state.borrow_mut();
         let file = state.file(name).expect("the file exists");
-        change(&mut file.now);
-        file.sync();
+        let mut bytes = file.now.to_vec();
+        change(&mut bytes);
+        file.now.resize(bytes.len());
+        file.now.write(0, &bytes);
+        file.settle();
     }
 
     /// Contents of a file.
     pub fn contents(&self, name: &str) -> Vec<u8> {
         let state = &mut *self.state.borrow_mut();
-        state.file(name).expect("the file exists").now.clone()
+        state.file(name).expect("the file exists").now.to_vec()
     }
 
     /// Does all of a log op, durably.
@@ -289,6 +368,7 @@ impl MemDisk {
             Ok(_) => panic!("a log write beyond its segment"),
             Err(error) => Err(error),
         };
+        self.moment(state);
         match written {
             Ok(()) => Ok(Begun {
                 segment,
@@ -313,6 +393,7 @@ impl MemDisk {
                 if let Ok(file) = state.file(&begun.segment.file_name()) {
                     file.sync_range(&begun.range);
                 }
+                self.moment(state);
                 LogDone {
                     token: begun.token,
                     buf: Some(begun.buf),
@@ -328,7 +409,7 @@ impl MemDisk {
 impl Disk for MemDisk {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let state = &mut *self.state.borrow_mut();
-        state.operation().map_err(errno)?;
+        state.plain_operation().1?;
         let names = state.names.iter();
         Ok(names
             .map(|(name, id)| (name.clone(), state.files[id].now.len() as u64))
@@ -337,7 +418,7 @@ impl Disk for MemDisk {
 
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let state = &mut *self.state.borrow_mut();
-        state.operation().map_err(errno)?;
+        state.plain_operation().1?;
         let end = offset + buf.len() as u64;
         let bad = state
             .unreadable
@@ -346,96 +427,80 @@ impl Disk for MemDisk {
         if bad {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        let file = state.file(name)?;
-        let bytes = file.now.get(offset as usize..end as usize);
-        buf.copy_from_slice(bytes.ok_or(ErrorKind::UnexpectedEof)?);
-        Ok(())
+        match state.file(name)?.now.read(offset as usize, buf) {
+            true => Ok(()),
+            false => Err(ErrorKind::UnexpectedEof.into()),
+        }
     }
 
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.state.borrow_mut().write(name, offset, bytes)
+        let state = &mut *self.state.borrow_mut();
+        let result = state.write(name, offset, bytes);
+        self.moment(state);
+        result
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
         let state = &mut *self.state.borrow_mut();
-        state.operation().map_err(errno)?;
-        state.file(name)?.sync();
+        match state.operation() {
+            Ok(()) | Err(Fault::Late(_)) => state.file(name)?.sync(),
+            Err(Fault::Lost(_)) => state.file(name)?.lose(),
+            Err(_) => {}
+        }
+        let result = match state.fault.filter(|fault| fault.0 == state.operations) {
+            Some((_, fault)) => Err(error_of(fault)),
+            None => Ok(()),
+        };
+        self.moment(state);
+        result
+    }
+
+    fn drop_cached(&self, name: &str) -> io::Result<()> {
+        let state = &mut *self.state.borrow_mut();
+        state.plain_operation().1?;
+        state.file(name)?.drop_cached();
         Ok(())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let state = &mut *self.state.borrow_mut();
-        state.operation().map_err(errno)?;
-        let id = state.names.remove(from).ok_or_else(|| not_found(from))?;
-        state.names.insert(to.to_owned(), id);
-        state.sync_dir();
-        Ok(())
+        {
+            let state = &mut *self.state.borrow_mut();
+            let (happens, result) = state.plain_operation();
+            if happens {
+                state.names.get(from).ok_or_else(|| not_found(from))?;
+                let (from, to) = (from.to_owned(), to.to_owned());
+                state.change_names(NameChange::Rename { from, to });
+            }
+            self.moment(state);
+            result?;
+        }
+        self.sync_dir()
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let state = &mut *self.state.borrow_mut();
-        state.operation().map_err(errno)?;
-        state.names.remove(name);
-        state.sync_dir();
-        Ok(())
+        {
+            let state = &mut *self.state.borrow_mut();
+            let (happens, result) = state.plain_operation();
+            if happens && state.names.contains_key(name) {
+                let name = name.to_owned();
+                state.change_names(NameChange::Unlink { name });
+            }
+            self.moment(state);
+            result?;
+        }
+        self.sync_dir()
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         let state = &mut *self.state.borrow_mut();
-        state.operation().map_err(errno)?;
-        state.sync_dir();
-        Ok(())
+        let (happens, result) = state.plain_operation();
+        if happens {
+            state.sync_dir();
+        }
+        self.moment(state);
+        result
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crash_keeps_what_is_durable_and_some_of_the_rest() {
-        let (mut kept, mut lost, mut torn) = (0, 0, 0);
-        for seed in 0..200u64 {
-            let disk = MemDisk::new();
-            disk.write_at("a", 0, &[1; 2048]).unwrap();
-            disk.sync("a").unwrap();
-            disk.sync_dir().unwrap();
-            disk.write_at("a", 512, &[2; 1024]).unwrap();
-            disk.write_at("b", 0, &[3; 512]).unwrap();
-            let mut state = seed;
-            disk.crash(&mut || {
-                state = state
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
-                state >> 33
-            });
-            let a = disk.contents("a");
-            assert_eq!((a.len(), a[0], a[2047]), (2048, 1, 1));
-            match (a[512], a[1024]) {
-                (2, 2) => kept += 1,
-                (1, 1) => lost += 1,
-                _ => torn += 1,
-            }
-            assert!(
-                a.chunks(512)
-                    .all(|sector| sector.iter().all(|byte| *byte == sector[0]))
-            );
-        }
-        assert!(kept > 20 && lost > 20 && torn > 20, "{kept} {lost} {torn}");
-    }
-
-    #[test]
-    fn faults_strike_the_nth_operation_only() {
-        let disk = MemDisk::new();
-        disk.fail_at(2, Fault::Errno(libc::EIO));
-        disk.write_at("a", 0, b"x").unwrap();
-        assert_eq!(disk.sync("a").unwrap_err().raw_os_error(), Some(libc::EIO));
-        disk.sync("a").unwrap();
-        disk.set_capacity(Some(4));
-        assert_eq!(
-            disk.write_at("a", 2, b"abc").unwrap_err().raw_os_error(),
-            Some(libc::ENOSPC)
-        );
-        disk.write_at("a", 2, b"ab").unwrap();
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ mod log_ring;
 pub mod mem;
 mod perform;
 mod probe;
+mod replace;
 mod ring;
 pub mod sector;
 mod watch;
@@ -23,6 +24,7 @@ pub use background::{BackgroundDone, BackgroundLane, LANE_OPS_MAX};
 pub use dir::Dir;
 pub use log_ring::{Fallbacks, LogRing, RingError, RingOptions};
 pub use perform::perform;
+pub use replace::replace_file;
 pub use ring::Ring;
 pub use sector::SectorKey;
 pub use watch::{Interest, Readiness};
@@ -47,6 +49,13 @@ pub trait Disk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file and makes the directory durable; no error when it does not exist.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Drops what a cache holds of the file and need not write: reads that follow come from the
+    /// device. After a flush that failed, the kernel shows pages that it neither has written nor
+    /// ever will.
+    fn drop_cached(&self, name: &str) -> io::Result<()> {
+        let _ = name;
+        Ok(())
+    }
     /// Makes the directory's entries durable.
     fn sync_dir(&self) -> io::Result<()>;
     /// Length of a file in bytes; `None` when it does not exist.

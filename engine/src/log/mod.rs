@@ -42,6 +42,8 @@ mod gapped;
 mod gather;
 mod index;
 mod inspect;
+#[cfg(any(test, feature = "simulation"))]
+pub mod proof;
 mod read;
 mod recovery;
 mod repair;

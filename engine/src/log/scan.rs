@@ -39,6 +39,11 @@ impl<'a> Scan<'a> {
             .into_iter()
             .filter_map(|(name, length)| Some((SegmentNo::parse(&name)?, length)));
         let files: BTreeMap<_, _> = segments.collect();
+        for segment in files.keys() {
+            let name = segment.file_name();
+            disk.drop_cached(&name)
+                .map_err(LogError::io("drop the cached pages of", name))?;
+        }
         let longest = files.values().copied().max().unwrap_or(0);
         Ok(Self {
             disk,

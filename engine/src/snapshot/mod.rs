@@ -7,3 +7,5 @@
 
 pub mod image;
 pub mod names;
+#[cfg(any(test, feature = "simulation"))]
+pub mod proof;
