@@ -12,6 +12,8 @@ mod child;
 mod client;
 mod config;
 mod config_entries;
+#[cfg(feature = "fuzzing")]
+pub mod doors;
 mod document_file;
 mod durations;
 mod event;

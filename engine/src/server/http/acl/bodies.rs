@@ -249,6 +249,33 @@ pub(super) async fn service_of<G: Gateway>(
     ask(gateway, ReadMode::Default, &question).await
 }
 
+/// The names in a body by which its request is judged, in the order in which its handler reads them:
+/// for comparison with what the handler reads.
+#[cfg(feature = "fuzzing")]
+pub(in super::super) fn names(kind: Body, body: &[u8]) -> Result<Vec<String>, Refusal> {
+    let body = Fields::parse(body)?;
+    let own = |fields: &Fields<'_>| match fields.text("id") {
+        id if id.is_empty() => fields.text("name"),
+        id => id,
+    };
+    Ok(match kind {
+        Body::Register => {
+            let mut names = vec![body.text("node"), body.flag("skipnodeupdate").to_string()];
+            if let Some(service) = body.object("service")? {
+                names.extend([service.text("service"), service.text("id")]);
+            }
+            names.extend(body.checks()?.iter().map(|check| check.text("serviceid")));
+            names
+        }
+        Body::Deregister => ["node", "serviceid", "checkid"].map(|name| body.text(name)).into(),
+        Body::OwnService => vec![body.text("name"), own(&body)],
+        Body::OwnCheck => vec![own(&body), body.text("serviceid")],
+        Body::Session | Body::Coordinate => vec![body.text("node")],
+        Body::ConfigEntry => vec![body.text("kind"), body.text("name")],
+        Body::Query => vec![body.text("name")],
+    })
+}
+
 /// An object's members by their names in lower case, without underscores: `/v1/agent` knows both
 /// `ServiceID` and `service_id`. A name that comes twice is refused: it could mean one thing here
 /// and the other to the handler.

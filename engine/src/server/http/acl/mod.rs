@@ -23,6 +23,9 @@ mod sieve;
 #[cfg(test)]
 mod tests;
 mod transactions;
+#[cfg(feature = "fuzzing")]
+pub(super) mod wanted;
+#[cfg(not(feature = "fuzzing"))]
 mod wanted;
 
 pub(super) use bodies::{check as check_body, check_path};
@@ -30,4 +33,8 @@ pub(super) use endpoints::answer;
 pub(super) use guard::{Guard, Rights, Who};
 pub(super) use needs::{Need, of as need_of};
 pub(super) use sieve::{Sieve, Sifted};
+#[cfg(feature = "fuzzing")]
+pub(super) use bodies::names as names_of_body;
+#[cfg(feature = "fuzzing")]
+pub(super) use needs::Body;
 pub(super) use transactions::{check_key, check_ops};
