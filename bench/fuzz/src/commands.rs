@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use engine::{
     fsm::{
-        acl::{
-            Bootstrap, PolicyDelete, PolicySet, RoleDelete, RoleSet, TokenDelete, TokenSet,
-        },
+        acl::{Bootstrap, PolicyDelete, PolicySet, RoleDelete, RoleSet, TokenDelete, TokenSet},
         catalog::{CatalogVerb, CoordinatesRequest, DeregisterRequest, RegisterRequest},
         config::{ConfigRequest, ConfigVerb},
         mixed::{KvOp, MixedOp, MixedTxn},
@@ -44,7 +42,16 @@ pub(crate) const IDS: [&str; 8] = [
 ];
 
 const KEYS: [&[u8]; 10] = [
-    b"a", b"a/", b"a/b", b"a/b/c", b"b", b"\xff", b"\xff\xff", b"a\0", b"lock", b"z",
+    b"a",
+    b"a/",
+    b"a/b",
+    b"a/b/c",
+    b"b",
+    b"\xff",
+    b"\xff\xff",
+    b"a\0",
+    b"lock",
+    b"z",
 ];
 const TAGS: [&str; 4] = ["v1", "V1", "v2", ""];
 const RULES: [&str; 5] = [
@@ -137,7 +144,9 @@ pub fn record(feed: &mut Feed<'_>, before: u64) -> RecordOp {
                 ConfigVerb::DeleteCas,
             ]),
             entry: ConfigEntry {
-                kind: feed.pick(&["service-defaults", "proxy-defaults", "mesh"]).into(),
+                kind: feed
+                    .pick(&["service-defaults", "proxy-defaults", "mesh"])
+                    .into(),
                 name: feed.name(),
                 body: json(feed),
                 create_index: 0,
@@ -263,7 +272,9 @@ fn service(feed: &mut Feed<'_>, before: u64) -> Service {
         node: feed.name(),
         id: feed.name(),
         service: feed.name(),
-        kind: feed.pick(&["", "", "connect-proxy", "mesh-gateway", "x"]).into(),
+        kind: feed
+            .pick(&["", "", "connect-proxy", "mesh-gateway", "x"])
+            .into(),
         tags: tags(feed),
         address: feed.pick(&["", "10.0.0.2"]).into(),
         tagged_addresses: feed
@@ -290,7 +301,9 @@ fn check(feed: &mut Feed<'_>, before: u64) -> Check {
         node: feed.name(),
         check_id: feed.name(),
         name: feed.name(),
-        status: feed.pick(&["passing", "critical", "warning", "", "x"]).into(),
+        status: feed
+            .pick(&["passing", "critical", "warning", "", "x"])
+            .into(),
         output: feed.text(8),
         service_id: feed.name(),
         service_tags: tags(feed),

@@ -129,7 +129,10 @@ mod tests {
         assert_eq!(feed.bytes(10), b"abc");
         assert_eq!(feed.below(5), 2);
         assert!(feed.is_empty());
-        assert_eq!((feed.below(100_000), feed.flag(), feed.number()), (0, false, 0));
+        assert_eq!(
+            (feed.below(100_000), feed.flag(), feed.number()),
+            (0, false, 0)
+        );
         assert_eq!((feed.bytes(9), feed.rest()), (&b""[..], &b""[..]));
     }
 

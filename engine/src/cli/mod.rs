@@ -12,9 +12,9 @@ mod child;
 mod client;
 mod config;
 mod config_entries;
+mod document_file;
 #[cfg(feature = "fuzzing")]
 pub mod doors;
-mod document_file;
 mod durations;
 mod event;
 mod flags;

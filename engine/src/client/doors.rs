@@ -95,7 +95,11 @@ impl Conversation {
     ///
     /// # Errors
     /// Why.
-    pub fn received(&mut self, mut bytes: &[u8], ended: &mut Vec<(u32, Ended)>) -> Result<(), String> {
+    pub fn received(
+        &mut self,
+        mut bytes: &[u8],
+        ended: &mut Vec<(u32, Ended)>,
+    ) -> Result<(), String> {
         while !bytes.is_empty() {
             let space = self.session.space();
             let n = space.len().min(bytes.len());

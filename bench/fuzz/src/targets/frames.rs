@@ -3,7 +3,7 @@
 //! Bytes as they come; with the first bit set, the checksums of whatever looks like a frame are
 //! made right first, so that what lies behind them is reached.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use wire::{Frame, FrameDecoder, WireError, limits};
 
 use super::messages;
@@ -78,11 +78,4 @@ fn make_checksums_right(stream: &mut [u8]) {
         frame[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
         at = end;
     }
-}
-
-/// As [`messages::run`] takes it: what a golden frame holds.
-pub fn of_message(frame: &[u8]) -> Option<(u8, Bytes, Bytes)> {
-    let (frames, _) = decode(frame, limits::FRAME_BYTES_MAX, &[usize::MAX]);
-    let frame = frames.into_iter().next()?;
-    Some((frame.kind as u8, frame.payload, frame.blob))
 }

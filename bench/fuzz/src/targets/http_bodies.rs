@@ -24,7 +24,11 @@ pub fn run(data: &[u8]) {
     };
     if let Some(Ok(names)) = judged {
         let text = String::from_utf8_lossy(body);
-        assert_eq!(names, acted_on(endpoint, &read.names), "{endpoint:?} {text}");
+        assert_eq!(
+            names,
+            acted_on(endpoint, &read.names),
+            "{endpoint:?} {text}"
+        );
     }
     if let Some(command) = read.command {
         assert_eq!(records::check(&command), Ok(()));

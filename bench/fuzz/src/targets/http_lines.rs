@@ -32,7 +32,11 @@ pub fn run(data: &[u8]) {
         0 => {
             if let Some(to) = doors::moved(text) {
                 assert!(to.starts_with('/'), "{text:?} to {to:?}");
-                assert_eq!(doors::moved(&to).filter(|_| to != "/v1/kv"), None, "{text:?}");
+                assert_eq!(
+                    doors::moved(&to).filter(|_| to != "/v1/kv"),
+                    None,
+                    "{text:?}"
+                );
             }
             // What an escape hides is not shown to whoever judges by the path.
             assert!(!doors::need(&METHODS[method], text).is_empty());
@@ -71,7 +75,10 @@ fn strings(bytes: &[u8]) {
     let mut expected = String::new();
     for chunk in bytes.utf8_chunks() {
         expected.push_str(chunk.valid());
-        chunk.invalid().iter().for_each(|_| expected.push('\u{fffd}'));
+        chunk
+            .invalid()
+            .iter()
+            .for_each(|_| expected.push('\u{fffd}'));
     }
     assert_eq!(read, expected);
     if let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) {

@@ -35,7 +35,10 @@ pub fn run(data: &[u8]) {
         (Ok((fsm, meta)), Ok(_)) => {
             fsm.store().tables().check();
             if meta.cluster_id.0 == [7; 16] && meta.shard.0 == 0 {
-                assert!(machine::image(&fsm) == bytes, "taken, and not what was written");
+                assert!(
+                    machine::image(&fsm) == bytes,
+                    "taken, and not what was written"
+                );
             }
         }
         (Err(whole), Err(split)) => assert_eq!(whole, split),

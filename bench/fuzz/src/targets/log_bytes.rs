@@ -71,7 +71,9 @@ fn edit(disk: &MemDisk, feed: &mut Feed<'_>) {
         _ => held,
     };
     sector::seal(&mut bytes, key, no as u64, stamp, head);
-    disk.edit(name, |file| file[at..at + SECTOR_BYTES].copy_from_slice(&bytes));
+    disk.edit(name, |file| {
+        file[at..at + SECTOR_BYTES].copy_from_slice(&bytes)
+    });
 }
 
 fn read_all(disk: &MemDisk, log: &Log, shard: ShardId, first: Index, last: Index) {

@@ -134,7 +134,8 @@ impl Life {
                 self.log.put_hard_state(shard, state, true);
             }
             9 if last > model.snapshot.0 => {
-                let index = model.snapshot.0 + 1 + feed.below((last - model.snapshot.0) as usize) as u64;
+                let index =
+                    model.snapshot.0 + 1 + feed.below((last - model.snapshot.0) as usize) as u64;
                 let term = model.term(index);
                 self.checkpoint(shard, index, term);
             }
@@ -144,7 +145,8 @@ impl Life {
             12 => self.now_ns += 200_000_000,
             _ => self.drive(feed),
         }
-        self.as_of.insert(self.log.open_lsn().0, self.shards.clone());
+        self.as_of
+            .insert(self.log.open_lsn().0, self.shards.clone());
     }
 
     fn append(&mut self, shard: ShardId, index: u64, term: u64, bytes: usize) {
@@ -158,7 +160,9 @@ impl Life {
         };
         self.log.append(shard, entry);
         let model = self.shards.entry(shard).or_default();
-        model.entries.truncate((index - model.snapshot.0 - 1) as usize);
+        model
+            .entries
+            .truncate((index - model.snapshot.0 - 1) as usize);
         model.entries.push((term, data));
     }
 
@@ -231,7 +235,10 @@ impl Life {
         let (log, recovered) = Log::recover(&self.disk, config(), IDENTITY, true)
             .expect("a power cut damages nothing");
         let last = recovered.report.last_lsn.0;
-        assert!((acknowledged..=opened).contains(&last), "{acknowledged}, {last}, {opened}");
+        assert!(
+            (acknowledged..=opened).contains(&last),
+            "{acknowledged}, {last}, {opened}"
+        );
         assert_eq!(recovered.report.corrupt, []);
         // Batches that the script did not see end have the state of the next that it did.
         let truth = self.as_of.get(&last);
@@ -311,11 +318,18 @@ fn is_all_there(
             assert_eq!(*truth, Shard::default(), "shard {shard} is gone");
             continue;
         };
-        assert_eq!(found.checkpoint.hard_state, truth.hard_state, "shard {shard}");
+        assert_eq!(
+            found.checkpoint.hard_state, truth.hard_state,
+            "shard {shard}"
+        );
         assert_eq!(found.last_index.0, truth.last(), "shard {shard}");
         let first = truth.snapshot.0 + 1;
         for (index, entry) in (first..).zip(&truth.entries) {
-            assert_eq!(read(disk, log, *shard, index), *entry, "shard {shard}: {index}");
+            assert_eq!(
+                read(disk, log, *shard, index),
+                *entry,
+                "shard {shard}: {index}"
+            );
         }
     }
 }
@@ -354,9 +368,8 @@ fn is_right_or_in_doubt(
         let committed_max = truth.hard_state.commit.0.min(believed.commit.0);
         let first = found.first_index.0.max(truth.snapshot.0 + 1);
         for index in first..=found.last_index.0 {
-            let holds = |gap: &Gap| {
-                gap.first.0 <= index && gap.last.is_some_and(|last| index <= last.0)
-            };
+            let holds =
+                |gap: &Gap| gap.first.0 <= index && gap.last.is_some_and(|last| index <= last.0);
             if found.gaps.iter().any(holds) {
                 continue;
             }

@@ -40,7 +40,11 @@ pub(super) fn check(script: &[Entry], run_length: usize, image_at: u64, question
     let mut outcomes = [const { Vec::<Outcome>::new() }; 3];
     let mut indexes = vec![Index(0); questions.len()];
     for entry in script {
-        apply(&mut one_by_one, std::slice::from_ref(entry), &mut outcomes[0]);
+        apply(
+            &mut one_by_one,
+            std::slice::from_ref(entry),
+            &mut outcomes[0],
+        );
         apply(&mut replaced, std::slice::from_ref(entry), &mut outcomes[2]);
         if entry.0.0 == image_at {
             let loaded = load(&image(&replaced), 7);
@@ -74,7 +78,11 @@ pub(super) fn check(script: &[Entry], run_length: usize, image_at: u64, question
     for question in questions {
         let answer = question.answer(one_by_one.store().tables()).expect("short");
         let json: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(&answer);
-        assert!(json.is_ok(), "{question:?}: {}", String::from_utf8_lossy(&answer));
+        assert!(
+            json.is_ok(),
+            "{question:?}: {}",
+            String::from_utf8_lossy(&answer)
+        );
     }
 }
 

@@ -40,7 +40,7 @@ pub const TARGETS: [Target; 16] = [
     target("http_lines", 512, http_lines::run),
     target("http_bodies", 2048, http_bodies::run),
     target("filters", 512, filters::run),
-    target("rules_text", 4096, rules_text::run),
+    target("rules_text", 16384, rules_text::run),
     target("rules", 256, rules::run),
     target("config", 2048, config::run),
     target("cursors", 1024, cursors::run),

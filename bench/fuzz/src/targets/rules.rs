@@ -42,14 +42,25 @@ pub fn run(data: &[u8]) {
         if !resource.is_named() {
             continue;
         }
-        let all = |wanted| names.iter().all(|name| reference.allows(*resource, name, wanted));
-        let any = |wanted| names.iter().any(|name| reference.allows(*resource, name, wanted));
+        let all = |wanted| {
+            names
+                .iter()
+                .all(|name| reference.allows(*resource, name, wanted))
+        };
+        let any = |wanted| {
+            names
+                .iter()
+                .any(|name| reference.allows(*resource, name, wanted))
+        };
         let told = authorizer.may_read_all(*resource);
         assert_eq!(told, all(Access::Read), "all {resource:?}: {policies:?}");
         let told = authorizer.may_write_any(*resource);
         assert_eq!(told, any(Access::Write), "any {resource:?}: {policies:?}");
     }
-    for prefix in names.iter().filter(|name| name.len() <= RULE_NAME_LETTERS_MAX) {
+    for prefix in names
+        .iter()
+        .filter(|name| name.len() <= RULE_NAME_LETTERS_MAX)
+    {
         let under = || names.iter().filter(|name| name.starts_with(prefix));
         let may = |name: &&String, wanted| reference.allows(Resource::Key, name, wanted);
         let told = authorizer.may_write_prefix(prefix.as_bytes());
@@ -84,7 +95,11 @@ fn policy(feed: &mut Feed<'_>, wholes: bool) -> Rules {
         if !resource.is_named() {
             if rules.iter().all(|rule| rule.resource != resource) {
                 let scope = Scope::Whole;
-                rules.push(Rule { resource, scope, access });
+                rules.push(Rule {
+                    resource,
+                    scope,
+                    access,
+                });
             }
             continue;
         }
@@ -102,7 +117,11 @@ fn policy(feed: &mut Feed<'_>, wholes: bool) -> Rules {
                 access: intentions,
             });
         }
-        rules.push(Rule { resource, scope, access });
+        rules.push(Rule {
+            resource,
+            scope,
+            access,
+        });
     }
     let text = match in_json {
         true => rules_text::json(&rules),

@@ -37,7 +37,10 @@ fn written(rules: &[Rule]) -> impl Iterator<Item = Written<'_>> {
     rules.iter().zip(before).filter_map(|(rule, before)| {
         let intentions = (rule.resource == Resource::Service).then(|| {
             let before = before.expect("a service's intentions come before it");
-            assert_eq!((before.resource, &before.scope), (Resource::Intention, &rule.scope));
+            assert_eq!(
+                (before.resource, &before.scope),
+                (Resource::Intention, &rule.scope)
+            );
             before.access
         });
         (rule.resource != Resource::Intention).then_some(Written { rule, intentions })
@@ -59,7 +62,10 @@ pub(super) fn hcl(rules: &[Rule]) -> String {
         match &rule.scope {
             Scope::Whole => out.push_str(&format!("{word} = \"{level}\"\n")),
             Scope::Exact(name) | Scope::Prefix(name) => {
-                out.push_str(&format!("{word} {} {{ policy = \"{level}\"", hcl_text(name)));
+                out.push_str(&format!(
+                    "{word} {} {{ policy = \"{level}\"",
+                    hcl_text(name)
+                ));
                 if let Some(intentions) = intentions {
                     out.push_str(&format!(", intentions = \"{}\"", intentions.word()));
                 }

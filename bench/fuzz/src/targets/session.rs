@@ -90,7 +90,10 @@ impl Script {
                     self.client.connected();
                     self.far = Some(Far::default());
                     if feed.flag() {
-                        self.receive(&frame(FrameKind::Hello, RequestId(0), Hello::default().encode()), &mut ended);
+                        self.receive(
+                            &frame(FrameKind::Hello, RequestId(0), Hello::default().encode()),
+                            &mut ended,
+                        );
                     }
                 }
             }
@@ -129,7 +132,11 @@ impl Script {
         space[..n].copy_from_slice(&bytes[..n]);
         far.decoder.received(n);
         self.client.sent(n);
-        while let Some(frame) = far.decoder.next_frame().expect("the client speaks the protocol") {
+        while let Some(frame) = far
+            .decoder
+            .next_frame()
+            .expect("the client speaks the protocol")
+        {
             let is_write = match frame.kind {
                 FrameKind::Propose => true,
                 FrameKind::Query => false,
@@ -169,7 +176,9 @@ impl Script {
             },
             _ => ReplyBody::Rows(Vec::new()),
         };
-        if kind == 0 && let Some(flight) = self.flights.get_mut(&ticket) {
+        if kind == 0
+            && let Some(flight) = self.flights.get_mut(&ticket)
+        {
             flight.refused = true;
         }
         let reply = Reply {
@@ -231,7 +240,10 @@ fn ticket_of(frame: &Frame) -> u32 {
             Ok(wire::Command::Kv(kv)) => kv.key.to_vec(),
             other => panic!("{other:?}"),
         },
-        _ => match wire::Query::decode(&frame.payload).expect("the client's own").body {
+        _ => match wire::Query::decode(&frame.payload)
+            .expect("the client's own")
+            .body
+        {
             wire::QueryBody::KvGet { key } => key.to_vec(),
             other => panic!("{other:?}"),
         },

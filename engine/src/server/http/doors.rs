@@ -166,7 +166,8 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Read, Refused> {
     };
     Ok(match endpoint {
         Endpoint::CatalogRegister => {
-            let Loose(body) = serde_json::from_slice::<Loose<RegisterBody>>(body).map_err(decode)?;
+            let Loose(body) =
+                serde_json::from_slice::<Loose<RegisterBody>>(body).map_err(decode)?;
             let request = body.request();
             catalog::check(&request)?;
             let mut names = vec![request.node.clone(), request.skip_node_update.to_string()];
@@ -214,7 +215,7 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Read, Refused> {
         }
         Endpoint::Config => {
             let entry = config::parse(body).map_err(told)?;
-            let names = vec![entry.kind.clone(), entry.name.clone()];
+            let names = vec![acl::config_entry(&entry.kind, &entry.name)];
             let op = ConfigVerb::Upsert;
             proposed(RecordOp::ConfigEntry(ConfigRequest { op, entry }), names)
         }

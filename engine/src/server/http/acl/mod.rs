@@ -29,12 +29,12 @@ pub(super) mod wanted;
 mod wanted;
 
 pub(super) use bodies::{check as check_body, check_path};
+#[cfg(feature = "fuzzing")]
+pub(super) use bodies::{config_entry, names as names_of_body};
 pub(super) use endpoints::answer;
 pub(super) use guard::{Guard, Rights, Who};
-pub(super) use needs::{Need, of as need_of};
-pub(super) use sieve::{Sieve, Sifted};
-#[cfg(feature = "fuzzing")]
-pub(super) use bodies::names as names_of_body;
 #[cfg(feature = "fuzzing")]
 pub(super) use needs::Body;
+pub(super) use needs::{Need, of as need_of};
+pub(super) use sieve::{Sieve, Sifted};
 pub(super) use transactions::{check_key, check_ops};
