@@ -27,7 +27,12 @@ pub fn run(data: &[u8]) {
     };
     let (frames, error) = decode(&stream, max, &[usize::MAX]);
     let split = decode(&stream, max, &cuts);
-    assert_eq!((&frames, &error), (&split.0, &split.1));
+    assert_eq!(frames, split.0);
+    // What does not begin like a frame is refused as soon as that shows, so by other first bytes.
+    match (&error, &split.1) {
+        (Some(WireError::Magic(_)), Some(WireError::Magic(_))) => {}
+        (whole, split) => assert_eq!(whole, split),
+    }
     let mut again = BytesMut::new();
     for frame in &frames {
         frame.encode(&mut again);

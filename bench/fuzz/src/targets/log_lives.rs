@@ -5,7 +5,7 @@
 //! every acknowledged batch, in order, and nothing that was never written; damage that takes
 //! something away is refused. With peers, whatever is offered is right, or said to be in doubt.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, rc::Rc};
 
 use bytes::Bytes;
 use engine::{
@@ -41,7 +41,7 @@ struct Shard {
     hard_state: HardState,
     snapshot: (u64, u64),
     /// Term and data; the first is the entry after the snapshot.
-    entries: Vec<(u64, Vec<u8>)>,
+    entries: Vec<(u64, Rc<[u8]>)>,
 }
 
 impl Shard {
@@ -132,6 +132,7 @@ impl Life {
                 };
                 model.hard_state = state;
                 self.log.put_hard_state(shard, state, true);
+                self.note();
             }
             9 if last > model.snapshot.0 => {
                 let index =
@@ -145,8 +146,6 @@ impl Life {
             12 => self.now_ns += 200_000_000,
             _ => self.drive(feed),
         }
-        self.as_of
-            .insert(self.log.open_lsn().0, self.shards.clone());
     }
 
     fn append(&mut self, shard: ShardId, index: u64, term: u64, bytes: usize) {
@@ -163,7 +162,8 @@ impl Life {
         model
             .entries
             .truncate((index - model.snapshot.0 - 1) as usize);
-        model.entries.push((term, data));
+        model.entries.push((term, data.into()));
+        self.note();
     }
 
     fn checkpoint(&mut self, shard: ShardId, index: u64, term: u64) {
@@ -182,6 +182,13 @@ impl Life {
         model.entries.drain(..drop);
         model.snapshot = (index, term);
         self.log.put_checkpoint(shard, checkpoint);
+        self.note();
+    }
+
+    /// What the last batch carries now is the state as of it.
+    fn note(&mut self) {
+        self.as_of
+            .insert(self.log.open_lsn().0, self.shards.clone());
     }
 
     fn ops(&mut self) -> Vec<LogOp> {
@@ -229,7 +236,6 @@ impl Life {
 
     fn end_by_power_cut(mut self, feed: &mut Feed<'_>) {
         let (acknowledged, opened) = (self.log.durable_lsn().0, self.log.open_lsn().0);
-        self.as_of.insert(opened, self.shards.clone());
         self.begun.clear();
         self.disk.crash(&mut || u64::from(feed.byte()));
         let (log, recovered) = Log::recover(&self.disk, config(), IDENTITY, true)
@@ -240,11 +246,10 @@ impl Life {
             "{acknowledged}, {last}, {opened}"
         );
         assert_eq!(recovered.report.corrupt, []);
-        // Batches that the script did not see end have the state of the next that it did.
-        let truth = self.as_of.get(&last);
-        if let Some(truth) = truth {
-            is_all_there(&self.disk, &log, &recovered, truth);
-        }
+        // A mark, which carries nothing, leaves the state of the batch before it.
+        let truth = self.as_of.range(..=last).next_back();
+        let (_, truth) = truth.expect("there is one as of nothing");
+        is_all_there(&self.disk, &log, &recovered, truth);
     }
 
     fn end_at_rest(mut self, feed: &mut Feed<'_>, damages: usize) {
@@ -334,10 +339,10 @@ fn is_all_there(
     }
 }
 
-fn read(disk: &MemDisk, log: &Log, shard: ShardId, index: u64) -> (u64, Vec<u8>) {
+fn read(disk: &MemDisk, log: &Log, shard: ShardId, index: u64) -> (u64, Rc<[u8]>) {
     let read = log.read_blocking(disk, shard, Index(index), Index(index), 1);
     let read = read.expect("it is offered");
-    (read[0].term.0, read[0].data.to_vec())
+    (read[0].term.0, read[0].data[..].into())
 }
 
 fn is_right_or_in_doubt(
