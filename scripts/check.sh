@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Format, lints, build, tests, clients of others, benchmark smoke: what has to pass before a commit lands.
+# Format, lints, build, tests, clients of others, fuzzers, benchmark smoke: what has to pass before a commit lands.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,7 @@ stage lints cargo clippy --workspace --all-targets -- -D warnings
 stage build cargo build --release
 stage tests cargo test --workspace
 stage clients scripts/clients
+stage fuzzers scripts/fuzz smoke
 stage smoke target/release/curia-bench smoke
 echo
 echo "all stages passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"

@@ -64,6 +64,9 @@ impl Reader<'_> {
         let mut labels = Vec::new();
         while let Some(label) = self.key()? {
             labels.push(label);
+            if self.nesting + labels.len() > NESTING_MAX {
+                return Err(self.wrong("nested too deeply"));
+            }
         }
         if !self.take(b'{')? {
             return Err(self.wrong("\"=\" or \"{\" is needed"));
@@ -317,5 +320,16 @@ mod tests {
         let error = parse(&nested(NESTING_MAX + 1)).unwrap_err();
         assert!(error.ends_with("nested too deeply"), "{error}");
         assert!(parse(&"a {".repeat(100_000)).is_err());
+    }
+
+    /// Each label of a block is a level too: `a a a … {}`, well within the longest policy, made a
+    /// tree so deep that forgetting it overflowed the executor's stack and ended the server. (Found
+    /// by reading, while the fuzz target `rules_text` was written.)
+    #[test]
+    fn labels_are_nesting_too() {
+        let labels = |count| format!("{}{{}}", "a ".repeat(count));
+        assert!(parse(&labels(NESTING_MAX)).is_ok());
+        let error = parse(&labels(super::super::RULES_BYTES_MAX / 2 - 1)).unwrap_err();
+        assert!(error.ends_with("nested too deeply"), "{error}");
     }
 }

@@ -13,6 +13,8 @@ mod client;
 mod config;
 mod config_entries;
 mod document_file;
+#[cfg(feature = "fuzzing")]
+pub mod doors;
 mod durations;
 mod event;
 mod flags;

@@ -30,6 +30,8 @@
 //! the client to the next server until the request's time is up.
 
 mod dial;
+#[cfg(feature = "fuzzing")]
+pub mod doors;
 mod driver;
 mod error;
 mod requests;

@@ -211,7 +211,9 @@ impl<T> Session<T> {
     pub(crate) fn to_send(&self) -> &[u8] {
         match self.phase {
             Phase::Down => &[],
-            Phase::Greeting => &self.greeting,
+            // Also once theirs was found good: they may have greeted before ours had left whole.
+            _ if !self.greeting.is_empty() => &self.greeting,
+            Phase::Greeting => &[],
             Phase::Open => &self.buffer,
             // A frame that has begun is finished.
             Phase::Draining => &self.buffer[..(self.next_whole() - self.sent) as usize],
@@ -220,7 +222,7 @@ impl<T> Session<T> {
 
     /// The first `n` bytes of [`Self::to_send`] left.
     pub(crate) fn sent(&mut self, n: usize) {
-        if self.phase == Phase::Greeting {
+        if !self.greeting.is_empty() {
             self.greeting.advance(n);
             return;
         }

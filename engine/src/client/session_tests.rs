@@ -7,6 +7,33 @@ use wire::{Failure, Index, KvRow};
 
 use super::*;
 
+/// A server that greets at once, before our Hello has left whole, was sent the rest of it never: the
+/// first request stood in the middle of the Hello, and the server closed the connection on it. (Fuzz
+/// target `session`.)
+#[test]
+fn a_hello_is_finished_whatever_the_server_says_meanwhile() {
+    let mut session = Session::new(&Hello::default(), 1 << 20);
+    let now = Instant::now();
+    let ask = Ask::<true> {
+        ticket: 7,
+        padding: 0,
+    };
+    session.make(&ask, 7, now, now + Duration::from_secs(1));
+    session.connected();
+    let mut far = Far::default();
+    let begun = session.to_send()[..3].to_vec();
+    assert!(far.take(&begun).is_empty());
+    session.sent(begun.len());
+    session.open();
+    while !session.to_send().is_empty() {
+        let rest = session.to_send().to_vec();
+        let seen = far.take(&rest);
+        session.sent(rest.len());
+        assert!(seen.is_empty() || session.to_send().is_empty());
+    }
+    assert_eq!(far.open.len(), 1);
+}
+
 /// A request that carries its ticket, so that the server's side can tell who it was.
 struct Ask<const WRITE: bool> {
     ticket: u32,

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    index::{IndexDef, IndexError, Key, Lookup},
+    index::{IndexDef, IndexError, Key, Keys, Lookup},
     point::{DiscardedPart, PointIndex},
     row::Row,
     secondary::Secondary,
@@ -440,6 +440,8 @@ impl<R: Row> Release for Discarded<R> {
 pub(crate) struct TableBuilder<D: TableDef> {
     rows: TreeBuilder<D::Row>,
     rest: Table<D>,
+    /// Scratch space.
+    keys: Keys,
 }
 
 impl<D: TableDef> Default for TableBuilder<D> {
@@ -447,6 +449,7 @@ impl<D: TableDef> Default for TableBuilder<D> {
         Self {
             rows: TreeBuilder::new(),
             rest: Table::default(),
+            keys: Keys::default(),
         }
     }
 }
@@ -463,6 +466,7 @@ pub(crate) enum BuildError {
 impl<D: TableDef> TableBuilder<D> {
     /// Adds the next row.
     pub(crate) fn push(&mut self, row: D::Row) -> Result<(), BuildError> {
+        D::primary().keys_of(&row, &mut self.keys)?;
         self.rows.push(row.clone()).map_err(|_| BuildError::Order)?;
         for secondary in &mut self.rest.secondaries {
             secondary.prepare(None, Some(&row))?;

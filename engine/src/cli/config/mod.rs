@@ -80,6 +80,19 @@ pub(super) fn validate(
     check(layer, Purpose::Validate).map(|config| config.warnings)
 }
 
+/// Checks the text of one file for itself.
+#[cfg(feature = "fuzzing")]
+pub(super) fn of_text(text: &str, hcl: bool) -> Result<Vec<String>, Vec<ConfigError>> {
+    let mut layer = Layer::default();
+    let format = if hcl { Format::Hcl } else { Format::Json };
+    match sources::parse(text, format) {
+        Ok(tree) if tree.is_object() => layer.set_all(tree, &|key| format!("file: {key}")),
+        Ok(_) => layer.errors.push(ConfigError("must be an object".into())),
+        Err(why) => layer.errors.push(ConfigError(why)),
+    }
+    check(layer, Purpose::Validate).map(|config| config.warnings)
+}
+
 fn format(text: Option<&str>, layer: &mut Layer) -> Option<Format> {
     match Format::parse(text?) {
         Ok(format) => Some(format),

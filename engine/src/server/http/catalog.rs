@@ -179,16 +179,16 @@ fn datacenter<G: Gateway>(call: &Call<'_, G>, named: &mut String) -> Result<(), 
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase", default)]
-struct DeregisterBody {
+pub(super) struct DeregisterBody {
     datacenter: String,
-    node: String,
-    serviceid: String,
-    checkid: String,
+    pub(super) node: String,
+    pub(super) serviceid: String,
+    pub(super) checkid: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase", default)]
-struct RegisterBody {
+pub(super) struct RegisterBody {
     datacenter: String,
     id: String,
     node: String,
@@ -264,7 +264,7 @@ fn text(json: &Option<Value>) -> JsonText {
 }
 
 impl RegisterBody {
-    fn request(self) -> RegisterRequest {
+    pub(super) fn request(self) -> RegisterRequest {
         RegisterRequest {
             datacenter: self.datacenter,
             id: self.id,

@@ -151,7 +151,7 @@ fn known(kind: &str) -> Result<Option<&'static str>, Refusal> {
 
 /// An entry as clients write it: an object with `Kind` and `Name`, in Consul's JSON names or those
 /// of its configuration files.
-fn parse(body: &[u8]) -> Result<ConfigEntry, Refusal> {
+pub(super) fn parse(body: &[u8]) -> Result<ConfigEntry, Refusal> {
     let failed = |why: &str| Refusal::bad(format!("Request decoding failed: {why}"));
     let mut object: Map<String, Value> =
         serde_json::from_slice(body).map_err(|error| failed(&error.to_string()))?;

@@ -6,15 +6,15 @@
 use std::fmt::Write;
 
 /// Nanoseconds of Go's duration units.
-const UNITS: [(&str, f64); 8] = [
-    ("ns", 1.0),
-    ("us", 1e3),
-    ("\u{b5}s", 1e3),
-    ("\u{3bc}s", 1e3),
-    ("ms", 1e6),
-    ("s", 1e9),
-    ("m", 60e9),
-    ("h", 3600e9),
+const UNITS: [(&str, u64); 8] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("\u{b5}s", 1_000),
+    ("\u{3bc}s", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60 * 1_000_000_000),
+    ("h", 3600 * 1_000_000_000),
 ];
 
 /// `strconv.ParseUint(text, 10, 64)`, with its error text.
@@ -41,12 +41,12 @@ pub fn parse_int(text: &str) -> Result<i64, String> {
 }
 
 /// `time.ParseDuration(text)`: signed decimal numbers with units, such as `1m30s` or `1.5h`.
-/// In nanoseconds; `None` for what Go refuses.
+/// In nanoseconds; `None` for what Go refuses. Whole numbers are exact, as Go's.
 pub fn parse_duration(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.as_bytes().first()? {
-        b'-' => (-1.0, &text[1..]),
-        b'+' => (1.0, &text[1..]),
-        _ => (1.0, text),
+    let (negative, mut rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
     };
     if rest == "0" {
         return Some(0);
@@ -54,25 +54,51 @@ pub fn parse_duration(text: &str) -> Option<i64> {
     if rest.is_empty() {
         return None;
     }
-    let mut nanos = 0.0;
+    let mut nanos = 0_u64;
     while !rest.is_empty() {
-        let number_len = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(number_len);
+        let (whole, tail) = split_digits(rest);
+        let (fraction, tail) = match tail.strip_prefix('.') {
+            Some(tail) => split_digits(tail),
+            None => ("", tail),
+        };
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
         let unit_len = tail
             .find(|c: char| c.is_ascii_digit() || c == '.')
             .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_len);
-        if !number.bytes().any(|b| b.is_ascii_digit()) {
-            return None;
-        }
         let scale = UNITS.iter().find(|(name, _)| *name == unit)?.1;
-        nanos += number.parse::<f64>().ok()? * scale;
+        let whole: u64 = match whole {
+            "" => 0,
+            digits => digits.parse().ok()?,
+        };
+        let one = whole
+            .checked_mul(scale)?
+            .checked_add(part_of(fraction, scale))?;
+        nanos = nanos.checked_add(one)?;
         rest = tail;
     }
-    let nanos = sign * nanos;
-    (nanos.abs() < i64::MAX as f64).then_some(nanos as i64)
+    match negative {
+        true => 0_i64.checked_sub_unsigned(nanos),
+        false => nanos.try_into().ok(),
+    }
+}
+
+fn split_digits(text: &str) -> (&str, &str) {
+    let length = text.bytes().take_while(u8::is_ascii_digit).count();
+    text.split_at(length)
+}
+
+/// So much of a unit of `scale` nanoseconds as the digits behind a point say, rounded down. The
+/// first 18 count, far beyond a nanosecond.
+fn part_of(digits: &str, scale: u64) -> u64 {
+    let counted = &digits[..digits.len().min(18)];
+    let numerator = counted
+        .bytes()
+        .fold(0, |sum: u128, digit| 10 * sum + u128::from(digit - b'0'));
+    let part = numerator * u128::from(scale) / 10_u128.pow(counted.len() as u32);
+    u64::try_from(part).expect("less than the unit")
 }
 
 /// `time.Duration.String()`: `1m30s`, `1.5s`, `24h0m0s`, `150ms`.
@@ -216,6 +242,31 @@ mod tests {
             ("9999999999h", None),
         ] {
             assert_eq!(parse_duration(text), nanos, "{text:?}");
+        }
+    }
+
+    /// Read as floating-point numbers, `1.000001ms` was 1,000,000 ns, `1.001s` a nanosecond short,
+    /// and the longest durations that Go has were refused or rounded. (Fuzz target `http_lines`,
+    /// which reads what was printed: `0000000000001000001ns`.)
+    #[test]
+    fn durations_are_exact() {
+        for (text, nanos) in [
+            ("0000000000001000001ns", Some(1_000_001)),
+            ("1.000001ms", Some(1_000_001)),
+            ("1.001s", Some(1_001_000_000)),
+            ("4.35s", Some(4_350_000_000)),
+            ("0.1234567891234567891234h", Some(444_444_440_844)),
+            ("9007199254740993ns", Some(9_007_199_254_740_993)),
+            ("9223372036854775807ns", Some(i64::MAX)),
+            ("9223372036854775808ns", None),
+            ("-9223372036854775808ns", Some(i64::MIN)),
+            ("-9223372036854775809ns", None),
+            ("99999999999999999999999s", None),
+        ] {
+            assert_eq!(parse_duration(text), nanos, "{text:?}");
+        }
+        for nanos in [i64::MAX, i64::MIN, -1, 1_000_001, 3_599_999_999_999] {
+            assert_eq!(parse_duration(&print_duration(nanos)), Some(nanos));
         }
     }
 

@@ -32,6 +32,8 @@ mod call;
 mod catalog;
 mod config;
 mod coordinates;
+#[cfg(feature = "fuzzing")]
+pub mod doors;
 mod events;
 mod failure;
 pub mod go_text;

@@ -138,7 +138,7 @@ struct Wanted {
     servicechecks: Option<Vec<ServiceCheck>>,
 }
 
-fn parse(body: &[u8]) -> Result<Session, Refusal> {
+pub(super) fn parse(body: &[u8]) -> Result<Session, Refusal> {
     let failed = |why: String| Refusal::bad(format!("Request decode failed: {why}"));
     let wanted: Wanted = match body.iter().all(u8::is_ascii_whitespace) {
         true => Wanted::default(),
@@ -194,7 +194,7 @@ fn bad_duration(text: &str) -> String {
     format!("time: invalid duration {}", super::go_text::quote(text))
 }
 
-fn validate(session: &mut Session, ttl_min: Duration) -> Result<(), Refusal> {
+pub(super) fn validate(session: &mut Session, ttl_min: Duration) -> Result<(), Refusal> {
     match &*session.behavior {
         "" => session.behavior = "release".to_owned(),
         "release" | "delete" => {}

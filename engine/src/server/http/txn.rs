@@ -330,6 +330,30 @@ fn check(item: &KvItem<'_>) -> Result<TxnVerb, String> {
     Ok(verb)
 }
 
+/// The command that a body becomes, of a server with the usual limits.
+#[cfg(feature = "fuzzing")]
+pub(super) fn command(body: &[u8]) -> Result<Bytes, String> {
+    use crate::fsm::{mixed::MixedTxn, records::RecordOp};
+
+    let text = |refusal: Refusal| refusal.text.into_owned();
+    let items = parse(body).map_err(text)?;
+    let mut ops = Vec::with_capacity(items.len());
+    for item in &items {
+        let parsed = match (item.node, item.service, item.check, &item.kv) {
+            (Some(node), ..) => mixed::node(node, "dc1"),
+            (_, Some(service), ..) => mixed::service(service),
+            (_, _, Some(check), _) => mixed::check(check),
+            (.., kv) => {
+                let item = kv.as_ref().expect("one of the kinds is given");
+                decode_value(item, wire::limits::VALUE_BYTES_MAX)
+                    .map(|value| check(item).map(|verb| mixed::key(verb, item, value)))
+            }
+        };
+        ops.push(parsed.map_err(text)??);
+    }
+    Ok(RecordOp::Txn(MixedTxn { ops }).encode())
+}
+
 impl Parsed<'_> {
     fn op(&self) -> TxnOp<'_> {
         TxnOp {

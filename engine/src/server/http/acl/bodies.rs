@@ -45,7 +45,7 @@ pub(in super::super) async fn check<G: Gateway>(
         Need::Query(_) => Body::Query,
         _ => return Ok(()),
     };
-    let body = Fields::parse(body)?;
+    let body = Fields::parse(body, Spelling::of(kind))?;
     let write = |resource, name: &str| who.must(resource, name.as_bytes(), Access::Write);
     match kind {
         Body::Register => register(gateway, who, &body).await,
@@ -250,7 +250,11 @@ async fn own_service<G: Gateway>(gateway: &G, id: &str) -> Option<String> {
     let AgentReply::Document { json, .. } = gateway.agent(request).await else {
         return None;
     };
-    Some(Fields::parse(&json).ok()?.text("service"))
+    Some(
+        Fields::parse(&json, Spelling::AnyCase)
+            .ok()?
+            .text("service"),
+    )
 }
 
 /// Refuses a change to a check of this server's agent: it takes the right to change its service, or
@@ -269,7 +273,8 @@ async fn own_check<G: Gateway>(
     let Some((_, check)) = checks.iter().find(|(known, _)| known == id) else {
         return Ok(());
     };
-    match Fields::parse(check.get().as_bytes())?.text("servicename") {
+    let check = Fields::parse(check.get().as_bytes(), Spelling::AnyCase)?;
+    match check.text("servicename") {
         name if name.is_empty() => who.must(Resource::Node, node.as_bytes(), Access::Write),
         name => who.must(Resource::Service, name.as_bytes(), Access::Write),
     }
@@ -311,31 +316,102 @@ pub(super) async fn service_of<G: Gateway>(
     ask(gateway, ReadMode::Default, &question).await
 }
 
-/// An object's members by their names in lower case, without underscores: `/v1/agent` knows both
-/// `ServiceID` and `service_id`. A name that comes twice is refused: it could mean one thing here
-/// and the other to the handler.
-#[derive(Default)]
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
+/// By what the right to write a config entry is judged, in words.
+#[cfg(feature = "fuzzing")]
+pub(in super::super) fn config_entry(kind: &str, name: &str) -> String {
+    format!("{:?}", needs::config_entry(kind, name, Access::Write))
+}
+
+/// The names in a body by which its request is judged, in the order in which its handler reads them:
+/// for comparison with what the handler reads.
+#[cfg(feature = "fuzzing")]
+pub(in super::super) fn names(kind: Body, body: &[u8]) -> Result<Vec<String>, Refusal> {
+    let body = Fields::parse(body, Spelling::of(kind))?;
+    let own = |fields: &Fields<'_>| match fields.text("id") {
+        id if id.is_empty() => fields.text("name"),
+        id => id,
+    };
+    Ok(match kind {
+        Body::Register => {
+            let mut names = vec![body.text("node"), body.flag("skipnodeupdate").to_string()];
+            if let Some(service) = body.object("service")? {
+                names.extend([service.text("service"), service.text("id")]);
+            }
+            names.extend(body.checks()?.iter().map(|check| check.text("serviceid")));
+            names
+        }
+        Body::Deregister => ["node", "serviceid", "checkid"]
+            .map(|name| body.text(name))
+            .into(),
+        Body::OwnService => vec![body.text("name"), own(&body)],
+        Body::OwnCheck => vec![own(&body), body.text("serviceid")],
+        Body::Session | Body::Coordinate => vec![body.text("node")],
+        Body::ConfigEntry => vec![config_entry(&body.text("kind"), &body.text("name"))],
+        Body::Query => vec![body.text("name")],
+    })
+}
+
+/// How a body's handler lets clients spell the names of fields. A judge that is more forgiving than
+/// the handler would judge by what the handler passes over.
+#[derive(Clone, Copy, Debug)]
+enum Spelling {
+    /// `ServiceID` and `serviceid`.
+    AnyCase,
+    /// `service_id` as well: the agent's registrations, which are written like configuration.
+    AnyCaseAndUnderscores,
+}
+
+impl Spelling {
+    fn of(kind: Body) -> Self {
+        match kind {
+            Body::OwnService | Body::OwnCheck => Self::AnyCaseAndUnderscores,
+            Body::Register
+            | Body::Deregister
+            | Body::Session
+            | Body::ConfigEntry
+            | Body::Query
+            | Body::Coordinate => Self::AnyCase,
+        }
+    }
+
+    fn plain(self, name: &str) -> String {
+        let lower = name.to_lowercase();
+        match self {
+            Self::AnyCase => lower,
+            Self::AnyCaseAndUnderscores => lower.replace('_', ""),
+        }
+    }
+}
+
+/// An object's members by their names, spelt plainly. A name that comes twice is refused: it could
+/// mean one thing here and the other to the handler.
+struct Fields<'a> {
+    spelling: Spelling,
+    members: Vec<(String, &'a RawValue)>,
+}
 
 impl<'a> Fields<'a> {
-    fn parse(json: &'a [u8]) -> Result<Self, Refusal> {
-        let Ok(Pairs(pairs)) = serde_json::from_slice(json) else {
-            return Ok(Self::default());
+    fn parse(json: &'a [u8], spelling: Spelling) -> Result<Self, Refusal> {
+        let mut fields = Self {
+            spelling,
+            members: Vec::new(),
         };
-        let mut fields = Self::default();
+        let Ok(Pairs(pairs)) = serde_json::from_slice(json) else {
+            return Ok(fields);
+        };
         for (name, value) in pairs {
-            let plain = name.to_lowercase().replace('_', "");
+            let plain = spelling.plain(&name);
             if fields.get(&plain).is_some() {
                 let why = format!("Request decode failed: {name:?} is given twice");
                 return Err(Refusal::bad(why));
             }
-            fields.0.push((plain, value));
+            fields.members.push((plain, value));
         }
         Ok(fields)
     }
 
     fn get(&self, name: &str) -> Option<&'a str> {
-        let found = self.0.iter().find(|(known, _)| known == name);
+        let found = self.members.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.get())
     }
 
@@ -350,7 +426,8 @@ impl<'a> Fields<'a> {
 
     fn object(&self, name: &str) -> Result<Option<Self>, Refusal> {
         let object = self.get(name).filter(|json| json.starts_with('{'));
-        object.map(|json| Self::parse(json.as_bytes())).transpose()
+        let parse = |json: &'a str| Self::parse(json.as_bytes(), self.spelling);
+        object.map(parse).transpose()
     }
 
     /// Whether a query's body is a template's.
@@ -366,8 +443,49 @@ impl<'a> Fields<'a> {
         let several = several.and_then(Result::ok).unwrap_or_default();
         let mut checks = Vec::from_iter(self.object("check")?);
         for check in several {
-            checks.push(Self::parse(check.get().as_bytes())?);
+            checks.push(Self::parse(check.get().as_bytes(), self.spelling)?);
         }
         Ok(checks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The judge of bodies took `skip_node_update` for `SkipNodeUpdate` everywhere, as the agent's
+    /// endpoints do; the catalog's and the sessions' handlers pass over it. So a token that could
+    /// write the service `web` and nothing else moved any node to another address:
+    /// `{"Node":"victim","Address":"6.6.6.6","skip_node_update":true,"Service":{"Service":"web"}}`
+    /// was judged without its node. In the same way `service_id` passed a node's check off as a
+    /// service's, and `no_de` a session on the server's own node as one on another. (Fuzz target
+    /// `http_bodies`, which compares what the two read.)
+    #[test]
+    fn a_body_is_judged_by_the_names_that_its_handler_reads() {
+        let judged = |kind, json: &'static str, name: &str| {
+            let fields = Fields::parse(json.as_bytes(), Spelling::of(kind)).expect("no name twice");
+            (fields.text(name), fields.flag(name))
+        };
+        let none = (String::new(), false);
+        for (kind, json, name) in [
+            (
+                Body::Register,
+                r#"{"skip_node_update":true}"#,
+                "skipnodeupdate",
+            ),
+            (Body::Register, r#"{"service_id":"web"}"#, "serviceid"),
+            (Body::Session, r#"{"no_de":"mine","Name":"x"}"#, "node"),
+            (Body::ConfigEntry, r#"{"Na_me":"mine"}"#, "name"),
+        ] {
+            assert_eq!(judged(kind, json, name), none, "{json}");
+        }
+        let own = judged(Body::OwnCheck, r#"{"service_id":"web"}"#, "serviceid");
+        assert_eq!(own.0, "web");
+        let any_case = judged(
+            Body::Register,
+            r#"{"SKIPNodeUpdate":true}"#,
+            "skipnodeupdate",
+        );
+        assert!(any_case.1);
     }
 }

@@ -26,12 +26,19 @@ mod sieve;
 #[cfg(test)]
 mod tests;
 mod transactions;
+#[cfg(feature = "fuzzing")]
+pub(super) mod wanted;
+#[cfg(not(feature = "fuzzing"))]
 mod wanted;
 
 pub(super) use bodies::{check as check_body, check_path};
+#[cfg(feature = "fuzzing")]
+pub(super) use bodies::{config_entry, names as names_of_body};
 pub(super) use endpoints::answer;
 pub(super) use guard::{Guard, Rights, Who, brought};
 pub(in crate::server) use judge::{Bearer, Judge};
+#[cfg(feature = "fuzzing")]
+pub(super) use needs::Body;
 pub(super) use needs::{Need, of as need_of, of_fixed as need_of_fixed};
 pub(super) use sieve::{Sieve, Sifted};
 pub(super) use transactions::{check_key, check_ops};

@@ -126,7 +126,7 @@ fn lowered(value: Value) -> Value {
 }
 
 /// What `PUT /v1/acl/bootstrap` wants the secret to be; empty for any.
-pub(super) fn bootstrap_secret(body: &[u8]) -> Result<String, Refusal> {
+pub(in super::super) fn bootstrap_secret(body: &[u8]) -> Result<String, Refusal> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Bootstrap {
@@ -151,7 +151,7 @@ fn reserved(id: &str) -> bool {
 }
 
 /// A token; its ids and times are as far as they were given. `now_ns` decides when it ends.
-pub(super) fn token(body: &[u8], create: bool, now_ns: u64) -> Result<AclToken, Refusal> {
+pub(in super::super) fn token(body: &[u8], create: bool, now_ns: u64) -> Result<AclToken, Refusal> {
     let wanted: TokenBody = parse(body, "Token")?;
     one_tenant(&wanted.namespace, &wanted.partition)?;
     let refuse = |why: &str| Err(Refusal::internal(why.to_owned()));
@@ -214,7 +214,7 @@ pub(super) fn token(body: &[u8], create: bool, now_ns: u64) -> Result<AclToken, 
 }
 
 /// A policy; its id as far as it was given.
-pub(super) fn policy(body: &[u8]) -> Result<AclPolicy, Refusal> {
+pub(in super::super) fn policy(body: &[u8]) -> Result<AclPolicy, Refusal> {
     let wanted: PolicyBody = parse(body, "Policy")?;
     one_tenant(&wanted.namespace, &wanted.partition)?;
     if wanted.name.is_empty() {
@@ -239,7 +239,7 @@ pub(super) fn policy(body: &[u8]) -> Result<AclPolicy, Refusal> {
 }
 
 /// A role; its id as far as it was given.
-pub(super) fn role(body: &[u8]) -> Result<AclRole, Refusal> {
+pub(in super::super) fn role(body: &[u8]) -> Result<AclRole, Refusal> {
     let wanted: RoleBody = parse(body, "Role")?;
     one_tenant(&wanted.namespace, &wanted.partition)?;
     if wanted.name.is_empty() {
