@@ -49,9 +49,14 @@ pub fn moved(path: &str) -> Option<String> {
     }
 }
 
-/// What a token must have for this method and decoded path, in words.
+/// What a token must have for this method and path, in words; of keys and transactions their
+/// handlers know.
 pub fn need(method: &Method, path: &str) -> String {
-    format!("{:?}", acl::need_of(method, path, "n1"))
+    match path::parse(path) {
+        Route::Family(family, rest) => format!("{:?}", acl::need_of(method, family, &rest, "n1")),
+        Route::Fixed(endpoint) => format!("{:?}", acl::need_of_fixed(endpoint, "n1")),
+        other => format!("{other:?}"),
+    }
 }
 
 /// Reads a query string in every way in which an endpoint does.
