@@ -7,9 +7,11 @@
 //! | module | job |
 //! |---|---|
 //! | [`history`] | what clients called, when, and what they were told |
+//! | [`wgl`] | the complete judge: a search for an order that explains everything |
 //!
 //! Invariant: a judge never looks at the store, only at the history.
 
 pub mod history;
+pub mod wgl;
 
 pub use history::{Answer, Call, History, Operation, Row, Step};
