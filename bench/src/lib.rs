@@ -16,6 +16,7 @@
 //! | [`floor`] | the physical limit, with no engine code |
 //! | [`counters`], [`subject`] | costs over one slice of load, and what is measured in turns |
 //! | [`judge`] | what clients saw, and whether it is possible |
+//! | [`nemesis`] | real servers tormented, and their clients' records |
 //! | [`report`] | tables, histograms and files under `perf-reports/` |
 //! | [`run`] | one file per sub-command |
 //!
@@ -30,6 +31,7 @@ pub mod http;
 pub mod judge;
 pub mod load;
 pub mod machine;
+pub mod nemesis;
 pub mod process;
 pub mod quorum;
 pub mod report;

@@ -29,6 +29,10 @@ enum Mode {
     Pairs(run::pairs::Options),
     /// What blocking queries cost while they wait.
     Waiters(run::waiters::Options),
+    /// Real servers killed, cut off, slowed and damaged; histories judged.
+    Nemesis(run::nemesis::Options),
+    /// Judges a history that was kept.
+    Judge(run::judge::Options),
     /// A short run that checks correctness, for CI.
     Smoke(run::smoke::Options),
     /// One server of the floor; started by `floor`.
@@ -47,6 +51,8 @@ fn main() -> ExitCode {
         Mode::Failover(options) => run::failover::run(options),
         Mode::Pairs(options) => run::pairs::run(options),
         Mode::Waiters(options) => run::waiters::run(options),
+        Mode::Nemesis(options) => run::nemesis::run(options),
+        Mode::Judge(options) => run::judge::run(options),
         Mode::Smoke(options) => run::smoke::run(options),
         Mode::FloorServer(options) => floor::serve(options),
     };

@@ -3,8 +3,10 @@
 pub mod compare;
 pub mod failover;
 pub mod floor;
+pub mod judge;
 pub mod latency;
 pub mod memory;
+pub mod nemesis;
 pub mod pairs;
 pub mod prove;
 pub mod smoke;
