@@ -84,9 +84,12 @@ impl Disk {
 
     fn mount(&self) -> Result<()> {
         let to = self.mount.display().to_string();
-        tool("mount", &["-t", "ext4", &self.device, &to])
+        let mounted = tool("mount", &["-t", "ext4", &self.device, &to]);
+        mounted.context(|| format!("mount {} at {to}", self.device))?;
+        // The loop device goes by itself when it is unmounted, however that comes about.
+        tool("losetup", &["--detach", &self.device])
             .map(drop)
-            .context(|| format!("mount {} at {to}", self.device))
+            .context(|| format!("let go of {}", self.device))
     }
 
     /// Unmounts and detaches; waits for a kernel that still ends a killed process's I/O.
@@ -107,9 +110,17 @@ impl Disk {
             }
         }
         let device = std::mem::take(&mut self.device);
-        tool("losetup", &["--detach", &device])
-            .map(drop)
-            .context(|| format!("detach {device}"))
+        let backing = format!("/sys/block/{}/loop", device.trim_start_matches("/dev/"));
+        while Path::new(&backing).exists() {
+            if Instant::now() > deadline {
+                let what = format!("{device} is not free {UNMOUNT_MAX:?} after it was unmounted");
+                return Err(Error::Environment(what));
+            }
+            // One that never was mounted is still attached.
+            let _ = tool("losetup", &["--detach", &device]);
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Whether it can lose power.

@@ -36,14 +36,15 @@ const PROBE_EVERY: Duration = Duration::from_millis(20);
 /// One server's place, and its process while it has one.
 #[derive(Debug)]
 pub struct Server {
+    /// Goes first: a disk is unmounted when nobody uses it.
+    child: Option<ChildGuard>,
+    paused: bool,
     /// Position, address and data directory.
     pub node: Node,
     /// What its data lies on; `None` for the host's file system.
     pub disk: Option<Disk>,
     /// Its monotonic clocks are this many seconds ahead, from its next start on.
     pub ahead_s: u64,
-    child: Option<ChildGuard>,
-    paused: bool,
 }
 
 /// All of them.
@@ -245,6 +246,20 @@ impl Servers {
         let text = String::from_utf8_lossy(&text).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
+    /// Waits until one answers, or has ended by itself: then true.
+    pub fn ends_while_starting(&mut self, position: usize, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline && self.status(position).is_err() {
+            let child = self.all[position].child.as_mut();
+            if child.and_then(ChildGuard::ended).is_some() {
+                self.all[position].child = None;
+                return true;
+            }
+            std::thread::sleep(PROBE_EVERY);
+        }
+        false
     }
 
     /// How often a server has said something.

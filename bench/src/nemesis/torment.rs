@@ -34,6 +34,8 @@ pub struct Done {
     pub leaders_killed: u64,
     /// Bits flipped.
     pub bits: u64,
+    /// Starts that a damaged image prevented, said so with its name, until the file was restored.
+    pub images_refused: u64,
     /// Writes that waited for a flush when power was cut.
     pub unflushed: u64,
     /// Of these, lost.
@@ -265,20 +267,56 @@ impl Torment {
         self.kill_these(servers, &[self.rotten])?;
         let data = servers.at(self.rotten).node.data_dir.clone();
         let files = damageable(&data);
-        if !files.is_empty() {
-            for _ in 0..=self.dice.below(3) {
-                let file = self.dice.one_of(&files).clone();
-                let length = fs::metadata(&file).map_or(0, |found| found.len());
-                if length > 0 {
-                    let place = self.dice.below(length as usize) as u64;
-                    flip(&file, place, 1 << self.dice.below(8))?;
-                    self.done.bits += 1;
-                }
+        let mut flipped = Vec::new();
+        for _ in 0..=self.dice.below(3) {
+            if files.is_empty() {
+                break;
+            }
+            let file = self.dice.one_of(&files).clone();
+            let length = fs::metadata(&file).map_or(0, |found| found.len());
+            if length > 0 {
+                let place = self.dice.below(length as usize) as u64;
+                let bit = 1 << self.dice.below(8);
+                flip(&file, place, bit)?;
+                flipped.push((file, place, bit));
             }
         }
+        self.done.bits += flipped.len() as u64;
         servers.start(self.rotten)?;
+        if servers.ends_while_starting(self.rotten, WHOLE_MAX) {
+            self.restore_images(servers, &flipped)?;
+        }
         self.rest(100, 800);
         Ok(())
+    }
+
+    /// A server that refuses to start may do so for an image that was damaged, which it names; then
+    /// it gets what it asks for.
+    fn restore_images(
+        &mut self,
+        servers: &mut Servers,
+        flipped: &[(PathBuf, u64, u8)],
+    ) -> Result<()> {
+        let words = servers.last_words(self.rotten);
+        let blamed = |file: &Path| {
+            let name = file
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            words.contains("image damaged") && words.contains(&name)
+        };
+        if !flipped.iter().any(|(file, ..)| blamed(file)) {
+            return Err(Error::Violation(format!(
+                "after bits of {flipped:?} were flipped, node-{} ended by itself and named none of them:\n{words}",
+                self.rotten + 1
+            )));
+        }
+        for (file, place, bit) in flipped.iter().filter(|(file, ..)| is_image(file)) {
+            flip(file, *place, *bit)?;
+        }
+        self.done.images_refused += 1;
+        servers.start(self.rotten)
     }
 
     /// Of one server, some, or all at once.
@@ -344,6 +382,11 @@ fn damageable(data: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+fn is_image(file: &Path) -> bool {
+    file.parent()
+        .is_some_and(|folder| folder.ends_with("images"))
 }
 
 fn flip(file: &Path, place: u64, bit: u8) -> Result<()> {
