@@ -19,5 +19,6 @@ stage build cargo build --release
 stage tests cargo test --workspace
 stage clients scripts/clients
 stage smoke target/release/curia-bench smoke
+stage nemesis target/release/curia-bench nemesis --kills 50
 echo
 echo "all stages passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"

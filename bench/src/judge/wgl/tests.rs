@@ -35,12 +35,12 @@ impl Script {
         verdict.violations.is_empty()
     }
 
-    fn is_believed(self) {
+    fn is_believed(&self) {
         let verdict = judge(&self.0, &Rules::default());
         assert!(verdict.is_clean(), "{}", verdict.violations.join("\n"));
     }
 
-    fn is_found_out(self) {
+    fn is_found_out(&self) {
         assert!(!self.holds(), "a lie was believed: {:#?}", self.0);
     }
 }

@@ -82,9 +82,17 @@ fn a_default_read_knows_what_followers_with_faster_disks_have_shown() {
         world.step();
     }
     let shown = ask(&mut world, follower, ReadMode::Stale);
-    assert_eq!(has_row(shown), Some(true), "committed without the leader's disk");
+    assert_eq!(
+        has_row(shown),
+        Some(true),
+        "committed without the leader's disk"
+    );
     let early = ask(&mut world, leader, ReadMode::Default);
-    assert_eq!(has_row(early), None, "answered with less than a follower has shown");
+    assert_eq!(
+        has_row(early),
+        None,
+        "answered with less than a follower has shown"
+    );
     for (when, _) in &mut world.nodes[leader].writing {
         *when = 0;
     }
