@@ -20,5 +20,6 @@ stage tests cargo test --workspace
 stage clients scripts/clients
 stage fuzzers scripts/fuzz smoke
 stage smoke target/release/curia-bench smoke
+stage nemesis target/release/curia-bench nemesis --kills 50
 echo
 echo "all stages passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"

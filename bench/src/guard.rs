@@ -200,6 +200,12 @@ impl Scratch {
         unreachable!("the loop has no end")
     }
 
+    /// Leaves it behind after all.
+    pub fn keep(&mut self) {
+        self.keep = true;
+        registry().dirs.retain(|dir| *dir != self.path);
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -17,6 +17,7 @@
 //! | [`counters`], [`subject`] | costs over one slice of load, and what is measured in turns |
 //! | [`judge`] | what clients saw, and whether it is possible |
 //! | [`storage`] | the engine's proofs of storage, on every core |
+//! | [`nemesis`] | real servers tormented, and their clients' records |
 //! | [`report`] | tables, histograms and files under `perf-reports/` |
 //! | [`run`] | one file per sub-command |
 //!
@@ -31,6 +32,7 @@ pub mod http;
 pub mod judge;
 pub mod load;
 pub mod machine;
+pub mod nemesis;
 pub mod process;
 pub mod quorum;
 pub mod report;

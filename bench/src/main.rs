@@ -37,6 +37,10 @@ enum Mode {
     Flips(run::flips::Options),
     /// Proof of storage: the N-th operation fails, for every N.
     NthFault(run::nth_fault::Options),
+    /// Real servers killed, cut off, slowed and damaged; histories judged.
+    Nemesis(run::nemesis::Options),
+    /// Judges a history that was kept.
+    Judge(run::judge::Options),
     /// A short run that checks correctness, for CI.
     Smoke(run::smoke::Options),
     /// One server of the floor; started by `floor`.
@@ -59,6 +63,8 @@ fn main() -> ExitCode {
         Mode::Images(options) => run::images::run(options),
         Mode::Flips(options) => run::flips::run(options),
         Mode::NthFault(options) => run::nth_fault::run(options),
+        Mode::Nemesis(options) => run::nemesis::run(options),
+        Mode::Judge(options) => run::judge::run(options),
         Mode::Smoke(options) => run::smoke::run(options),
         Mode::FloorServer(options) => floor::serve(options),
     };

@@ -177,6 +177,7 @@ mod tests {
             status,
             body: body.to_vec(),
             close: false,
+            index: 0,
         };
         assert_eq!(
             KvDialect.judge(Op::Put, &answer(200, b"true")),

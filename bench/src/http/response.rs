@@ -35,6 +35,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// The server will close the connection after this.
     pub close: bool,
+    /// `X-Consul-Index`; 0 where there is none.
+    pub index: u64,
 }
 
 /// Cuts a byte stream into responses.
@@ -50,6 +52,7 @@ struct Head {
     status: u16,
     framing: Framing,
     close: bool,
+    index: u64,
 }
 
 enum Framing {
@@ -119,6 +122,7 @@ impl ResponseReader {
             status: head.status,
             body,
             close: head.close,
+            index: head.index,
         }))
     }
 }
@@ -138,6 +142,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
     let mut length = None;
     let mut chunked = false;
     let mut close = response.version == Some(0);
+    let mut index = 0;
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = std::str::from_utf8(header.value).unwrap_or("");
@@ -150,6 +155,10 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
             chunked = header.value.eq_ignore_ascii_case(b"chunked");
         } else if header.name.eq_ignore_ascii_case("connection") {
             close = header.value.eq_ignore_ascii_case(b"close");
+        } else if header.name.eq_ignore_ascii_case("x-consul-index") {
+            let text = std::str::from_utf8(header.value).unwrap_or("");
+            let wrong = |_| Malformed(format!("X-Consul-Index {text:?}"));
+            index = text.trim().parse().map_err(wrong)?;
         }
     }
     let bodiless = status < 200 || status == 204 || status == 304;
@@ -165,6 +174,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
         status,
         framing,
         close,
+        index,
     }))
 }
 

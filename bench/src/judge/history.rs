@@ -7,8 +7,10 @@
 //!
 //! Values are unique per write, so that a value tells which write it is from.
 
+use serde::{Deserialize, Serialize};
+
 /// What one client asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
     /// Reads a key, linearizably: modes `default` and `consistent`.
     Get {
@@ -34,7 +36,7 @@ pub enum Call {
 }
 
 /// One change, or one verb of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// Writes a value.
     Set {
@@ -95,7 +97,7 @@ pub enum Step {
 }
 
 /// A key as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Its value.
     pub value: String,
@@ -110,7 +112,7 @@ pub struct Row {
 }
 
 /// What one client was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// A read: the row, if the key exists, and the index of the answer.
     Row(Option<Row>, u64),
@@ -146,7 +148,7 @@ pub enum Answer {
 }
 
 /// One call of one client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
     /// Who; one client calls one thing at a time.
     pub client: u32,
@@ -159,7 +161,7 @@ pub struct Operation {
 }
 
 /// What all clients did, in the order of their calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// The operations.
     pub operations: Vec<Operation>,

@@ -7,9 +7,35 @@
 //! | module | job |
 //! |---|---|
 //! | [`history`] | what clients called, when, and what they were told |
+//! | [`file`] | histories as files of JSON lines |
+//! | [`wgl`] | the complete judge: a search for an order that explains everything |
 //!
 //! Invariant: a judge never looks at the store, only at the history.
 
+pub mod file;
 pub mod history;
+pub mod wgl;
 
 pub use history::{Answer, Call, History, Operation, Row, Step};
+
+/// What the judges found together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Objects that the complete judge went through.
+    pub objects: usize,
+    /// What no store could have answered; one text each, with the name of its judge.
+    pub violations: Vec<String>,
+    /// What could not be decided within the bounds.
+    pub undecided: Vec<String>,
+}
+
+/// Lets every judge there is read a history. This is the one place that calls them.
+pub fn all(history: &History) -> Findings {
+    let verdict = wgl::judge(history, &wgl::Rules::default());
+    let by = |what: Vec<String>| what.into_iter().map(|text| format!("wgl: {text}"));
+    Findings {
+        objects: verdict.objects,
+        violations: by(verdict.violations).collect(),
+        undecided: by(verdict.undecided).collect(),
+    }
+}

@@ -3,7 +3,7 @@
 //! | mode | answered |
 //! |---|---|
 //! | stale | at once, from what this server has |
-//! | default | at once under a valid lease; without one like `consistent` |
+//! | default | under a valid lease, once the commit index of its arrival is applied, which is at once but while the leader's own disk is behind a quorum's; without a lease like `consistent` |
 //! | consistent | once a quorum has echoed a stamp not older than the read, and the commit index of its arrival is applied |
 //!
 //! Reads that wait share heartbeat rounds: one is under way at a time, and whatever arrives
@@ -105,10 +105,14 @@ impl Reads {
                 }
             }
             _ if !replica.is_leader() => effects.fail(asked.ticket, not_leader(replica)),
-            ReadMode::Default if fresh_enough => match replica.lease_until_ns(sight.now_ns) {
-                Some(until) => settle(asked, sight, Some(until), watches, effects),
-                None => self.keep(sight.now_ns, asked),
-            },
+            // What is committed may be known, and shown, elsewhere: a follower whose disk is faster
+            // than the leader's has applied it already.
+            ReadMode::Default if fresh_enough && replica.applied_index() >= replica.commit() => {
+                match replica.lease_until_ns(sight.now_ns) {
+                    Some(until) => settle(asked, sight, Some(until), watches, effects),
+                    None => self.keep(sight.now_ns, asked),
+                }
+            }
             _ => self.keep(sight.now_ns, asked),
         }
     }
@@ -167,10 +171,11 @@ impl Reads {
         {
             self.round_ns = None;
         }
-        let unconfirmed = self
-            .waiting
-            .iter()
-            .any(|waiting| waiting.arrived_ns > stamp);
+        let leased = replica.lease_until_ns(now_ns).is_some();
+        let unconfirmed = self.waiting.iter().any(|waiting| {
+            let by_lease = leased && waiting.asked.query.mode == ReadMode::Default;
+            waiting.arrived_ns > stamp && !by_lease
+        });
         if needed && unconfirmed && self.round_ns.is_none() {
             self.round_ns = Some(now_ns);
             replica.confirm_leadership();
@@ -186,6 +191,7 @@ impl Reads {
         let applied = replica.applied_index();
         let stamp = replica.quorum_stamp_ns(sight.now_ns);
         let leads = replica.is_leader();
+        let lease = replica.lease_until_ns(sight.now_ns);
         for _ in 0..self.waiting.len() {
             let waiting = self.waiting.pop_front().expect("it was counted");
             let query = &waiting.asked.query;
@@ -194,14 +200,18 @@ impl Reads {
                 effects.fail(waiting.asked.ticket, not_leader(replica));
                 continue;
             }
+            let lease = lease.filter(|_| query.mode == ReadMode::Default);
+            let echoed = stamp.is_some_and(|stamp| stamp >= waiting.arrived_ns);
             let confirmed = stale
-                || stamp.is_some_and(|stamp| stamp >= waiting.arrived_ns)
+                || (echoed || lease.is_some())
                     && waiting.read_index.is_some_and(|index| applied >= index);
             if !confirmed || applied < query.min_index {
                 self.waiting.push_back(waiting);
                 continue;
             }
-            settle(waiting.asked, sight, None, watches, effects);
+            // A round that was echoed holds without a lease, and whatever the clock says later.
+            let until = lease.filter(|_| !echoed);
+            settle(waiting.asked, sight, until, watches, effects);
         }
     }
 

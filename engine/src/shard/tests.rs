@@ -8,6 +8,7 @@
 
 mod blocking;
 mod full;
+mod reads;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
