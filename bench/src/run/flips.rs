@@ -1,5 +1,7 @@
 //! `curia-bench flips`: is every flipped bit noticed, placed, and mended by peers?
 
+use std::sync::Mutex;
+
 use clap::Args;
 use engine::{log::proof::flips::Target, snapshot::proof::ImageTarget};
 
@@ -29,7 +31,9 @@ pub fn run(options: &Options) -> Result<()> {
         return Err(Error::Usage(why.to_owned()));
     }
     let (log, image) = (Target::new(options.bytes), ImageTarget::new(options.bytes));
-    let total = log.bits() + image.bits();
+    let (log_bits, total) = (log.bits(), log.bits() + image.bits());
+    // A disk in memory belongs to one thread; a copy of it costs next to nothing.
+    let log = Mutex::new(log);
     let crowd = Crowd::new(options.common.threads(), total, "flipped bits");
     let worked = crowd.work(0, |range| {
         let first = range * RANGE_BITS;
@@ -37,13 +41,14 @@ pub fn run(options: &Options) -> Result<()> {
             let at = |bit: u64| bit.saturating_sub(before).min(bits);
             at(first)..at(first + RANGE_BITS)
         };
-        let bits = part(log.bits(), 0);
+        let bits = part(log_bits, 0);
         if !bits.is_empty() {
+            let log = log.lock().expect("copied and no more").clone();
             crowd.prove("bits of a log", || {
                 log.flip_each(bits, options.mend_every, &mut || crowd.advance(1))
             })?;
         }
-        let bits = part(image.bits(), log.bits());
+        let bits = part(image.bits(), log_bits);
         if !bits.is_empty() {
             crowd.prove("bits of an image", || {
                 image.flip_each(bits, &mut || crowd.advance(1))

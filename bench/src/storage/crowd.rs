@@ -173,7 +173,10 @@ mod tests {
         });
         assert_eq!(worked, Ok(()));
         assert_eq!(crowd.position(), 100);
-        assert_eq!(crowd.finish()[0].tally.get("of numbers"), (5..105).sum());
+        assert_eq!(
+            crowd.finish()[0].tally.get("of numbers"),
+            (5..105u64).sum::<u64>()
+        );
     }
 
     #[test]

@@ -321,7 +321,7 @@ mod tests {
                 let mut left = file.clone();
                 let mut state = seed;
                 left.crash(survival, &mut || {
-                    state = state * 25 + 13;
+                    state = u64::wrapping_add(u64::wrapping_mul(state, 25), 13);
                     state >> 2
                 });
                 let bytes = left.now.to_vec();

@@ -50,9 +50,9 @@ fn names_survive_in_their_order_and_a_removal_may_be_undone() {
         5,
         "the start, write, flush, rename, and its flush"
     );
-    let mut state = 1;
+    let mut state = 1u64;
     let mut draw = || {
-        state = state * 25 + 13;
+        state = u64::wrapping_add(u64::wrapping_mul(state, 25), 13);
         state >> 3
     };
     for (no, moment) in moments.iter().enumerate() {

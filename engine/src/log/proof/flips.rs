@@ -77,7 +77,7 @@ impl Target {
     fn write(&mut self, rig: &mut Rig, turn: u64) {
         let shard = ShardId(u16::from(turn % 4 == 3));
         let model = self.models.entry(shard).or_default();
-        if turn % 5 == 0 {
+        if turn.is_multiple_of(5) {
             let commit = model.last().saturating_sub(3);
             model.hard_state = hard_state(1 + turn / 20, 7, commit.max(model.hard_state.commit.0));
             rig.log.put_hard_state(shard, model.hard_state, true);

@@ -263,7 +263,7 @@ fn at(at: impl Into<String>, what: String) -> Violation {
 fn act(rig: &mut Rig, models: &mut Models, turn: u64) {
     let shard = ShardId(u16::from(turn % 7 == 3));
     let model = models.entry(shard).or_default();
-    if turn % 5 == 0 {
+    if turn.is_multiple_of(5) {
         let commit = model.last().saturating_sub(4);
         let commit = commit.max(model.hard_state.commit.0);
         model.hard_state = hard_state(1 + turn / 50, turn % 3, commit);

@@ -31,6 +31,7 @@ impl Rig {
         self.range(shard, first.0, last.0)
     }
 
+    /// Entries of a shard, read back.
     pub fn range(&self, shard: ShardId, first: u64, last: u64) -> Vec<(u64, u64, Vec<u8>)> {
         let read = self.read(shard, first, last).unwrap().into_iter();
         read.map(|(index, term, data)| (index, term, data.to_vec()))

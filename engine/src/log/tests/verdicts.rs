@@ -72,9 +72,7 @@ fn with_peers(disk: &MemDisk) -> (Rig, Recovered) {
 }
 
 fn refused_alone(disk: &MemDisk, offset: u64, cause: Cause) {
-    let error = Rig::reopen(disk.clone(), small(), true)
-        .err()
-        .expect("a lone server refuses");
+    let error = Rig::reopen(disk.clone(), small(), true).expect_err("a lone server refuses");
     let LogError::Undecided { at } = &error else {
         panic!("{error}")
     };
@@ -493,9 +491,7 @@ fn row_15_a_missing_segment() {
         for no in gone {
             crate::io::Disk::remove(&disk, &SegmentNo(*no).file_name()).unwrap();
         }
-        let error = Rig::reopen(disk.clone(), small(), true)
-            .err()
-            .expect("refused");
+        let error = Rig::reopen(disk.clone(), small(), true).expect_err("refused");
         assert!(
             matches!(&error, LogError::Undecided { .. }),
             "{gone:?}: {error}"
