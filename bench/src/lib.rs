@@ -16,6 +16,7 @@
 //! | [`floor`] | the physical limit, with no engine code |
 //! | [`counters`], [`subject`] | costs over one slice of load, and what is measured in turns |
 //! | [`judge`] | what clients saw, and whether it is possible |
+//! | [`sim`] | whole clusters in one thread and virtual time, under faults of every kind |
 //! | [`report`] | tables, histograms and files under `perf-reports/` |
 //! | [`run`] | one file per sub-command |
 //!
@@ -34,6 +35,7 @@ pub mod process;
 pub mod quorum;
 pub mod report;
 pub mod run;
+pub mod sim;
 pub mod subject;
 pub mod volume;
 

@@ -31,6 +31,8 @@ enum Mode {
     Waiters(run::waiters::Options),
     /// A short run that checks correctness, for CI.
     Smoke(run::smoke::Options),
+    /// Whole clusters in virtual time, under faults of every kind, by seed.
+    Simulate(run::simulate::Options),
     /// One server of the floor; started by `floor`.
     #[command(hide = true)]
     FloorServer(floor::ServerOptions),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Mode::Pairs(options) => run::pairs::run(options),
         Mode::Waiters(options) => run::waiters::run(options),
         Mode::Smoke(options) => run::smoke::run(options),
+        Mode::Simulate(options) => run::simulate::run(options),
         Mode::FloorServer(options) => floor::serve(options),
     };
     match result {

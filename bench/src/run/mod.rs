@@ -7,6 +7,7 @@ pub mod latency;
 pub mod memory;
 pub mod pairs;
 pub mod prove;
+pub mod simulate;
 pub mod smoke;
 pub mod waiters;
 

@@ -26,7 +26,7 @@ mod port;
 mod reactor;
 mod recover;
 pub mod reload;
-mod repair;
+pub mod repair;
 mod router;
 mod shell;
 mod start;

@@ -27,7 +27,7 @@ pub mod watch;
 pub use self::core::{Core, CoreConfig};
 pub use event::{
     Answered, CompactionBounds, Effects, Event, Notice, ReadAnswer, ReadBody, Reply, Request,
-    Ticket, Transfer, failure,
+    Ticket, Trace, Transfer, failure,
 };
 pub use history::{
     CHANGES_BYTES_MAX, CHANGES_LOOKED_AT_MAX, Changes, HISTORY_BYTES_DEFAULT, History,

@@ -39,7 +39,7 @@ use crate::{
 const SILENT_ROUNDS_MAX: u32 = 25;
 
 /// What is asked.
-pub(super) enum Question {
+pub enum Question {
     /// Of every other voter.
     Entries(EntriesFetch),
     /// Of that server.
@@ -47,7 +47,7 @@ pub(super) enum Question {
 }
 
 /// What is answered.
-pub(super) enum Letter {
+pub enum Letter {
     /// Entries, or a refusal.
     Entries(EntriesChunk),
     /// A piece of an image.
@@ -55,7 +55,7 @@ pub(super) enum Letter {
 }
 
 /// A shard under repair.
-pub(super) struct Patient {
+pub struct Patient {
     shard: ShardId,
     own: ServerId,
     cluster: ClusterId,

@@ -1,0 +1,175 @@
+//! `curia-bench simulate`: many seeds, each a cluster in virtual time under faults of every kind.
+//!
+//! One thread per job, each with its own seeds. The first failing seed is made smaller and printed
+//! with the command that replays it; see [`crate::sim`].
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    Error, Result,
+    sim::{self, Counts, Fault, Outcome, Wish},
+};
+
+/// Options of the sub-command.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// How many seeds, from `--first` on.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Only this seed, twice: it must be the same both times.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Operations of clients in each seed.
+    #[arg(long, default_value_t = 1000)]
+    operations: u64,
+    /// Servers, from 1 to 7 [default: as the seed draws].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=7))]
+    servers: Option<u8>,
+    /// Threads, each with its own seeds.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Faults that do not exist in any seed.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    without: Vec<Fault>,
+}
+
+/// What all seeds came to.
+#[derive(Debug, Default)]
+struct Totals {
+    seeds: u64,
+    operations: u64,
+    answered: u64,
+    counts: Counts,
+    failures: Vec<(u64, String)>,
+}
+
+impl Totals {
+    fn add(&mut self, seed: u64, result: std::result::Result<Outcome, String>) {
+        self.seeds += 1;
+        match result {
+            Ok(outcome) => {
+                self.operations += outcome.operations;
+                self.answered += outcome.answered;
+                self.counts.add(&outcome.counts);
+            }
+            Err(why) => self.failures.push((seed, why)),
+        }
+    }
+}
+
+impl Options {
+    fn wish(&self, seed: u64) -> Wish {
+        Wish {
+            seed,
+            operations: self.operations,
+            servers: self.servers.map(usize::from),
+            without: self.without.clone(),
+        }
+    }
+}
+
+/// Runs it.
+pub fn run(options: &Options) -> Result<()> {
+    if let Some(seed) = options.seed {
+        return replay(&options.wish(seed));
+    }
+    let began = Instant::now();
+    let next = AtomicU64::new(options.first);
+    let end = options.first + options.seeds;
+    let totals = Mutex::new(Totals::default());
+    let bar = ProgressBar::new(options.seeds);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds {per_sec} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    let result = attempt(&options.wish(seed));
+                    let mut totals = totals.lock().expect("no seed holds it while it runs");
+                    if let Err(why) = &result {
+                        bar.println(format!("SEED={seed}: {why}"));
+                    }
+                    totals.add(seed, result);
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let totals = totals.into_inner().expect("all jobs ended");
+    conclude(options, &totals, began.elapsed().as_secs_f64())
+}
+
+/// Runs a seed; a panic of the code under test is a failure like any other.
+fn attempt(wish: &Wish) -> std::result::Result<Outcome, String> {
+    catch_unwind(AssertUnwindSafe(|| sim::run(wish))).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panic: {}", text.unwrap_or("without a message")))
+    })
+}
+
+fn replay(wish: &Wish) -> Result<()> {
+    let first = attempt(wish).map_err(Error::Violation)?;
+    let second = attempt(wish).map_err(Error::Violation)?;
+    if first.digest != second.digest {
+        return Err(Error::Violation(format!(
+            "SEED={}: two runs of this seed differ: the simulator is not deterministic",
+            wish.seed
+        )));
+    }
+    println!("SEED={}: {first:?}", wish.seed);
+    println!("{:#?}", sim::Plan::draw(wish));
+    Ok(())
+}
+
+fn conclude(options: &Options, totals: &Totals, seconds: f64) -> Result<()> {
+    let Totals {
+        seeds,
+        operations,
+        answered,
+        counts,
+        failures,
+    } = totals;
+    println!(
+        "{seeds} seeds, {operations} operations ({answered} answered), {} faults, {} starts after a crash, {} images installed, {} logs repaired",
+        counts.faults, counts.restarts, counts.installs, counts.repairs
+    );
+    println!(
+        "{} events and {} turns in {:.0} s of virtual time; {seconds:.1} s, {:.1} seeds/s on {} thread(s)",
+        counts.events,
+        counts.turns,
+        counts.virtual_ns as f64 / 1e9,
+        *seeds as f64 / seconds,
+        options.jobs
+    );
+    if failures.is_empty() {
+        println!("No promise was broken.");
+        return Ok(());
+    }
+    let (seed, why) = &failures[0];
+    Err(Error::Violation(format!(
+        "{} of {seeds} seeds failed; SEED={seed}: {why}; replay with: curia-bench simulate --seed {seed} --operations {}",
+        failures.len(),
+        options.operations
+    )))
+}
