@@ -44,7 +44,13 @@ pub struct Options {
     /// Faults that do not exist in any seed.
     #[arg(long, value_enum, value_delimiter = ',')]
     without: Vec<Fault>,
+    /// Say on the error output what goes on.
+    #[arg(long)]
+    tell: bool,
 }
+
+/// Failures shown at the end.
+const SHOWN_MAX: usize = 20;
 
 /// What all seeds came to.
 #[derive(Debug, Default)]
@@ -77,6 +83,7 @@ impl Options {
             operations: self.operations,
             servers: self.servers.map(usize::from),
             without: self.without.clone(),
+            tell: self.tell,
         }
     }
 }
@@ -151,8 +158,8 @@ fn conclude(options: &Options, totals: &Totals, seconds: f64) -> Result<()> {
         failures,
     } = totals;
     println!(
-        "{seeds} seeds, {operations} operations ({answered} answered), {} faults, {} starts after a crash, {} images installed, {} logs repaired",
-        counts.faults, counts.restarts, counts.installs, counts.repairs
+        "{seeds} seeds, {operations} operations ({answered} answered), {} answers judged, {} faults, {} starts after a crash, {} images installed, {} logs repaired",
+        counts.judged, counts.faults, counts.restarts, counts.installs, counts.repairs
     );
     println!(
         "{} events and {} turns in {:.0} s of virtual time; {seconds:.1} s, {:.1} seeds/s on {} thread(s)",
@@ -165,6 +172,9 @@ fn conclude(options: &Options, totals: &Totals, seconds: f64) -> Result<()> {
     if failures.is_empty() {
         println!("No promise was broken.");
         return Ok(());
+    }
+    for (seed, why) in failures.iter().take(SHOWN_MAX) {
+        println!("SEED={seed}: {why}");
     }
     let (seed, why) = &failures[0];
     Err(Error::Violation(format!(

@@ -2,8 +2,10 @@
 //!
 //! The *fault atlas* (TigerBeetle's word): storage faults strike fewer servers at a time than make
 //! a majority, so that of everything that was acknowledged a good copy is left somewhere, and the
-//! cluster must stay right and come back whole. A server counts as damaged until it has opened its
-//! log again, repaired if need be. A lone server is never damaged: nobody could help it.
+//! cluster must stay right and come back whole. Which servers these are is settled for a whole run: a
+//! misdirected write may be found long after. A lone server is never damaged: nobody could help it.
+//! And none is while another one repairs itself: two servers whose votes are in doubt at the same time
+//! wait for each other until an operator decides (`perf-reports/reliability/TRACK.md`).
 //!
 //! One more thing is spared, because the log's README names it as a limit: the write at the very
 //! tail, which nothing yet names durable, is not lost behind the server's back.
@@ -24,7 +26,7 @@ use wire::{ServerId, ShardId};
 use super::{
     plan::{Fault, MS},
     recorder::Broken,
-    server::{configuration, raft_id},
+    server::{Server, configuration, raft_id},
     world::{Happening, Parcel, World},
 };
 
@@ -111,7 +113,10 @@ impl World {
     /// A storage fault strikes a server, which is down then, if the atlas allows for it.
     pub(super) fn damage(&mut self, at: usize, kind: Fault) {
         let damaged = self.servers.iter().filter(|server| server.damaged).count();
-        if damaged >= (self.servers.len() - 1) / 2 && !self.servers[at].damaged
+        let is_hurt = |server: &Server| server.damaged && server.core.is_none();
+        let others_hurt = (0..self.servers.len()).any(|o| o != at && is_hurt(&self.servers[o]));
+        if others_hurt
+            || damaged >= (self.servers.len() - 1) / 2 && !self.servers[at].damaged
             || self.servers.len() < 3
         {
             return;
@@ -133,7 +138,9 @@ impl World {
         let Ok(files) = server.log_disk.list() else {
             return;
         };
-        let segments = files.into_iter().filter(|(name, _)| name.ends_with(".segment"));
+        let segments = files
+            .into_iter()
+            .filter(|(name, _)| name.ends_with(".segment"));
         let segments: Vec<(String, u64)> = segments.collect();
         for _ in 0..draw.within(1, 4) {
             let past = match server.pasts.done.is_empty() || draw.chance(400) {
@@ -203,6 +210,7 @@ impl World {
             ));
         }
         self.counts.repairs += 1;
+        self.tell(|| format!("server {at} repairs its log"));
         let shards: VecDeque<ShardId> = recovered
             .shards
             .iter()
@@ -228,7 +236,13 @@ impl World {
             return Ok(());
         };
         ward.patient.round_over(&server.image_disk)?;
-        self.queue.at(self.now_ns + ROUND_NS, Happening::Round(at, boot));
+        let said = match self.plan.tell {
+            true => ward.patient.describe(&ward.log),
+            false => String::new(),
+        };
+        self.tell(|| format!("server {at} is under repair: {said}"));
+        self.queue
+            .at(self.now_ns + ROUND_NS, Happening::Round(at, boot));
         self.inquire(at);
         Ok(())
     }
@@ -281,9 +295,14 @@ impl World {
             // As a network would, it drops the rest.
             _ => return Ok(()),
         };
+        let said = match self.plan.tell {
+            true => format!("{letter:?}"),
+            false => String::new(),
+        };
         let images = &server.image_disk;
         let useful = ward.patient.take(&mut ward.log, images, from, letter)?;
         let whole = ward.patient.is_whole(&ward.log);
+        self.tell(|| format!("server {at}, useful: {useful}, whole: {whole}: {said}"));
         self.flush(at)?;
         if whole {
             return self.next_shard(at);

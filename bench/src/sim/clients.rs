@@ -348,9 +348,9 @@ fn promises_nothing(kind: FailureKind) -> bool {
 /// What is acknowledged was decided where the answer says: it is in the log, and applied.
 fn check_decided(reply: &Reply, decided: Option<wire::Index>) -> Result<(), Broken> {
     let said = match reply {
-        Reply::Written { index, .. }
-        | Reply::Txn { index, .. }
-        | Reply::Document { index, .. } => *index,
+        Reply::Written { index, .. } | Reply::Txn { index, .. } | Reply::Document { index, .. } => {
+            *index
+        }
         Reply::Read(_) => return Ok(()),
     };
     match decided == Some(said) {

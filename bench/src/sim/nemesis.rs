@@ -86,6 +86,7 @@ impl World {
         let for_ns = draw.spread(4 * MS, 600 * MS);
         self.digest.mix((kind as u64) << 8 | at as u64);
         self.nemesis.strikes += 1;
+        self.tell(|| format!("{kind:?} strikes server {at} for {} ms", for_ns / MS));
         match kind {
             Fault::Crash if self.servers[at].core.is_some() => self.crash(at, for_ns),
             Fault::Blackout => self.black_out(for_ns),
@@ -208,13 +209,10 @@ impl World {
         if server.core.is_none() {
             return;
         }
-        server.may_fail = true;
+        server.faults_due += 1;
         match kind {
             Fault::FailedImage => server.image_disk.fail_at(nth, fault),
-            _ => {
-                server.may_stop = true;
-                server.log_disk.fail_at(nth, fault);
-            }
+            _ => server.log_disk.fail_at(nth, fault),
         }
     }
 }

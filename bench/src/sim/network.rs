@@ -46,7 +46,11 @@ impl Network {
     pub fn cut(&mut self, links: &[(usize, usize)], more: bool) {
         for (from, to) in links {
             let cuts = &mut self.cuts[from * self.servers + to];
-            *cuts = if more { *cuts + 1 } else { cuts.saturating_sub(1) };
+            *cuts = if more {
+                *cuts + 1
+            } else {
+                cuts.saturating_sub(1)
+            };
         }
     }
 

@@ -106,6 +106,8 @@ pub struct Wish {
     pub servers: Option<usize>,
     /// Faults that do not exist.
     pub without: Vec<Fault>,
+    /// Whether to say on the error output what goes on.
+    pub tell: bool,
 }
 
 /// What a seed has drawn.
@@ -149,6 +151,8 @@ pub struct Plan {
     pub keeps_servers: bool,
     /// Sizes of the log and of what is kept in memory.
     pub limits: Limits,
+    /// See [`Wish::tell`].
+    pub tell: bool,
 }
 
 /// Sizes, small ones so that their ends are reached.
@@ -206,9 +210,8 @@ impl Plan {
         let slow = if has(Fault::SlowDisk) { 40 } else { 1 };
         let drift_ppm: Vec<i64> = (0..servers)
             .map(|_| {
-                let within = |draw: &mut Draw, most: i64| {
-                    draw.below(2 * most as u64 + 1) as i64 - most
-                };
+                let within =
+                    |draw: &mut Draw, most: i64| draw.below(2 * most as u64 + 1) as i64 - most;
                 match (has(Fault::WildDrift), has(Fault::Drift)) {
                     (true, _) => *draw.pick(&[-500_000, -300_000, 0, 400_000, 1_000_000]),
                     (_, true) => within(&mut draw, DRIFT_PPM_MAX),
@@ -236,6 +239,7 @@ impl Plan {
             keeps_servers: draw.chance(300),
             limits,
             faults,
+            tell: wish.tell,
         }
     }
 

@@ -18,6 +18,7 @@ use super::{
     atlas::{Pasts, Ward},
     plan::{ELECTION_TICKS, MS, Plan, TICK_NS},
 };
+use crate::judge::Row;
 
 /// Name of the simulated cluster.
 pub const CLUSTER: ClusterId = Uuid([9; 16]);
@@ -47,11 +48,9 @@ pub struct Server {
     pub stalled_until_ns: u64,
     /// Whether it is shutting down in order.
     pub stopping: bool,
-    /// Whether a fault was planted that it must stop for.
-    pub may_stop: bool,
-    /// Whether one of its operations on disk is going to fail.
-    pub may_fail: bool,
-    /// Whether a storage fault may have destroyed something here.
+    /// How many operations on its disks are going to fail, so that it may stop, or fail to start.
+    pub faults_due: u32,
+    /// Whether a storage fault has struck here: what it left may be found much later.
     pub damaged: bool,
     /// The repair under way.
     pub ward: Option<Box<Ward>>,
@@ -155,8 +154,7 @@ impl Server {
             lane_free_ns: 0,
             stalled_until_ns: 0,
             stopping: false,
-            may_stop: false,
-            may_fail: false,
+            faults_due: 0,
             damaged: false,
             ward: None,
             pasts: Pasts::default(),
@@ -239,18 +237,45 @@ impl Server {
         };
         self.core = Some(Core::new(config, log, members, clock_ns));
         self.stopping = false;
-        self.damaged = false;
         Ok(())
     }
 
     /// The power fails: what was not durable is lost or torn, and the clock begins anew.
     pub fn lose_power(&mut self, now_ns: u64, draw: &mut dyn FnMut() -> u64) {
         self.kill();
+        self.faults_due = 0;
         self.log_disk.crash(draw);
         self.image_disk.crash(draw);
         if draw().is_multiple_of(2) {
             (self.clock.zero_ns, self.clock.since_ns) = (1 + draw() % (100 * MS), now_ns);
         }
+    }
+
+    /// All keys of a shard, as this server has them.
+    pub fn rows(&self, shard: ShardId) -> BTreeMap<String, Row> {
+        let mut rows = BTreeMap::new();
+        let member = self.core.as_ref().and_then(|core| core.member(shard));
+        let Some(member) = member else {
+            return rows;
+        };
+        let mut list = member.fsm().store().kv_list(b"", b"", 0);
+        let mut more = true;
+        while more {
+            let mut found = Vec::new();
+            more = list.next_rows(100, usize::MAX, &mut found);
+            rows.extend(found.iter().map(|found| {
+                let key = String::from_utf8_lossy(found.key()).into_owned();
+                (key, super::workload::row(found.as_ref(), true))
+            }));
+        }
+        rows
+    }
+
+    /// Whether what went wrong may be a planted fault, of which there is one less then.
+    pub fn is_excused(&mut self) -> bool {
+        let excused = self.faults_due > 0;
+        self.faults_due = self.faults_due.saturating_sub(1);
+        excused
     }
 
     /// Remembers a write that is about to be issued, so that it can be lost later.
@@ -264,7 +289,9 @@ impl Server {
         } = op
         {
             let mut before = vec![0; *length];
-            let read = self.log_disk.read_at(&segment.file_name(), *offset, &mut before);
+            let read = self
+                .log_disk
+                .read_at(&segment.file_name(), *offset, &mut before);
             if read.is_ok() {
                 self.pasts.issue(*token, *segment, *offset, before);
             }
@@ -280,7 +307,6 @@ impl Server {
         self.turn_is_due = false;
         self.paused_until_ns = 0;
         self.stopping = false;
-        self.may_stop = false;
         self.boot += 1;
     }
 }

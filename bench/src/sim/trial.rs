@@ -5,7 +5,7 @@
 //! each shard must take a write. *Verdict*: everything that was acknowledged, refused and read is
 //! held against what the log says.
 
-use wire::Index;
+use wire::{Index, ShardId};
 
 use super::{
     draw::Digest,
@@ -13,6 +13,7 @@ use super::{
     recorder::Broken,
     world::{Counts, Happening, World},
 };
+use crate::judge::indexed::{self, Place};
 
 /// Longest time with faults, ns of virtual time: what is left to be asked for is asked in peace.
 pub const TORMENT_NS_MAX: u64 = 30_000 * MS;
@@ -124,7 +125,10 @@ impl World {
         let mut positions = Vec::new();
         for (at, server) in self.servers.iter().enumerate() {
             let Some(core) = &server.core else {
-                positions.push(format!("server {at}: down (ward: {})", server.ward.is_some()));
+                positions.push(format!(
+                    "server {at}: down (ward: {})",
+                    server.ward.is_some()
+                ));
                 continue;
             };
             for (shard, member) in core.members() {
@@ -147,9 +151,36 @@ impl World {
         )
     }
 
+    /// Lets the linear-time judge read a shard's history, with the places that the log tells of, and
+    /// holds every server's state against the one that it comes to.
+    fn judge(&mut self, shard: u16) -> Result<(), Broken> {
+        let recorded = self.recorder.shard(ShardId(shard));
+        let history = &self.clients.histories[usize::from(shard)];
+        let mut places = vec![Place::Never; history.operations.len()];
+        let tickets = self.clients.tickets_of.iter();
+        for (_, operation, ticket) in tickets.filter(|(of, ..)| *of == shard) {
+            if let Some(index) = recorded.decided(ticket.0) {
+                if places[*operation] != Place::Never {
+                    return Err(format!("operation {operation} was carried out twice"));
+                }
+                places[*operation] = Place::At(index.0);
+            }
+        }
+        let judged = indexed::judge(history, &places)
+            .map_err(|impossible| format!("shard {shard}: {impossible}"))?;
+        self.counts.judged += judged.judged as u64;
+        for (at, server) in self.servers.iter().enumerate() {
+            let rows = server.rows(ShardId(shard));
+            if let Some(difference) = indexed::difference(&judged.model, &rows) {
+                return Err(format!("shard {shard}: server {at}: {difference}"));
+            }
+        }
+        Ok(())
+    }
+
     fn verdict(&mut self) -> Result<Outcome, Broken> {
         let decided = |shard: u16, ticket: engine::shard::Ticket| -> Option<Index> {
-            self.recorder.shard(wire::ShardId(shard)).decided(ticket.0)
+            self.recorder.shard(ShardId(shard)).decided(ticket.0)
         };
         let refused = self
             .clients
@@ -160,6 +191,9 @@ impl World {
                 ticket.0,
                 decided(shard, ticket)
             ));
+        }
+        for shard in 0..self.plan.shards {
+            self.judge(shard)?;
         }
         self.counts.faults = self.nemesis.strikes + self.network.lost;
         self.counts.virtual_ns = self.now_ns;

@@ -344,9 +344,7 @@ impl Wanted {
             }),
             Call::Step(step) => Request::Write(Command::Kv(command(step)).encode()),
             Call::Txn(steps) => Request::Write(txn(steps)),
-            Call::CreateSession => {
-                Request::Write(session(SessionVerb::Create, &self.session))
-            }
+            Call::CreateSession => Request::Write(session(SessionVerb::Create, &self.session)),
             Call::DestroySession { session: id } => {
                 Request::Write(session(SessionVerb::Destroy, id))
             }
@@ -379,7 +377,10 @@ impl Wanted {
 
     /// What a failure says, if it is the call's answer: the state machine refused it.
     pub fn refusal(&self, failure: &Failure) -> Option<Answer> {
-        (failure.kind == FailureKind::Refused).then_some(Answer::Done { ok: false, index: 0 })
+        (failure.kind == FailureKind::Refused).then_some(Answer::Done {
+            ok: false,
+            index: 0,
+        })
     }
 }
 
@@ -411,7 +412,11 @@ fn txn_answer(steps: &[Step], index: Index, outcome: &engine::fsm::TxnOutcome) -
 pub fn row(row: KvRowRef<'_>, with_value: bool) -> Row {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Row {
-        value: if with_value { text(row.value) } else { String::new() },
+        value: if with_value {
+            text(row.value)
+        } else {
+            String::new()
+        },
         create_index: row.create_index.0,
         modify_index: row.modify_index.0,
         lock_index: row.lock_index,

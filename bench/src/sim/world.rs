@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use engine::{
     io::{FileOp, LogOp},
-    shard::{Answered, Effects, Event, Notice, Request, Ticket, Trace, Transfer},
+    shard::{Answered, Effects, Event, Request, Ticket, Trace, Transfer},
 };
 use wire::{EntriesFetch, FailureKind, Index, RaftEnvelope, ServerId, ShardId};
 
@@ -102,6 +102,8 @@ pub struct Counts {
     pub installs: u64,
     /// Repairs of damaged logs.
     pub repairs: u64,
+    /// Answers that were held against the model or against time.
+    pub judged: u64,
     /// Virtual time, ns.
     pub virtual_ns: u64,
 }
@@ -115,6 +117,7 @@ impl Counts {
         self.restarts += other.restarts;
         self.installs += other.installs;
         self.repairs += other.repairs;
+        self.judged += other.judged;
         self.virtual_ns += other.virtual_ns;
     }
 }
@@ -185,6 +188,14 @@ impl World {
         }
         world.queue.at(200 * MS, Happening::Strike);
         world
+    }
+
+    /// Says what goes on, where somebody wants to know.
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
+        if self.plan.tell {
+            let at_us = self.now_ns / 1000;
+            eprintln!("{:6}.{:03} ms  {}", at_us / 1000, at_us % 1000, what());
+        }
     }
 
     /// Lets the next thing happen.
@@ -383,8 +394,10 @@ impl World {
             }
             // An installed image counts as applied only once its checkpoint is durable.
             let (index, _) = member.fsm().applied();
-            self.recorder.state(*shard, at, index, member.fsm().digest())?;
-            self.digest.mix(applied.0 ^ replica.term().0 << 40 ^ replica.commit().0 << 20);
+            self.recorder
+                .state(*shard, at, index, member.fsm().digest())?;
+            self.digest
+                .mix(applied.0 ^ replica.term().0 << 40 ^ replica.commit().0 << 20);
             self.digest.mix(member.fsm().digest());
         }
         for (_, shard, envelope) in &effects.raft {
@@ -398,9 +411,7 @@ impl World {
             return self.stopped(at, &why, effects);
         }
         for notice in effects.notices.drain(..) {
-            if let (Notice::Warn(text), true) = (&notice, self.calm) {
-                self.digest.bytes(text.as_bytes());
-            }
+            self.tell(|| format!("server {at}: {notice:?}"));
         }
         self.send_raft(at, effects);
         for (to, shard, transfer) in effects.transfers.drain(..) {
@@ -413,7 +424,8 @@ impl World {
         let core = server.core.as_ref().expect("it is up");
         if core.has_commit_to_tell() {
             let rest_ns = self.time_draw.within(MS / 20, MS);
-            self.queue.at(self.now_ns + rest_ns, Happening::Rest(at, boot));
+            self.queue
+                .at(self.now_ns + rest_ns, Happening::Rest(at, boot));
         }
         if server.stopping && core.is_shut_down() {
             self.stopped_in_order(at);
@@ -536,7 +548,10 @@ impl World {
         let clock_ns = self.servers[at].clock_ns(self.now_ns);
         for mut answered in effects.answers.drain(..) {
             // As the shell does: the lease may have run out while the answer was made.
-            if answered.lease_until_ns.is_some_and(|until| until <= clock_ns) {
+            if answered
+                .lease_until_ns
+                .is_some_and(|until| until <= clock_ns)
+            {
                 answered.result = Err(engine::shard::failure(
                     FailureKind::NotLeader,
                     "the leader's lease ran out while it answered",
@@ -571,31 +586,34 @@ impl World {
 
     /// A server's power fails, for so long.
     pub(super) fn crash(&mut self, at: usize, for_ns: u64) {
+        self.tell(|| format!("server {at} loses power for {} ms", for_ns / MS));
         let draw = &mut self.disk_draw;
         self.servers[at].lose_power(self.now_ns, &mut || draw.next());
         self.hang_up(at);
         self.counts.restarts += 1;
         let boot = self.servers[at].boot;
-        self.queue.at(self.now_ns + for_ns, Happening::Start(at, boot));
+        self.queue
+            .at(self.now_ns + for_ns, Happening::Start(at, boot));
     }
 
     /// A server said that it cannot go on.
     fn stopped(&mut self, at: usize, why: &str, effects: &mut Effects) -> Result<(), Broken> {
-        if !self.servers[at].may_stop {
+        if !self.servers[at].is_excused() {
             return Err(format!("server {at} stopped: {why}"));
         }
+        self.tell(|| format!("server {at} stops: {why}"));
         let trace = effects.trace.take();
         *effects = Effects {
             trace,
             ..Effects::default()
         };
-        self.servers[at].may_stop = false;
         self.servers[at].kill();
         self.hang_up(at);
         self.counts.restarts += 1;
         let boot = self.servers[at].boot;
         let for_ns = self.time_draw.within(MS, 300 * MS);
-        self.queue.at(self.now_ns + for_ns, Happening::Start(at, boot));
+        self.queue
+            .at(self.now_ns + for_ns, Happening::Start(at, boot));
         Ok(())
     }
 
@@ -605,7 +623,8 @@ impl World {
         self.counts.restarts += 1;
         let boot = self.servers[at].boot;
         let for_ns = self.time_draw.within(MS, 200 * MS);
-        self.queue.at(self.now_ns + for_ns, Happening::Start(at, boot));
+        self.queue
+            .at(self.now_ns + for_ns, Happening::Start(at, boot));
     }
 
     fn start(&mut self, at: usize, boot: u32) -> Result<(), Broken> {
@@ -615,12 +634,13 @@ impl World {
         let (log, recovered) = match self.servers[at].recover(at, &self.plan) {
             Ok(found) => found,
             // A planted fault was still to come: it strikes once.
-            Err(_) if std::mem::take(&mut self.servers[at].may_fail) => {
+            Err(_) if self.servers[at].is_excused() => {
                 self.queue.at(self.now_ns + MS, Happening::Start(at, boot));
                 return Ok(());
             }
             Err(why) => return Err(format!("server {at} does not start: {why}")),
         };
+        self.tell(|| format!("server {at} starts: {recovered:?}"));
         if engine::server::repair::is_damaged(&recovered) {
             return self.admit(at, log, recovered);
         }
@@ -634,43 +654,52 @@ impl World {
         log: engine::log::Log,
         recovered: &engine::log::Recovered,
     ) -> Result<(), Broken> {
-        self.note_replayed(at, &log, recovered)?;
+        let replayed = self.note_replayed(at, &log, recovered)?;
         let (plan, now_ns) = (&self.plan, self.now_ns);
         let server = &mut self.servers[at];
-        server
-            .open(at, plan, now_ns, log, recovered)
-            .map_err(|why| format!("server {at} does not open: {why}"))?;
+        let opened = replayed.and_then(|()| server.open(at, plan, now_ns, log, recovered));
         let boot = server.boot;
+        match opened {
+            Ok(()) => {}
+            Err(_) if server.is_excused() => {
+                self.queue.at(self.now_ns + MS, Happening::Start(at, boot));
+                return Ok(());
+            }
+            Err(why) => return Err(format!("server {at} does not open: {why}")),
+        }
         let tick_ns = self.now_ns + self.time_draw.below(TICK_NS);
         self.queue.at(tick_ns, Happening::Tick(at, boot));
         self.post(at, Event::Wake);
         Ok(())
     }
 
-    /// What a start replays is applied without a turn: the recorder hears of it here.
+    /// What a start replays is applied without a turn: the recorder hears of it here. The inner
+    /// error is the disk's.
     fn note_replayed(
         &mut self,
         at: usize,
         log: &engine::log::Log,
         recovered: &engine::log::Recovered,
-    ) -> Result<(), Broken> {
+    ) -> Result<Result<(), String>, Broken> {
         for (shard, found) in &recovered.shards {
             let commit = found.checkpoint.hard_state.commit.min(found.last_index);
             let mut next = found.first_index.max(Index(2));
             while next <= commit {
                 let disk = &self.servers[at].log_disk;
-                let entries = log
-                    .read_blocking(disk, *shard, next, commit, 1 << 20)
-                    .map_err(|error| format!("server {at}: {error}"))?;
+                let entries = match log.read_blocking(disk, *shard, next, commit, 1 << 20) {
+                    Ok(entries) => entries,
+                    Err(error) => return Ok(Err(error.to_string())),
+                };
                 let Some(last) = entries.last() else { break };
                 next = Index(last.index.0 + 1);
                 for entry in &entries {
                     let (index, term) = (entry.index, entry.term);
-                    self.recorder.applied(*shard, at, index, term, &entry.data)?;
+                    self.recorder
+                        .applied(*shard, at, index, term, &entry.data)?;
                 }
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// The server at an address that a refusal named.

@@ -7,6 +7,7 @@
 //! engine --lib shard::tests` replays it, and `SEEDS=n` tries the first `n`.
 
 mod blocking;
+mod repairing;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
