@@ -50,6 +50,8 @@ pub struct Server {
     pub stopping: bool,
     /// How many operations on its disks are going to fail, so that it may stop, or fail to start.
     pub faults_due: u32,
+    /// Whether its log's disk has no space.
+    pub is_full: bool,
     /// Whether a storage fault has struck here: what it left may be found much later.
     pub damaged: bool,
     /// The repair under way.
@@ -155,6 +157,7 @@ impl Server {
             stalled_until_ns: 0,
             stopping: false,
             faults_due: 0,
+            is_full: false,
             damaged: false,
             ward: None,
             pasts: Pasts::default(),

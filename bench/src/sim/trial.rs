@@ -85,6 +85,7 @@ impl World {
             server.paused_until_ns = server.paused_until_ns.min(self.now_ns);
             server.stalled_until_ns = server.stalled_until_ns.min(self.now_ns);
             server.log_disk.set_capacity(None);
+            server.is_full = false;
             server.log_disk.fail_never();
             server.image_disk.fail_never();
             if server.turn_is_due {

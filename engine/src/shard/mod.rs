@@ -34,5 +34,7 @@ pub use history::{
 };
 pub use images::ImageConfig;
 pub use member::Member;
-pub use open::{FIRST_INDEX, FIRST_TERM, OpenError, OpenedShard, ShardSettings, bootstrap_log, open_shards};
+pub use open::{
+    FIRST_INDEX, FIRST_TERM, OpenError, OpenedShard, ShardSettings, bootstrap_log, open_shards,
+};
 pub use reads::status;
