@@ -14,7 +14,7 @@
 //! | [`clients`], [`workload`] | what is asked for, and what clients are told |
 //! | [`nemesis`], [`atlas`] | what goes wrong, and what may never be destroyed |
 //! | [`recorder`] | what is true of all servers together |
-//! | [`trial`] | one seed from its beginning to its verdict |
+//! | [`trial`], [`shrink`] | one seed from its beginning to its verdict; the least that still fails |
 //!
 //! Invariants: nothing here reads a clock, a random source or a hash map in its own order; the code
 //! under test is the one that ships, driven through `engine::shard` and `engine::io`.
@@ -28,6 +28,9 @@ pub mod plan;
 mod queue;
 mod recorder;
 mod server;
+pub mod shrink;
+#[cfg(test)]
+mod tests;
 pub mod trial;
 mod workload;
 mod world;
