@@ -204,6 +204,10 @@ fn summary(options: &Options, totals: &Totals, seconds: f64) -> String {
         ("starts after a crash or stop", counts.restarts.to_string()),
         ("images installed", counts.installs.to_string()),
         ("logs repaired", counts.repairs.to_string()),
+        (
+            "refusals to start after damage",
+            counts.refusals.to_string(),
+        ),
         ("events", counts.events.to_string()),
         ("turns", counts.turns.to_string()),
         (

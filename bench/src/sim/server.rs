@@ -54,6 +54,8 @@ pub struct Server {
     pub is_full: bool,
     /// Whether a storage fault has struck here: what it left may be found much later.
     pub damaged: bool,
+    /// It refused to start after a storage fault, and waits for an operator.
+    pub refuses: bool,
     /// The repair under way.
     pub ward: Option<Box<Ward>>,
     /// The last writes to its log.
@@ -159,6 +161,7 @@ impl Server {
             faults_due: 0,
             is_full: false,
             damaged: false,
+            refuses: false,
             ward: None,
             pasts: Pasts::default(),
             clock: Clock {

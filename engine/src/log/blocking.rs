@@ -69,7 +69,7 @@ mod tests {
         let identity = LogIdentity { log_id: 1, salt: 2 };
         let mut log = Log::create(&disk, config, identity).unwrap();
         disk.set_capacity(Some(SEGMENT_BYTES_MIN));
-        let mut append = |log: &mut Log, index| {
+        let append = |log: &mut Log, index| {
             let data = &[7; 2000];
             let (index, term) = (Index(index), Term(1));
             let entry = EntryRef {
