@@ -18,6 +18,7 @@
 //! | [`judge`] | what clients saw, and whether it is possible |
 //! | [`storage`] | the engine's proofs of storage, on every core |
 //! | [`nemesis`] | real servers tormented, and their clients' records |
+//! | [`sim`] | whole clusters in one thread and virtual time, under faults of every kind |
 //! | [`report`] | tables, histograms and files under `perf-reports/` |
 //! | [`run`] | one file per sub-command |
 //!
@@ -37,6 +38,7 @@ pub mod process;
 pub mod quorum;
 pub mod report;
 pub mod run;
+pub mod sim;
 pub mod storage;
 pub mod subject;
 pub mod volume;

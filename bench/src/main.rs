@@ -43,6 +43,8 @@ enum Mode {
     Judge(run::judge::Options),
     /// A short run that checks correctness, for CI.
     Smoke(run::smoke::Options),
+    /// Whole clusters in virtual time, under faults of every kind, by seed.
+    Simulate(run::simulate::Options),
     /// One server of the floor; started by `floor`.
     #[command(hide = true)]
     FloorServer(floor::ServerOptions),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Mode::Nemesis(options) => run::nemesis::run(options),
         Mode::Judge(options) => run::judge::run(options),
         Mode::Smoke(options) => run::smoke::run(options),
+        Mode::Simulate(options) => run::simulate::run(options),
         Mode::FloorServer(options) => floor::serve(options),
     };
     match result {

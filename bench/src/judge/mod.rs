@@ -9,11 +9,13 @@
 //! | [`history`] | what clients called, when, and what they were told |
 //! | [`file`] | histories as files of JSON lines |
 //! | [`wgl`] | the complete judge: a search for an order that explains everything |
+//! | [`indexed`] | the linear-time judge: by the places in the log that answers carry |
 //!
 //! Invariant: a judge never looks at the store, only at the history.
 
 pub mod file;
 pub mod history;
+pub mod indexed;
 pub mod wgl;
 
 pub use history::{Answer, Call, History, Operation, Row, Step};
@@ -33,9 +35,17 @@ pub struct Findings {
 pub fn all(history: &History) -> Findings {
     let verdict = wgl::judge(history, &wgl::Rules::default());
     let by = |what: Vec<String>| what.into_iter().map(|text| format!("wgl: {text}"));
+    let indexed = indexed::judge(history, &[]).err();
+    let indexed = indexed.map(|found| {
+        let call = &history.operations[found.operation];
+        format!(
+            "indexed: operation {} {call:?}: {}",
+            found.operation, found.what
+        )
+    });
     Findings {
         objects: verdict.objects,
-        violations: by(verdict.violations).collect(),
+        violations: by(verdict.violations).chain(indexed).collect(),
         undecided: by(verdict.undecided).collect(),
     }
 }

@@ -12,6 +12,7 @@ pub mod nemesis;
 pub mod nth_fault;
 pub mod pairs;
 pub mod prove;
+pub mod simulate;
 pub mod smoke;
 pub mod starts;
 pub mod waiters;

@@ -288,6 +288,11 @@ impl MemDisk {
         self.state.borrow().struck
     }
 
+    /// A failure that was to come does not.
+    pub fn fail_never(&self) {
+        self.state.borrow_mut().fault = None;
+    }
+
     /// Operations so far.
     pub fn operations(&self) -> u64 {
         self.state.borrow().operations

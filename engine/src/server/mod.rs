@@ -30,7 +30,7 @@ mod reactor;
 mod recover;
 mod relay;
 pub mod reload;
-mod repair;
+pub mod repair;
 mod router;
 mod rows;
 mod shell;

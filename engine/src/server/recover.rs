@@ -122,6 +122,8 @@ pub struct Opened {
     recovered: Recovered,
     disk: Dir,
     path: PathBuf,
+    /// The peer set that the cluster was formed with.
+    bootstrap: Option<Configuration>,
 }
 
 impl Opened {
@@ -130,10 +132,12 @@ impl Opened {
         let path = log_path(&place.path, index);
         let began = Instant::now();
         let disk = Dir::open(&path).map_err(in_dir(&path))?;
-        let lone = place
+        let bootstrap = place
             .identity
             .bootstrap()
-            .and_then(|bytes| Configuration::decode(&bytes).ok())
+            .and_then(|bytes| Configuration::decode(&bytes).ok());
+        let lone = bootstrap
+            .as_ref()
             .is_none_or(|configuration| configuration.members.len() == 1);
         let (log, recovered) =
             Log::recover(&disk, log_config(config), log_identity(place, index), lone)
@@ -153,6 +157,7 @@ impl Opened {
             recovered,
             disk,
             path,
+            bootstrap,
         })
     }
 
@@ -165,7 +170,13 @@ impl Opened {
             )
         };
         let found = self.recovered.shards.values().next().ok_or_else(missing)?;
-        Configuration::decode(&found.checkpoint.configuration).map_err(|error| {
+        let encoded = &found.checkpoint.configuration;
+        // Where the record that held it is damaged, the cluster's first one serves for the repair.
+        let lost = encoded.is_empty().then(|| self.bootstrap.clone()).flatten();
+        if let Some(configuration) = lost {
+            return Ok(configuration);
+        }
+        Configuration::decode(encoded).map_err(|error| {
             format!(
                 "{}: its configuration cannot be read: {error}",
                 self.path.display()

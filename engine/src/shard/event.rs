@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use wire::{
     ClusterStatus, EntriesChunk, EntriesFetch, Failure, FailureKind, ImageChunk, ImageFetch, Index,
-    Lsn, Query, RaftEnvelope, ServerId, ShardId,
+    Lsn, Query, RaftEnvelope, ServerId, ShardId, Term,
 };
 
 use super::history::Changes;
@@ -232,6 +232,20 @@ pub struct Effects {
     pub fatal: Option<String>,
     /// There is more to do at once: another turn is due when the executor has looked around.
     pub again: bool,
+    /// What the turn decided, for whoever looks on (the simulator); kept only where it is `Some`.
+    pub trace: Option<Box<Trace>>,
+}
+
+/// What turns decided, as nobody but an onlooker needs to know it: a checker compares it among
+/// servers. A server that nobody watches pays one branch for each proposed batch and applied run.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// Requests that were given a place in the log, and at which term.
+    pub proposed: Vec<(ShardId, Ticket, Index, Term)>,
+    /// Entries that were applied, in order.
+    pub applied: Vec<(ShardId, Index, Term, Bytes)>,
+    /// States that were replaced by an image as of this index.
+    pub installed: Vec<(ShardId, Index)>,
 }
 
 /// Image and repair messages.

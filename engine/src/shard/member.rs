@@ -213,6 +213,11 @@ impl Member {
         match self.replica.propose(&mut self.commands) {
             Ok(indexes) => {
                 for (index, asker) in indexes.zip(self.askers.drain(..)) {
+                    if let (Some(trace), Some(ticket)) = (&mut effects.trace, asker) {
+                        trace
+                            .proposed
+                            .push((self.shard, ticket, Index(index), term));
+                    }
                     self.tickets.proposed(index, term, asker);
                 }
             }
@@ -401,6 +406,12 @@ impl Member {
             effects.fatal = Some(error.to_string());
             return;
         }
+        if let Some(trace) = &mut effects.trace {
+            trace.applied.extend(committed.iter().map(|entry| {
+                let (index, term) = (Index(entry.index), Term(entry.term));
+                (self.shard, index, term, entry.data.clone())
+            }));
+        }
         let mut bytes = 0;
         for ((index, term, data), outcome) in run.iter().zip(self.outcomes.drain(..)) {
             bytes += data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES;
@@ -447,6 +458,9 @@ impl Member {
         );
         self.replica.also_requires(log.open_lsn());
         self.fsm.replace(fsm);
+        if let Some(trace) = &mut effects.trace {
+            trace.installed.push((self.shard, name.index));
+        }
         self.history.replaced(name.index);
         self.watches.wake_all();
         self.duties.role_changed();

@@ -27,12 +27,14 @@ pub mod watch;
 pub use self::core::{Core, CoreConfig};
 pub use event::{
     Answered, CompactionBounds, Effects, Event, Notice, ReadAnswer, ReadBody, Reply, Request,
-    Ticket, Transfer, failure,
+    Ticket, Trace, Transfer, failure,
 };
 pub use history::{
     CHANGES_BYTES_MAX, CHANGES_LOOKED_AT_MAX, Changes, HISTORY_BYTES_DEFAULT, History,
 };
 pub use images::ImageConfig;
 pub use member::Member;
-pub use open::{OpenError, OpenedShard, ShardSettings, bootstrap_log, open_shards};
+pub use open::{
+    FIRST_INDEX, FIRST_TERM, OpenError, OpenedShard, ShardSettings, bootstrap_log, open_shards,
+};
 pub use reads::status;

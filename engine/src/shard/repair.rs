@@ -37,7 +37,7 @@ impl Repairs {
         let mut chunk = EntriesChunk {
             term: replica.term(),
             commit: replica.commit(),
-            last_index: replica.last_index(),
+            last_index: last_index(replica),
             leader: replica.is_leader(),
             ..EntriesChunk::default()
         };
@@ -156,7 +156,13 @@ fn provable(fetch: &EntriesFetch, replica: &Replica) -> Result<Index, Refusal> {
     if !replica.is_leader() {
         return Err(Refusal::NotLeader);
     }
-    Ok(replica.last_index())
+    Ok(last_index(replica))
+}
+
+/// The last entry that may be read. What this very turn has added is not below raft yet; no peer
+/// can have acknowledged it.
+fn last_index(replica: &Replica) -> Index {
+    replica.last_index().min(replica.store().last())
 }
 
 fn wire_entry(entry: &Entry) -> WireEntry {

@@ -9,6 +9,7 @@
 mod blocking;
 mod full;
 mod reads;
+mod repairing;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,7 @@
 //! executor meanwhile: its clients are told why, raft messages for its shards are dropped.
 
 mod image;
-mod patient;
+pub mod patient;
 #[cfg(test)]
 mod tests;
 

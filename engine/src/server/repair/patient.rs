@@ -31,6 +31,7 @@ use crate::{
     consensus::Configuration,
     io::Disk,
     log::{Checkpoint, Entry, Gap, HardState, Log},
+    shard::{FIRST_INDEX, FIRST_TERM},
     snapshot::{image::ImageMeta, names::ImageName},
 };
 
@@ -39,7 +40,8 @@ use crate::{
 const SILENT_ROUNDS_MAX: u32 = 25;
 
 /// What is asked.
-pub(super) enum Question {
+#[derive(Debug)]
+pub enum Question {
     /// Of every other voter.
     Entries(EntriesFetch),
     /// Of that server.
@@ -47,7 +49,8 @@ pub(super) enum Question {
 }
 
 /// What is answered.
-pub(super) enum Letter {
+#[derive(Debug)]
+pub enum Letter {
     /// Entries, or a refusal.
     Entries(EntriesChunk),
     /// A piece of an image.
@@ -55,7 +58,7 @@ pub(super) enum Letter {
 }
 
 /// A shard under repair.
-pub(super) struct Patient {
+pub struct Patient {
     shard: ShardId,
     own: ServerId,
     cluster: ClusterId,
@@ -88,6 +91,7 @@ impl Patient {
         configuration: &Configuration,
         log: &mut Log,
     ) -> Self {
+        restore_beginning(shard, configuration, log);
         // Nothing proves what the end of the log held: a leader's entries will take its place.
         if log.gaps(shard).iter().any(|gap| gap.next.is_none()) && !log.hard_state_in_doubt(shard) {
             log.doubt_hard_state(shard);
@@ -397,6 +401,26 @@ impl Patient {
         log.put_hard_state(self.shard, state, true);
         log.settle_hard_state(self.shard);
     }
+}
+
+/// The batch that a log was made with may be lost, and with it what every shard's log begins with:
+/// the configuration, in an entry that nobody wrote and so nobody could send.
+fn restore_beginning(shard: ShardId, configuration: &Configuration, log: &mut Log) {
+    if log.first_index(shard) > FIRST_INDEX {
+        return;
+    }
+    let known = log.hard_state(shard);
+    let checkpoint = Checkpoint {
+        hard_state: HardState {
+            term: known.term.max(FIRST_TERM),
+            commit: known.commit.max(FIRST_INDEX),
+            ..known
+        },
+        snapshot_index: FIRST_INDEX,
+        snapshot_term: FIRST_TERM,
+        configuration: configuration.encode(),
+    };
+    log.put_checkpoint(shard, checkpoint);
 }
 
 /// The first gap that a peer can fill, and the entry behind it.

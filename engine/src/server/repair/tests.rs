@@ -599,3 +599,35 @@ fn an_image_that_contradicts_what_is_committed_stops_the_server() {
     };
     assert!(why.contains("two histories"), "{why}");
 }
+
+/// Found by the simulator: where the damaged batch was the one that the log was made with, the
+/// server asked its peers for entry 1 for ever. Nobody has that one: it stands for the
+/// configuration, and nobody wrote it. Peers whose logs are whole and who have made no image yet
+/// could not help.
+#[test]
+fn a_log_that_lost_its_very_beginning_is_made_whole() {
+    struct Young(Peer);
+    impl Young {
+        /// As a peer without images answers.
+        fn entries(&self, fetch: &EntriesFetch) -> EntriesChunk {
+            let mut chunk = self.0.entries(fetch);
+            (chunk.image_index, chunk.image_term) = (Index(0), Term(0));
+            chunk
+        }
+    }
+    let (server, mut log) = Server::damaged(&[1, 1, 2, 2], 4, 1);
+    assert_eq!(log.gaps(SHARD)[0].first, Index(1), "the beginning is lost");
+    let mut patient = Patient::new(SHARD, OWN, &configuration(), &mut log);
+    server.flush(&mut log);
+    let peer = Young(Peer::leader(2, &[1, 1, 2, 2]));
+    for from in [A, B, A, B, A, B] {
+        if let Question::Entries(fetch) = patient.question(&log) {
+            let letter = Letter::Entries(peer.entries(&fetch));
+            server.take(&mut patient, &mut log, from, letter);
+        }
+    }
+    assert!(patient.is_whole(&log), "{}", patient.describe(&log));
+    let found = server.restart().recovered(SHARD).unwrap();
+    assert_eq!((found.first_index, found.last_index), (Index(2), Index(5)));
+    assert_eq!(found.checkpoint.configuration, configuration().encode());
+}
