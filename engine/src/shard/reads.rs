@@ -104,6 +104,9 @@ impl Reads {
                     self.keep(sight.now_ns, asked);
                 }
             }
+            ReadMode::Default if mutant!(FollowerAnswersDefault) && !replica.is_leader() => {
+                settle(asked, sight, None, watches, effects);
+            }
             _ if !replica.is_leader() => effects.fail(asked.ticket, not_leader(replica)),
             ReadMode::Default if fresh_enough => match replica.lease_until_ns(sight.now_ns) {
                 Some(until) => settle(asked, sight, Some(until), watches, effects),
@@ -195,7 +198,9 @@ impl Reads {
                 continue;
             }
             let confirmed = stale
-                || stamp.is_some_and(|stamp| stamp >= waiting.arrived_ns)
+                || stamp.is_some_and(|stamp| {
+                    stamp >= waiting.arrived_ns || mutant!(ReadWithoutRound)
+                })
                     && waiting.read_index.is_some_and(|index| applied >= index);
             if !confirmed || applied < query.min_index {
                 self.waiting.push_back(waiting);
@@ -237,6 +242,7 @@ fn has_news(asked: &Asked, sight: Sight<'_>) -> bool {
         || asked.deadline_ns <= sight.now_ns
         || matches!(asked.query.body, QueryBody::KvWatch { .. })
         || index_of(&asked.query.body, sight) > asked.query.wait.index
+        || mutant!(WokenForNothing)
 }
 
 /// The question of a query that was taken.
@@ -286,6 +292,7 @@ fn settle(
             }
         },
     };
+    let lease_until_ns = lease_until_ns.filter(|_| !mutant!(LeaseWithoutRecheck));
     effects.read(asked.ticket, answer, lease_until_ns);
 }
 

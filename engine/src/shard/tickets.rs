@@ -63,7 +63,8 @@ impl Tickets {
             }
             let front = self.waiting.pop_front().expect("it was there");
             let Some(ticket) = front.ticket else { continue };
-            if front.index < applied.index.0 || front.term != applied.term {
+            let ours = front.term == applied.term || mutant!(TicketTermIgnored);
+            if front.index < applied.index.0 || !ours {
                 // Another leader's entry took this place: ours is not in the log.
                 effects.fail(ticket, lost());
                 continue;
@@ -113,8 +114,12 @@ impl Tickets {
 }
 
 fn lost() -> wire::Failure {
+    let kind = match mutant!(UnknownSaidRefused) {
+        true => FailureKind::NotLeader,
+        false => FailureKind::OutcomeUnknown,
+    };
     failure(
-        FailureKind::OutcomeUnknown,
+        kind,
         "leadership lost while committing log",
     )
 }

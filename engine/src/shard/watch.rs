@@ -174,6 +174,7 @@ impl Watches {
                 Change::Kvs(RowChange::Put { old, new }) => {
                     self.row_changed(new.key(), old.is_none());
                 }
+                Change::Kvs(RowChange::Removed { .. }) if mutant!(ForgottenWatch) => {}
                 Change::Kvs(RowChange::Removed { old }) => self.row_changed(old.key(), true),
                 Change::Kvs(RowChange::PrefixRemoved { prefix, before }) => {
                     self.rows_removed(prefix, before);
