@@ -5,6 +5,7 @@ pub mod failover;
 pub mod floor;
 pub mod latency;
 pub mod memory;
+pub mod mutants;
 pub mod pairs;
 pub mod prove;
 pub mod simulate;

@@ -309,8 +309,7 @@ fn let_go(txn: &mut Txn<'_>, index: Index, session: &Session, row: &KvRow) {
 /// Whether nobody may lock this key for the time being.
 pub(super) fn is_delayed(tables: &Tables, key: &[u8]) -> bool {
     let delay = tables.lock_delays.get(key);
-    delay.is_some_and(|delay| delay.until_ms > lease_clock_ms(tables))
-        && !mutant!(LockDelayIgnored)
+    delay.is_some_and(|delay| delay.until_ms > lease_clock_ms(tables)) && !mutant!(LockDelayIgnored)
 }
 
 /// Ends the sessions that are bound to a check which went, or became critical.

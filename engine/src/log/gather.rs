@@ -123,9 +123,8 @@ impl Log {
         );
         // A missing entry does not contradict the snapshot; what follows it was appended to the
         // log that it belonged to.
-        let keep = index.term(at) == term
-            || index.is_missing(at)
-            || mutant!(ConflictKeptBehindImage);
+        let keep =
+            index.term(at) == term || index.is_missing(at) || mutant!(ConflictKeptBehindImage);
         let cuts = !keep && index.last_index() > index.snapshot_index;
         index.hard_state = checkpoint.hard_state;
         index.configuration = checkpoint.configuration;

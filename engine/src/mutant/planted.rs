@@ -89,6 +89,7 @@ mutants! {
     TicketTermIgnored: "acknowledged is decided", "A write is acknowledged when any entry is applied at its index.";
     UnknownSaidRefused: "refused is not done", "A deposed leader says of what it has proposed that nothing happened.";
     ForgottenWatch: "no lost wake-up", "Deletions wake nobody.";
+    ComingWakesNobody: "no lost wake-up", "A key that comes to be wakes nobody who waits for it.";
     WokenForNothing: "no lost wake-up", "A blocking query returns although nothing has changed.";
     // The state machine.
     ApplyOutOfOrder: "replicas are identical", "The last two commands of a run are applied in each other's place.";

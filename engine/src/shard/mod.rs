@@ -15,6 +15,7 @@ mod event;
 mod history;
 mod images;
 mod member;
+mod onlook;
 mod open;
 mod reads;
 pub mod reconcile;
@@ -34,5 +35,7 @@ pub use history::{
 };
 pub use images::ImageConfig;
 pub use member::Member;
-pub use open::{FIRST_INDEX, FIRST_TERM, OpenError, OpenedShard, ShardSettings, bootstrap_log, open_shards};
+pub use open::{
+    FIRST_INDEX, FIRST_TERM, OpenError, OpenedShard, ShardSettings, bootstrap_log, open_shards,
+};
 pub use reads::status;

@@ -349,11 +349,7 @@ fn raft_hard_state(state: &HardState, found: &RecoveredShard) -> RaftHardState {
         false => state.term.0,
     };
     out.term = known.max(found.last_term.0);
-    out.vote = if out.term == known {
-        state.vote
-    } else {
-        0
-    };
+    out.vote = if out.term == known { state.vote } else { 0 };
     let commit = match mutant!(AllCommittedAtStart) {
         true => found.last_index,
         false => state.commit,

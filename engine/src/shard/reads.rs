@@ -198,9 +198,8 @@ impl Reads {
                 continue;
             }
             let confirmed = stale
-                || stamp.is_some_and(|stamp| {
-                    stamp >= waiting.arrived_ns || mutant!(ReadWithoutRound)
-                })
+                || stamp
+                    .is_some_and(|stamp| stamp >= waiting.arrived_ns || mutant!(ReadWithoutRound))
                     && waiting.read_index.is_some_and(|index| applied >= index);
             if !confirmed || applied < query.min_index {
                 self.waiting.push_back(waiting);

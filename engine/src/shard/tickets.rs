@@ -118,10 +118,7 @@ fn lost() -> wire::Failure {
         true => FailureKind::NotLeader,
         false => FailureKind::OutcomeUnknown,
     };
-    failure(
-        kind,
-        "leadership lost while committing log",
-    )
+    failure(kind, "leadership lost while committing log")
 }
 
 #[cfg(test)]
