@@ -4,7 +4,9 @@
 //! with the command that replays it; see [`crate::sim`].
 
 use std::{
+    fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -16,8 +18,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    Error, Result,
-    sim::{self, Counts, Fault, Outcome, Wish},
+    Context, Error, Result,
+    machine::Machine,
+    sim::{self, Counts, Fault, Outcome, Wish, shrink},
+    volume::Volume,
 };
 
 /// Options of the sub-command.
@@ -44,6 +48,9 @@ pub struct Options {
     /// Faults that do not exist in any seed.
     #[arg(long, value_enum, value_delimiter = ',')]
     without: Vec<Fault>,
+    /// Directory for a report of the run, e.g. perf-reports/reliability.
+    #[arg(long)]
+    report: Option<PathBuf>,
     /// Say on the error output what goes on.
     #[arg(long)]
     tell: bool,
@@ -150,6 +157,31 @@ fn replay(wish: &Wish) -> Result<()> {
 }
 
 fn conclude(options: &Options, totals: &Totals, seconds: f64) -> Result<()> {
+    let text = summary(options, totals, seconds);
+    println!("{text}");
+    if let Some(directory) = &options.report {
+        write_report(directory, options, &text)?;
+    }
+    let Some((seed, why)) = totals.failures.first() else {
+        return Ok(());
+    };
+    for (seed, why) in totals.failures.iter().take(SHOWN_MAX) {
+        println!("SEED={seed}: {why}");
+    }
+    println!("Making seed {seed} smaller…");
+    let wish = options.wish(*seed);
+    let (least, why) = shrink::shrink(&wish, why.clone(), |wish| attempt(wish).err());
+    Err(Error::Violation(format!(
+        "{} of {} seeds failed; SEED={seed} COMMIT={}: {why}\nreplay: {}\nin full: {}",
+        totals.failures.len(),
+        totals.seeds,
+        commit(),
+        shrink::command(&least),
+        shrink::command(&wish),
+    )))
+}
+
+fn summary(options: &Options, totals: &Totals, seconds: f64) -> String {
     let Totals {
         seeds,
         operations,
@@ -157,29 +189,73 @@ fn conclude(options: &Options, totals: &Totals, seconds: f64) -> Result<()> {
         counts,
         failures,
     } = totals;
-    println!(
-        "{seeds} seeds, {operations} operations ({answered} answered), {} answers judged, {} faults, {} starts after a crash, {} images installed, {} logs repaired",
-        counts.judged, counts.faults, counts.restarts, counts.installs, counts.repairs
-    );
-    println!(
-        "{} events and {} turns in {:.0} s of virtual time; {seconds:.1} s, {:.1} seeds/s on {} thread(s)",
-        counts.events,
-        counts.turns,
-        counts.virtual_ns as f64 / 1e9,
-        *seeds as f64 / seconds,
+    let rate = *seeds as f64 / seconds;
+    let mut text = String::new();
+    let rows = [
+        ("seeds", seeds.to_string()),
+        ("seeds that broke a promise", failures.len().to_string()),
+        ("operations", operations.to_string()),
+        ("… of which answered", answered.to_string()),
+        ("answers judged", counts.judged.to_string()),
+        (
+            "faults (lost messages among them)",
+            counts.faults.to_string(),
+        ),
+        ("starts after a crash or stop", counts.restarts.to_string()),
+        ("images installed", counts.installs.to_string()),
+        ("logs repaired", counts.repairs.to_string()),
+        (
+            "refusals to start after damage",
+            counts.refusals.to_string(),
+        ),
+        ("events", counts.events.to_string()),
+        ("turns", counts.turns.to_string()),
+        (
+            "virtual time, s",
+            (counts.virtual_ns / 1_000_000_000).to_string(),
+        ),
+        ("time, s", format!("{seconds:.1}")),
+        (
+            "seeds per second",
+            format!("{rate:.1} on {} thread(s)", options.jobs),
+        ),
+    ];
+    for (what, how_many) in rows {
+        let _ = writeln!(text, "| {what} | {how_many} |");
+    }
+    text
+}
+
+/// The commit that this was built from or runs in, if git knows.
+fn commit() -> String {
+    let output = std::process::Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output();
+    let text = output.ok().filter(|output| output.status.success());
+    text.map_or("unknown".to_owned(), |output| {
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    })
+}
+
+fn write_report(directory: &Path, options: &Options, summary: &str) -> Result<()> {
+    std::fs::create_dir_all(directory).context(|| format!("create {}", directory.display()))?;
+    let machine = Machine::describe(&Volume::of(directory)?);
+    let build = match cfg!(debug_assertions) {
+        true => "with debug assertions",
+        false => "release",
+    };
+    let last = options.first + options.seeds - 1;
+    let text = format!(
+        "# Simulator: seeds {} to {last}\n\nCommit {}, {build}. Machine: {machine:?}\n\n    curia-bench simulate --first {} --seeds {} --operations {} --jobs {}\n\n| | |\n|---|---|\n{summary}",
+        options.first,
+        commit(),
+        options.first,
+        options.seeds,
+        options.operations,
         options.jobs
     );
-    if failures.is_empty() {
-        println!("No promise was broken.");
-        return Ok(());
-    }
-    for (seed, why) in failures.iter().take(SHOWN_MAX) {
-        println!("SEED={seed}: {why}");
-    }
-    let (seed, why) = &failures[0];
-    Err(Error::Violation(format!(
-        "{} of {seeds} seeds failed; SEED={seed}: {why}; replay with: curia-bench simulate --seed {seed} --operations {}",
-        failures.len(),
-        options.operations
-    )))
+    let path = directory.join(format!("simulate-{}-{last}.md", options.first));
+    std::fs::write(&path, text).context(|| format!("write {}", path.display()))?;
+    println!("Report: {}", path.display());
+    Ok(())
 }

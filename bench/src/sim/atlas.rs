@@ -272,9 +272,20 @@ impl World {
         let Some(ward) = &mut server.ward else {
             return Ok(());
         };
-        ward.log
-            .flush_blocking(&server.log_disk, clock_ns)
-            .map_err(|error| format!("server {at} cannot flush its repair: {error}"))
+        let flushed = ward.log.flush_blocking(&server.log_disk, clock_ns);
+        let Err(failure) = flushed else {
+            return Ok(());
+        };
+        // As the process does, it stops and says why; somebody starts it again.
+        if !server.is_full && !server.is_excused() {
+            return Err(format!("server {at} cannot flush its repair: {failure}"));
+        }
+        self.tell(|| format!("server {at} stops its repair: {failure}"));
+        self.servers[at].kill();
+        let boot = self.servers[at].boot;
+        self.queue
+            .at(self.now_ns + ROUND_NS, Happening::Start(at, boot));
+        Ok(())
     }
 
     /// Something arrives at a server that does not serve.
@@ -304,6 +315,9 @@ impl World {
         let whole = ward.patient.is_whole(&ward.log);
         self.tell(|| format!("server {at}, useful: {useful}, whole: {whole}: {said}"));
         self.flush(at)?;
+        if self.servers[at].ward.is_none() {
+            return Ok(());
+        }
         if whole {
             return self.next_shard(at);
         }

@@ -15,7 +15,7 @@
 //! | [`nemesis`], [`atlas`] | what goes wrong, and what may never be destroyed |
 //! | [`recorder`] | what is true of all servers together |
 //! | [`checks`] | what is true of each server by itself |
-//! | [`trial`] | one seed from its beginning to its verdict |
+//! | [`trial`], [`shrink`] | one seed from its beginning to its verdict; the least that still fails |
 //!
 //! Invariants: nothing here reads a clock, a random source or a hash map in its own order; the code
 //! under test is the one that ships, driven through `engine::shard` and `engine::io`.
@@ -30,6 +30,9 @@ pub mod plan;
 mod queue;
 mod recorder;
 mod server;
+pub mod shrink;
+#[cfg(test)]
+mod tests;
 pub mod trial;
 mod workload;
 mod world;

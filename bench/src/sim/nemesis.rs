@@ -124,7 +124,10 @@ impl World {
                     self.relieve(pause_ns, more);
                 }
             }
-            Some(Relief::Space(at)) => self.servers[at].log_disk.set_capacity(None),
+            Some(Relief::Space(at)) => {
+                self.servers[at].log_disk.set_capacity(None);
+                self.servers[at].is_full = false;
+            }
             None => {}
         }
     }
@@ -193,6 +196,7 @@ impl World {
         let used: u64 = files.iter().map(|file| file.1).sum();
         let more = self.nemesis.draw.below(2 * self.plan.limits.segment_bytes);
         disk.set_capacity(Some(used + more));
+        self.servers[at].is_full = true;
         self.relieve(2 * for_ns, Relief::Space(at));
     }
 

@@ -110,6 +110,19 @@ pub struct Wish {
     pub tell: bool,
 }
 
+impl Wish {
+    /// A seed with so many operations, and nothing else asked for.
+    pub fn of(seed: u64, operations: u64) -> Self {
+        Self {
+            seed,
+            operations,
+            servers: None,
+            without: Vec::new(),
+            tell: false,
+        }
+    }
+}
+
 /// What a seed has drawn.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -299,5 +312,35 @@ impl Limits {
             drawn = less;
         }
         drawn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn seeds_draw_worlds_with_every_fault_and_with_none() {
+        let plans: Vec<Plan> = (1..400)
+            .map(|seed| Plan::draw(&Wish::of(seed, 1)))
+            .collect();
+        assert!(plans.iter().any(|plan| plan.faults.is_empty()));
+        for fault in Fault::value_variants() {
+            let with = plans.iter().filter(|plan| plan.has(*fault)).count();
+            assert!(with > 50, "{fault:?} exists in only {with} of 399 worlds");
+        }
+        for servers in [1, 2, 3, 4, 5, 7] {
+            assert!(plans.iter().any(|plan| plan.servers == servers));
+        }
+    }
+
+    #[test]
+    fn leaving_a_fault_out_leaves_the_others() {
+        let with = Plan::draw(&Wish::of(7, 1));
+        let mut wish = Wish::of(7, 1);
+        wish.without = vec![with.faults[0]];
+        assert_eq!(Plan::draw(&wish).faults, with.faults[1..]);
     }
 }

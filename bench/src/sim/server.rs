@@ -50,8 +50,12 @@ pub struct Server {
     pub stopping: bool,
     /// How many operations on its disks are going to fail, so that it may stop, or fail to start.
     pub faults_due: u32,
+    /// Whether its log's disk has no space.
+    pub is_full: bool,
     /// Whether a storage fault has struck here: what it left may be found much later.
     pub damaged: bool,
+    /// It refused to start after a storage fault, and waits for an operator.
+    pub refuses: bool,
     /// The repair under way.
     pub ward: Option<Box<Ward>>,
     /// The last writes to its log.
@@ -155,7 +159,9 @@ impl Server {
             stalled_until_ns: 0,
             stopping: false,
             faults_due: 0,
+            is_full: false,
             damaged: false,
+            refuses: false,
             ward: None,
             pasts: Pasts::default(),
             clock: Clock {

@@ -85,6 +85,7 @@ impl World {
             server.paused_until_ns = server.paused_until_ns.min(self.now_ns);
             server.stalled_until_ns = server.stalled_until_ns.min(self.now_ns);
             server.log_disk.set_capacity(None);
+            server.is_full = false;
             server.log_disk.fail_never();
             server.image_disk.fail_never();
             if server.turn_is_due {
@@ -100,14 +101,15 @@ impl World {
 
     /// All servers are up, hold the same, and everybody was answered.
     fn is_well(&self) -> bool {
-        let Some(first) = self.servers[0].core.as_ref() else {
+        let serving = || self.servers.iter().filter(|server| !server.refuses);
+        let Some(first) = serving().next().and_then(|server| server.core.as_ref()) else {
             return false;
         };
         self.clients.are_done(&self.plan)
             && first.members().all(|(shard, member)| {
                 let last = member.replica().last_index();
                 let mut leaders = 0;
-                let equal = self.servers.iter().all(|server| {
+                let equal = serving().all(|server| {
                     let member = server.core.as_ref().and_then(|core| core.member(*shard));
                     member.is_some_and(|member| {
                         let replica = member.replica();
@@ -169,7 +171,8 @@ impl World {
         let judged = indexed::judge(history, &places)
             .map_err(|impossible| format!("shard {shard}: {impossible}"))?;
         self.counts.judged += judged.judged as u64;
-        for (at, server) in self.servers.iter().enumerate() {
+        let servers = self.servers.iter().enumerate();
+        for (at, server) in servers.filter(|(_, server)| !server.refuses) {
             let rows = server.rows(ShardId(shard));
             if let Some(difference) = indexed::difference(&judged.model, &rows) {
                 return Err(format!("shard {shard}: server {at}: {difference}"));

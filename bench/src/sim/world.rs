@@ -103,6 +103,8 @@ pub struct Counts {
     pub installs: u64,
     /// Repairs of damaged logs.
     pub repairs: u64,
+    /// Servers that refused to start after a storage fault.
+    pub refusals: u64,
     /// Answers that were held against the model or against time.
     pub judged: u64,
     /// Virtual time, ns.
@@ -118,6 +120,7 @@ impl Counts {
         self.restarts += other.restarts;
         self.installs += other.installs;
         self.repairs += other.repairs;
+        self.refusals += other.refusals;
         self.judged += other.judged;
         self.virtual_ns += other.virtual_ns;
     }
@@ -633,7 +636,8 @@ impl World {
     }
 
     fn start(&mut self, at: usize, boot: u32) -> Result<(), Broken> {
-        if self.servers[at].boot != boot || self.servers[at].core.is_some() {
+        let server = &self.servers[at];
+        if server.boot != boot || server.core.is_some() || server.refuses {
             return Ok(());
         }
         let (log, recovered) = match self.servers[at].recover(at, &self.plan) {
@@ -668,6 +672,14 @@ impl World {
             Ok(()) => {}
             Err(_) if server.is_excused() => {
                 self.queue.at(self.now_ns + MS, Happening::Start(at, boot));
+                return Ok(());
+            }
+            // A checkpoint was destroyed, and the image that the one before it names is long gone.
+            // It says so, and which file; the others go on without it (TRACK.md, open).
+            Err(why) if server.damaged && why.contains("image: entity not found") => {
+                server.refuses = true;
+                self.counts.refusals += 1;
+                self.tell(|| format!("server {at} refuses to start: {why}"));
                 return Ok(());
             }
             Err(why) => return Err(format!("server {at} does not open: {why}")),

@@ -232,6 +232,10 @@ pub(super) fn walk_until(
         report.corrupt.push(missing_segment(oldest));
         losses.insert(0, (place, missing_segment(oldest)));
     }
+    // A lost batch may have held the checkpoint by which later ones gave segments up. What counts now
+    // is an earlier one, and the entries behind it: their segments are needed as long as they are.
+    let pins = replay.shards.iter().filter_map(|(_, index)| index.pin());
+    let needed = pins.min().unwrap_or(SegmentNo(u64::MAX));
     report.batches = replay.batches;
     report.entries = replay.entries;
     report.bytes_read = walk.scan.bytes_read;
@@ -246,7 +250,7 @@ pub(super) fn walk_until(
         newest_lsn: walk.newest_lsn,
         newest_segment: walk.newest_segment.max(last_place.segment),
         digest: walk.digest,
-        oldest: oldest.max(lowest),
+        oldest: oldest.max(lowest).min(needed),
         accepted,
         files: walk.scan.files,
     })
@@ -380,4 +384,91 @@ fn temporary_files(disk: &dyn Disk) -> Result<Vec<String>, LogError> {
     Ok(names
         .filter(|name| name.ends_with(".segment.new"))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        io::mem::MemDisk,
+        log::{EntryRef, HardState},
+    };
+
+    const SHARD: ShardId = ShardId(0);
+    const IDENTITY: LogIdentity = LogIdentity { log_id: 1, salt: 2 };
+
+    fn append(log: &mut Log, disk: &MemDisk, index: u64) {
+        let entry = EntryRef {
+            index: Index(index),
+            term: Term(1),
+            kind: 0,
+            data: &[7; 1000],
+        };
+        log.append(SHARD, entry);
+        log.flush_blocking(disk, 0).unwrap();
+    }
+
+    fn put_checkpoint(log: &mut Log, disk: &MemDisk, index: u64) {
+        let checkpoint = Checkpoint {
+            hard_state: HardState {
+                term: Term(1),
+                vote: 0,
+                commit: Index(index),
+            },
+            snapshot_index: Index(index),
+            snapshot_term: Term(u64::from(index > 0)),
+            configuration: Bytes::from_static(b"servers"),
+        };
+        log.put_checkpoint(SHARD, checkpoint);
+        log.flush_blocking(disk, 0).unwrap();
+    }
+
+    /// Found by the simulator (a flipped bit in the batch of a checkpoint): later batches had given
+    /// up the segments that the checkpoint made needless. Recovery went back to the checkpoint
+    /// before, kept the entries behind it in its index, and recycled their segment all the same: the
+    /// server could not read its own log a moment later.
+    #[test]
+    fn entries_that_count_again_since_a_checkpoint_was_lost_keep_their_segment() {
+        let disk = MemDisk::new();
+        let config = LogConfig {
+            segment_bytes: SEGMENT_BYTES_MIN,
+            batch_bytes_max: 2 * BLOCK_BYTES,
+            ..LogConfig::default()
+        };
+        let mut log = Log::create(&disk, config.clone(), IDENTITY).unwrap();
+        put_checkpoint(&mut log, &disk, 0);
+        let mut last = 0;
+        while log.tail.segment == SegmentNo(1) {
+            last += 1;
+            append(&mut log, &disk, last);
+        }
+        append(&mut log, &disk, last + 1);
+        let (file, offset) = (log.tail.segment.file_name(), log.tail.offset);
+        put_checkpoint(&mut log, &disk, last);
+        append(&mut log, &disk, last + 2);
+        assert!(
+            log.oldest > SegmentNo(1),
+            "the first segment is needed no more"
+        );
+        drop(log);
+        disk.flip(&file, (offset + 100) * 8);
+        let (mut log, recovered) = Log::recover(&disk, config, IDENTITY, false).unwrap();
+        let found = &recovered.shards[&SHARD];
+        assert_eq!(
+            found.checkpoint.snapshot_index,
+            Index(0),
+            "the first checkpoint"
+        );
+        assert_eq!(found.last_index, Index(last + 2));
+        for index in last + 3..last + 50 {
+            append(&mut log, &disk, index);
+        }
+        for index in 1..last + 50 {
+            let index = Index(index);
+            log.read_blocking(&disk, SHARD, index, index, 1 << 20)
+                .unwrap_or_else(|error| panic!("entry {index}: {error}"));
+        }
+    }
 }

@@ -107,11 +107,8 @@ pub fn remember_panics() {
 
 fn wish(options: &Options, seed: u64) -> Wish {
     Wish {
-        seed,
-        operations: options.operations,
-        servers: None,
-        without: Vec::new(),
         tell: options.tell,
+        ..Wish::of(seed, options.operations)
     }
 }
 

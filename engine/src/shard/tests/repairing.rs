@@ -33,5 +33,8 @@ fn a_question_for_the_tail_in_the_turn_of_an_election_is_answered() {
         }
         elected += world.leaders.len();
     }
-    assert!(elected >= 10, "no leader was elected: the test tests nothing");
+    assert!(
+        elected >= 10,
+        "no leader was elected: the test tests nothing"
+    );
 }
