@@ -45,6 +45,8 @@ enum Mode {
     Smoke(run::smoke::Options),
     /// Whole clusters in virtual time, under faults of every kind, by seed.
     Simulate(run::simulate::Options),
+    /// Whether the simulator finds the faults that are planted for it.
+    Mutants(run::mutants::Options),
     /// One server of the floor; started by `floor`.
     #[command(hide = true)]
     FloorServer(floor::ServerOptions),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Mode::Judge(options) => run::judge::run(options),
         Mode::Smoke(options) => run::smoke::run(options),
         Mode::Simulate(options) => run::simulate::run(options),
+        Mode::Mutants(options) => run::mutants::run(options),
         Mode::FloorServer(options) => floor::serve(options),
     };
     match result {

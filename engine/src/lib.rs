@@ -1,4 +1,7 @@
 //! curia: a Raft-replicated, Consul-API-compatible state store.
+#[macro_use]
+pub mod mutant;
+
 pub mod acl;
 pub mod cli;
 pub mod client;

@@ -8,6 +8,7 @@ pub mod images;
 pub mod judge;
 pub mod latency;
 pub mod memory;
+pub mod mutants;
 pub mod nemesis;
 pub mod nth_fault;
 pub mod pairs;

@@ -132,7 +132,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Runs a seed; a panic of the code under test is a failure like any other.
-fn attempt(wish: &Wish) -> std::result::Result<Outcome, String> {
+pub(super) fn attempt(wish: &Wish) -> std::result::Result<Outcome, String> {
     catch_unwind(AssertUnwindSafe(|| sim::run(wish))).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()

@@ -212,6 +212,9 @@ impl World {
         let (to, shard) = (asking.aim, ShardId(asking.shard));
         let boot = self.servers[to].boot;
         self.waiting.insert(ticket, to);
+        if let Request::Read(query) = &request {
+            self.checks.asked(ticket, self.now_ns, query.wait);
+        }
         let way_ns = self.time_draw.within(10_000, MS / 2);
         self.queue.at(
             self.now_ns + way_ns,

@@ -14,12 +14,14 @@
 //! | [`clients`], [`workload`] | what is asked for, and what clients are told |
 //! | [`nemesis`], [`atlas`] | what goes wrong, and what may never be destroyed |
 //! | [`recorder`] | what is true of all servers together |
+//! | [`checks`] | what is true of each server by itself |
 //! | [`trial`], [`shrink`] | one seed from its beginning to its verdict; the least that still fails |
 //!
 //! Invariants: nothing here reads a clock, a random source or a hash map in its own order; the code
 //! under test is the one that ships, driven through `engine::shard` and `engine::io`.
 
 mod atlas;
+mod checks;
 mod clients;
 pub mod draw;
 mod nemesis;

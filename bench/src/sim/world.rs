@@ -13,6 +13,7 @@ use engine::{
 use wire::{EntriesFetch, FailureKind, Index, RaftEnvelope, ServerId, ShardId};
 
 use super::{
+    checks::Checks,
     clients::Clients,
     draw::{Digest, Draw},
     nemesis::Nemesis,
@@ -135,6 +136,7 @@ pub struct World {
     pub(super) clients: Clients,
     pub(super) nemesis: Nemesis,
     pub(super) recorder: Recorder,
+    pub(super) checks: Checks,
     pub(super) disk_draw: Draw,
     pub(super) time_draw: Draw,
     pub(super) digest: Digest,
@@ -170,6 +172,7 @@ impl World {
             clients: Clients::new(&plan),
             nemesis: Nemesis::new(&plan),
             recorder: Recorder::new(plan.shards),
+            checks: Checks::new(&plan),
             disk_draw: Draw::new(plan.seed, 4),
             digest: Digest(plan.seed),
             counts: Counts::default(),
@@ -386,8 +389,10 @@ impl World {
     /// Lets the recorder see what a turn did.
     fn look_on(&mut self, at: usize, effects: &mut Effects) -> Result<(), Broken> {
         let trace = effects.trace.as_mut().expect("it was asked for");
+        let installed = !trace.installed.is_empty();
         self.counts.installs += trace.installed.len() as u64;
         self.recorder.turned(at, trace)?;
+        self.check(at, effects, installed)?;
         let core = self.servers[at].core.as_ref().expect("it is up");
         for (shard, member) in core.members() {
             let replica = member.replica();

@@ -143,7 +143,9 @@ impl EntryStore {
         if self.cache.is_empty() {
             self.cache_first = first;
         }
-        self.fetched.retain(|entry| entry.index < first);
+        if !mutant!(StaleEntriesFetched) {
+            self.fetched.retain(|entry| entry.index < first);
+        }
         self.last = self.last.min(first - 1);
     }
 

@@ -71,6 +71,9 @@ impl QuorumClock {
 /// Length of the lease: (election ticks − 1) × tick ÷ 1.2 (design §5). The lost tick is the
 /// follower's rounding, the divisor the 10 % that either clock may be off.
 pub fn lease_ns(election_ticks: u64, tick_ns: u64) -> u64 {
+    if mutant!(LeaseTooLong) {
+        return 2 * election_ticks * tick_ns;
+    }
     (election_ticks - 1) * tick_ns * 10 / 12
 }
 

@@ -141,7 +141,7 @@ impl Replica {
             applied: applied.0,
             max_size_per_msg: limits::APPEND_BYTES_MAX as u64,
             max_inflight_msgs: limits::APPENDS_IN_FLIGHT_MAX,
-            check_quorum: true,
+            check_quorum: !mutant!(NoCheckQuorum),
             pre_vote: true,
             batch_append: true,
             // Followers learn what is committed with the next append, or once the leader rests
@@ -168,7 +168,7 @@ impl Replica {
             .collect();
         let sole = voters == [config.id.0];
         let mut replica = Self {
-            silent_until_ns: if config.restarted && !sole {
+            silent_until_ns: if config.restarted && !sole && !mutant!(VoteInSilence) {
                 now_ns + election_ns
             } else {
                 0
@@ -218,7 +218,9 @@ impl Replica {
         if raft.term != self.seen_term {
             self.seen_term = raft.term;
             self.campaigns += 1;
-            self.clock.reset();
+            if !mutant!(LeaseKeptAcrossTerms) {
+                self.clock.reset();
+            }
         }
         let ticks = self.timer.ticks(raft.term, self.campaigns);
         raft.set_randomized_election_timeout(ticks);
@@ -299,8 +301,17 @@ impl Replica {
             self.last_leader = from;
         }
         self.after_input(if current { sent_at } else { 0 });
+        let current = current || mutant!(EchoOfOlderTerm);
         if answers && current && self.is_leader() && echo != 0 && echo <= now_ns {
+            let echo = match mutant!(LeaseFromReceipt) {
+                true => now_ns,
+                false => echo,
+            };
             self.clock.echo(from.0, echo);
+        }
+        if mutant!(CommitOfOlderTerm) && self.is_leader() {
+            let (replicated, _) = self.node.raft.mut_prs().maximal_committed_index();
+            self.node.raft.raft_log.commit_to(replicated);
         }
     }
 
@@ -366,7 +377,10 @@ impl Replica {
     pub fn drain(&mut self, now_ns: u64, log: &mut Log, out: &mut Output) {
         loop {
             // Readies that had nothing to persist count as persisted with those before them.
-            self.on_durable(log.durable_lsn());
+            self.on_durable(match mutant!(LeaderCountsUnflushed) {
+                true => log.open_lsn(),
+                false => log.durable_lsn(),
+            });
             if !self.node.has_ready() {
                 break;
             }
@@ -419,9 +433,11 @@ impl Replica {
             let promised = ready.hs().map(|state| (state.term, state.vote));
             if promised.is_some_and(|promised| promised != self.promised) {
                 self.promised = promised.unwrap_or_default();
-                self.hard_state_lsn = open;
+                if !mutant!(VoteBeforeFlush) {
+                    self.hard_state_lsn = open;
+                }
             }
-            if !ready.snapshot().is_empty() {
+            if !ready.snapshot().is_empty() && !mutant!(InstallAckedEarly) {
                 self.entries_lsn = open;
                 self.hard_state_lsn = open;
             }
@@ -446,7 +462,7 @@ impl Replica {
         for message in ready.take_persisted_messages() {
             let echo = echoes.next().unwrap_or_default();
             let requires = match message.get_msg_type() {
-                MessageType::MsgAppendResponse => lsn,
+                MessageType::MsgAppendResponse if !mutant!(FollowerAcksBeforeFlush) => lsn,
                 _ => self.hard_state_lsn,
             };
             let outgoing = self.outgoing(now_ns, message, echo, requires);
@@ -460,7 +476,7 @@ impl Replica {
     /// entries are right, so the message is made to fit them; false to drop it, which raft takes
     /// as loss.
     fn set_append_right(&self, message: &mut Message) -> bool {
-        if message.get_msg_type() != MessageType::MsgAppend {
+        if message.get_msg_type() != MessageType::MsgAppend || mutant!(AppendToWrongPlace) {
             return true;
         }
         if let Some(first) = message.entries.first().map(|entry| entry.index)
@@ -495,7 +511,9 @@ impl Replica {
         let leads = self.is_leader();
         if leads && !self.was_leader {
             self.elections += 1;
-            self.clock.reset();
+            if !mutant!(LeaseKeptAcrossTerms) {
+                self.clock.reset();
+            }
             self.term_start = self.last_index();
             out.roles.push(RoleChange::Elected(self.term()));
         }
@@ -644,7 +662,8 @@ impl Replica {
 
     /// Whether this server leads and has applied an entry of its own term.
     pub fn reads_ready(&self) -> bool {
-        self.is_leader() && self.node.raft.raft_log.applied >= self.term_start.0
+        self.is_leader()
+            && (self.node.raft.raft_log.applied >= self.term_start.0 || mutant!(ReadBeforeOwnTerm))
     }
 
     /// Another bound for the entries kept behind an image (`raft_trailing_logs`).

@@ -31,6 +31,7 @@ pub(super) fn apply(
         KvVerb::Set => set(txn, index, kv, held, scratch),
         KvVerb::Cas => match modified {
             None => kv.index == 0 && set(txn, index, kv, None, scratch),
+            Some(_) if mutant!(CasIgnoresIndex) => set(txn, index, kv, held, scratch),
             Some(at) => at == expected && kv.index != 0 && set(txn, index, kv, held, scratch),
         },
         KvVerb::Delete => held.is_none() || delete(txn, index, kv.key),
@@ -73,7 +74,10 @@ fn set(
     held: Option<KvRow>,
     scratch: &mut Vec<u8>,
 ) -> bool {
-    let session = held.as_ref().map_or(&b""[..], KvRow::session);
+    let session = match mutant!(SetForgetsHolder) {
+        true => b"",
+        false => held.as_ref().map_or(&b""[..], KvRow::session),
+    };
     write(txn, index, kv, held.as_ref(), 0, session, scratch)
 }
 
@@ -130,6 +134,9 @@ fn delete_tree(txn: &mut Txn<'_>, index: Index, prefix: &[u8]) -> bool {
 }
 
 fn bury(txn: &mut Txn<'_>, index: Index, key: &[u8]) {
+    if mutant!(TombstoneNotWritten) {
+        return;
+    }
     txn.put::<Tombstones>(IndexRow::new(key, index))
         .expect("no index of tombstones can refuse a row");
     txn.touch::<Tombstones>(index);
@@ -155,7 +162,7 @@ fn lock(
     let lock_index = match &held {
         None => 1,
         Some(held) if held.session() == id => held.lock_index(),
-        Some(held) if held.session().is_empty() => held.lock_index() + 1,
+        Some(held) if held.session().is_empty() || mutant!(LockTakenTwice) => held.lock_index() + 1,
         Some(_) => return Outcome::Done { ok: false },
     };
     let ok = write(txn, index, kv, held.as_ref(), lock_index, &id, scratch);
@@ -178,7 +185,10 @@ fn unlock(
     held: Option<KvRow>,
     scratch: &mut Vec<u8>,
 ) -> bool {
-    let Some(held) = held.filter(|held| held.session() == kv.session) else {
+    let holds = |held: &KvRow| {
+        held.session() == kv.session || mutant!(ReleaseByAnybody) && !held.session().is_empty()
+    };
+    let Some(held) = held.filter(holds) else {
         return false;
     };
     let lock_index = held.lock_index();

@@ -215,7 +215,9 @@ impl Fsm {
                 told = txn.changes().len();
             }
             if DigestHistory::wants(index) {
-                txn.settle();
+                if !mutant!(DigestBeforeSettled) {
+                    txn.settle();
+                }
                 digests.note(index, txn.tables().digest());
             }
         }
@@ -259,7 +261,10 @@ impl Fsm {
     /// The state at the applied index, for an image. O(1).
     pub fn view(&self) -> FsmView {
         FsmView {
-            index: self.applied,
+            index: match mutant!(AppliedIndexBehindState) {
+                true => Index(self.applied.0 - 1),
+                false => self.applied,
+            },
             term: self.term,
             digest: self.digest(),
             feature_level: self.feature_level,

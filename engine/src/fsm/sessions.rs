@@ -250,7 +250,7 @@ fn end(txn: &mut Txn<'_>, index: Index, session: &Session) {
         let tables = txn.tables();
         search(tables.kvs.find(&KVS_SESSION, session.id.as_bytes(), each));
     });
-    for row in &held {
+    for row in held.iter().filter(|_| !mutant!(SessionKeepsLocks)) {
         let_go(txn, index, session, row);
     }
     for query in queries_of(txn.tables(), &session.id) {
@@ -309,7 +309,7 @@ fn let_go(txn: &mut Txn<'_>, index: Index, session: &Session, row: &KvRow) {
 /// Whether nobody may lock this key for the time being.
 pub(super) fn is_delayed(tables: &Tables, key: &[u8]) -> bool {
     let delay = tables.lock_delays.get(key);
-    delay.is_some_and(|delay| delay.until_ms > lease_clock_ms(tables))
+    delay.is_some_and(|delay| delay.until_ms > lease_clock_ms(tables)) && !mutant!(LockDelayIgnored)
 }
 
 /// Ends the sessions that are bound to a check which went, or became critical.

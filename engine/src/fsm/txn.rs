@@ -167,7 +167,7 @@ pub(super) fn apply(
         let done = carry_out(txn, index, &op, scratch, &mut outcome);
         outcome.note(at, done);
     }
-    if !outcome.errors.is_empty() {
+    if !outcome.errors.is_empty() && !mutant!(TxnNotUndone) {
         txn.rollback_to(before);
     }
     outcome.finish()

@@ -155,7 +155,9 @@ impl Log {
             panic!("the log was told of op {token}, which it never issued");
         };
         write.done = true;
-        if let (Err(error), None) = (&result, &self.failure) {
+        if let (Err(error), None) = (&result, &self.failure)
+            && !mutant!(FailedFlushIgnored)
+        {
             self.failure = Some(LogFailure {
                 file: write.place.segment.file_name(),
                 offset: write.place.offset,
@@ -176,6 +178,10 @@ impl Log {
             self.durable = write.lsn;
             self.segments.free_below(write.oldest);
             self.last_write_ns = now_ns;
+        }
+        if mutant!(DurableOutOfOrder) {
+            let done = self.in_flight.iter().filter(|write| write.done);
+            self.durable = done.map(|write| write.lsn).fold(self.durable, u64::max);
         }
         if self.durable > before {
             Progress::Durable(Lsn(self.durable))

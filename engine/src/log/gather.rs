@@ -123,13 +123,17 @@ impl Log {
         );
         // A missing entry does not contradict the snapshot; what follows it was appended to the
         // log that it belonged to.
-        let keep = index.term(at) == term || index.is_missing(at);
+        let keep =
+            index.term(at) == term || index.is_missing(at) || mutant!(ConflictKeptBehindImage);
         let cuts = !keep && index.last_index() > index.snapshot_index;
         index.hard_state = checkpoint.hard_state;
         index.configuration = checkpoint.configuration;
         index.compact(at, term, keep);
         self.write_checkpoint(shard, cuts);
         self.find_oldest();
+        if mutant!(SegmentFreedEarly) {
+            self.segments.free_below(self.oldest);
+        }
     }
 
     /// Restores missing entries, fetched from a peer that proved by (index, term) that it has
@@ -230,6 +234,9 @@ impl Log {
         batch.push(record, &[], &mut self.buffers);
         let shards: Vec<ShardId> = self.shards.iter().map(|(shard, _)| shard).collect();
         for shard in shards {
+            if mutant!(VoteFreedWithSegment) {
+                break;
+            }
             let batch = self.open.as_mut().expect("just opened");
             let index = self.shards.entry(shard);
             push_checkpoint(batch, shard, index, &mut self.scratch, &mut self.buffers);
@@ -324,7 +331,10 @@ fn hard_state_record(
         sub: index.doubt_bits(),
         term: index.hard_state.term.0,
         index: index.hard_state.commit.0,
-        prev: index.hard_state.vote,
+        prev: match mutant!(VoteNotWritten) {
+            true => 0,
+            false => index.hard_state.vote,
+        },
     }
 }
 

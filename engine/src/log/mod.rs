@@ -295,6 +295,9 @@ impl Log {
 
     /// Every batch up to this one is durable.
     pub fn durable_lsn(&self) -> Lsn {
+        if mutant!(AckBeforeFlush) {
+            return self.open_lsn();
+        }
         Lsn(self.durable)
     }
 

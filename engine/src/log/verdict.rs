@@ -118,6 +118,7 @@ pub enum Cause {
 /// The table at the head of this file.
 pub(super) fn judge(head: Head, later: Later) -> Verdict {
     match (head, later) {
+        (Head::Older, Later::Names) if mutant!(LostWriteIsTheEnd) => Verdict::End,
         (Head::Next(Body::Whole), _) => Verdict::Whole,
         (Head::Next(Body::PaddingDamaged), _) => Verdict::WholePaddingDamaged,
         (Head::Next(Body::Damaged), _) => Verdict::Corrupt(Cause::Damaged),

@@ -148,6 +148,7 @@ impl<'a> Walk<'a> {
                     padding_damaged,
                 })
             }
+            Verdict::Corrupt(_) if mutant!(CutOnCorruption) => Ok(Step::End { at, place }),
             Verdict::End | Verdict::Torn => Ok(Step::End { at, place }),
             Verdict::Spliced => Err(LogError::Spliced(at)),
             Verdict::Corrupt(_) => self.lose(at, header, ahead).map(Step::Lost),

@@ -271,7 +271,15 @@ impl Images {
             return ImageEvent::Nothing;
         };
         match (purpose, done.result) {
-            (Purpose::Slice, Ok(_)) => self.write_slice(effects),
+            (Purpose::Slice, Ok(_)) => {
+                self.write_slice(effects);
+                if mutant!(ImageNamedEarly)
+                    && let Some(FileOp::Publish { .. }) = effects.files.last()
+                    && let Some(writing) = self.writing.take()
+                {
+                    return ImageEvent::Written(writing.name, writing.offset);
+                }
+            }
             (Purpose::Publish, Ok(_)) => {
                 if let Some(writing) = self.writing.take() {
                     return ImageEvent::Written(writing.name, writing.offset);

@@ -371,10 +371,15 @@ impl Member {
 
     /// Applies a committed run in one state transaction, then answers its writers.
     fn apply(&mut self, now_ns: u64, committed: &[Entry], effects: &mut Effects) {
-        let run: Vec<(Index, Term, &[u8])> = committed
+        let mut run: Vec<(Index, Term, &[u8])> = committed
             .iter()
             .map(|entry| (Index(entry.index), Term(entry.term), entry.data.as_ref()))
             .collect();
+        if mutant!(ApplyOutOfOrder)
+            && let [.., last, next] = &mut run[..]
+        {
+            std::mem::swap(&mut last.2, &mut next.2);
+        }
         if committed
             .iter()
             .any(|entry| entry.get_entry_type() != EntryType::EntryNormal)
@@ -456,7 +461,9 @@ impl Member {
             self.shard,
             self.checkpoint(name.index, name.term, meta.configuration.clone()),
         );
-        self.replica.also_requires(log.open_lsn());
+        if !mutant!(InstallAckedEarly) {
+            self.replica.also_requires(log.open_lsn());
+        }
         self.fsm.replace(fsm);
         if let Some(trace) = &mut effects.trace {
             trace.installed.push((self.shard, name.index));
@@ -492,7 +499,11 @@ impl Member {
         let wanted = self.replica.store().take_image_wanted();
         if self.images.is_due(now_ns, wanted, pinned) {
             let configuration = self.replica.configuration().encode();
-            self.images.begin(self.fsm.view(), configuration, effects);
+            let mut view = self.fsm.view();
+            if mutant!(ImageAheadOfItself) {
+                view.index = self.replica.last_index();
+            }
+            self.images.begin(view, configuration, effects);
         }
     }
 

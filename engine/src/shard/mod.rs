@@ -15,6 +15,7 @@ mod event;
 mod history;
 mod images;
 mod member;
+mod onlook;
 mod open;
 mod reads;
 pub mod reconcile;

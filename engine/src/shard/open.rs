@@ -283,7 +283,11 @@ fn replay(
             .iter()
             .map(|entry| entry.data.len() as u64 + ENTRY_LOG_OVERHEAD_BYTES)
             .sum::<u64>();
+        let mut entries = entries;
         let committed = entries.partition_point(|entry| entry.index <= commit);
+        if mutant!(UncommittedDroppedAtStart) {
+            entries.truncate(committed);
+        }
         let run: Vec<(Index, Term, &Bytes)> = entries[..committed]
             .iter()
             .map(|entry| (entry.index, entry.term, &entry.data))
@@ -340,14 +344,17 @@ fn remove_leftovers(
 /// The commit index is clamped to what the log holds: raft-rs aborts on one beyond it.
 fn raft_hard_state(state: &HardState, found: &RecoveredShard) -> RaftHardState {
     let mut out = RaftHardState::default();
-    out.term = state.term.0.max(found.last_term.0);
-    out.vote = if out.term == state.term.0 {
-        state.vote
-    } else {
-        0
+    let known = match mutant!(TermForgottenAtStart) {
+        true => 0,
+        false => state.term.0,
     };
-    out.commit = state
-        .commit
+    out.term = known.max(found.last_term.0);
+    out.vote = if out.term == known { state.vote } else { 0 };
+    let commit = match mutant!(AllCommittedAtStart) {
+        true => found.last_index,
+        false => state.commit,
+    };
+    out.commit = commit
         .clamp(found.checkpoint.snapshot_index, found.last_index)
         .0;
     out

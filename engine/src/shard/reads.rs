@@ -104,6 +104,9 @@ impl Reads {
                     self.keep(sight.now_ns, asked);
                 }
             }
+            ReadMode::Default if mutant!(FollowerAnswersDefault) && !replica.is_leader() => {
+                settle(asked, sight, None, watches, effects);
+            }
             _ if !replica.is_leader() => effects.fail(asked.ticket, not_leader(replica)),
             // What is committed may be known, and shown, elsewhere: a follower whose disk is faster
             // than the leader's has applied it already.
@@ -203,7 +206,7 @@ impl Reads {
             let lease = lease.filter(|_| query.mode == ReadMode::Default);
             let echoed = stamp.is_some_and(|stamp| stamp >= waiting.arrived_ns);
             let confirmed = stale
-                || (echoed || lease.is_some())
+                || (echoed || lease.is_some() || mutant!(ReadWithoutRound))
                     && waiting.read_index.is_some_and(|index| applied >= index);
             if !confirmed || applied < query.min_index {
                 self.waiting.push_back(waiting);
@@ -247,6 +250,7 @@ fn has_news(asked: &Asked, sight: Sight<'_>) -> bool {
         || asked.deadline_ns <= sight.now_ns
         || matches!(asked.query.body, QueryBody::KvWatch { .. })
         || index_of(&asked.query.body, sight) > asked.query.wait.index
+        || mutant!(WokenForNothing)
 }
 
 /// The question of a query that was taken.
@@ -296,6 +300,7 @@ fn settle(
             }
         },
     };
+    let lease_until_ns = lease_until_ns.filter(|_| !mutant!(LeaseWithoutRecheck));
     effects.read(asked.ticket, answer, lease_until_ns);
 }
 

@@ -63,7 +63,8 @@ impl Tickets {
             }
             let front = self.waiting.pop_front().expect("it was there");
             let Some(ticket) = front.ticket else { continue };
-            if front.index < applied.index.0 || front.term != applied.term {
+            let ours = front.term == applied.term || mutant!(TicketTermIgnored);
+            if front.index < applied.index.0 || !ours {
                 // Another leader's entry took this place: ours is not in the log.
                 effects.fail(ticket, lost());
                 continue;
@@ -113,10 +114,11 @@ impl Tickets {
 }
 
 fn lost() -> wire::Failure {
-    failure(
-        FailureKind::OutcomeUnknown,
-        "leadership lost while committing log",
-    )
+    let kind = match mutant!(UnknownSaidRefused) {
+        true => FailureKind::NotLeader,
+        false => FailureKind::OutcomeUnknown,
+    };
+    failure(kind, "leadership lost while committing log")
 }
 
 #[cfg(test)]

@@ -125,6 +125,12 @@ impl Watches {
         self.waiters.is_empty()
     }
 
+    /// Who waits for what, in no order.
+    pub fn waiting(&self) -> impl Iterator<Item = (Ticket, &Query)> {
+        let waiters = self.waiters.iter();
+        waiters.map(|(ticket, parked)| (*ticket, &parked.query))
+    }
+
     /// How many were taken from the queue of the woken since the start.
     pub fn woken_total(&self) -> u64 {
         self.woken_total
@@ -171,9 +177,11 @@ impl Watches {
     pub fn changed(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
+                Change::Kvs(RowChange::Put { old: None, .. }) if mutant!(ComingWakesNobody) => {}
                 Change::Kvs(RowChange::Put { old, new }) => {
                     self.row_changed(new.key(), old.is_none());
                 }
+                Change::Kvs(RowChange::Removed { .. }) if mutant!(ForgottenWatch) => {}
                 Change::Kvs(RowChange::Removed { old }) => self.row_changed(old.key(), true),
                 Change::Kvs(RowChange::PrefixRemoved { prefix, before }) => {
                     self.rows_removed(prefix, before);

@@ -58,7 +58,9 @@ fn damaged(recovered: &Recovered) -> impl Iterator<Item = ShardId> {
     recovered
         .shards
         .iter()
-        .filter(|(_, shard)| !shard.gaps.is_empty() || shard.hard_state_in_doubt)
+        .filter(|(_, shard)| {
+            !shard.gaps.is_empty() || shard.hard_state_in_doubt && !mutant!(DoubtForgotten)
+        })
         .map(|(shard, _)| *shard)
 }
 

@@ -296,6 +296,7 @@ impl Patient {
         self.others
             .iter()
             .all(|id| self.terms.get(id).is_some_and(|known| *known <= term))
+            || mutant!(RepairFromAnyLeader)
     }
 
     /// The log is not what it was: a leader is followed from the start.

@@ -59,6 +59,9 @@ impl Session {
     /// may count on it. `None` without a TTL.
     pub fn deadline_ms(&self) -> Option<u64> {
         (self.ttl_ms > 0).then(|| {
+            if mutant!(SessionEndsEarly) {
+                return self.renewed_at_ms + self.ttl_ms / 2;
+            }
             self.renewed_at_ms
                 .saturating_add(self.ttl_ms)
                 .saturating_add(self.ttl_ms / 2)
