@@ -73,6 +73,9 @@ pub trait Disk {
 pub struct SegmentNo(pub u64);
 
 impl SegmentNo {
+    /// No log ever comes so far; a file that says so is none of a log's, and one more is a number.
+    pub const MAX: Self = Self(1 << 62);
+
     /// Name of its file in the log's directory.
     pub fn file_name(self) -> String {
         format!("{:016x}.segment", self.0)
@@ -82,7 +85,7 @@ impl SegmentNo {
     pub fn parse(name: &str) -> Option<Self> {
         let digits = name.strip_suffix(".segment")?;
         let no = u64::from_str_radix(digits, 16).ok()?;
-        (Self(no).file_name() == name).then_some(Self(no))
+        (Self(no) <= Self::MAX && Self(no).file_name() == name).then_some(Self(no))
     }
 
     /// The segment after this one.

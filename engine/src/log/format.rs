@@ -74,6 +74,8 @@ pub const HEADER_BYTES: usize = 104;
 pub const RECORD_HEADER_BYTES: usize = 32;
 /// Payload bytes of one block.
 pub const BLOCK_PAYLOAD_BYTES: usize = BLOCK_BYTES / SECTOR_BYTES * SECTOR_PAYLOAD_BYTES;
+/// No log ever comes so far, so that one more is always a number.
+const LSN_MAX: u64 = 1 << 62;
 const CHECKPOINT_FIXED_BYTES: usize = 32;
 
 /// Batch flag: the segment ends with this batch; the next one is at the start of the next segment.
@@ -127,7 +129,7 @@ pub struct BatchHeader {
 /// Why bytes in the place of a header are none of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAHeader {
-    /// Another magic.
+    /// Another magic, or numbers that no log comes to.
     Magic,
     /// Written by a newer program.
     Version(u16),
@@ -194,7 +196,7 @@ impl BatchHeader {
         if version != FORMAT_VERSION {
             return Err(NotAHeader::Version(version));
         }
-        Ok(Self {
+        let header = Self {
             flags: u16_at(sector, 10),
             records: u32_at(sector, 12),
             log_id: u64_at(sector, 16),
@@ -213,7 +215,13 @@ impl BatchHeader {
             entry_shards: u64_at(sector, 80),
             state_shards: u64_at(sector, 88),
             cut_shards: u64_at(sector, 96),
-        })
+        };
+        let lsn_max = header.stamp.lsn.max(header.durable);
+        let segment_max = header.place.segment.max(header.oldest);
+        match lsn_max <= LSN_MAX && segment_max <= SegmentNo::MAX {
+            true => Ok(header),
+            false => Err(NotAHeader::Magic),
+        }
     }
 }
 

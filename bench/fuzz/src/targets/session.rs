@@ -5,7 +5,7 @@
 //! ends exactly once per time it was made; a write is handed back to be made again only if no
 //! server can have seen the whole of it, or one said that it was not the leader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use engine::client::doors::{Conversation, Ended};
@@ -31,6 +31,8 @@ struct Script {
     far: Option<Far>,
     /// Tickets in flight: whether it is a write, and what became of it so far.
     flights: BTreeMap<u32, Flight>,
+    /// Writes of which was said that they did not happen, and that were not refused.
+    unmade: BTreeSet<u32>,
     next_ticket: u32,
 }
 
@@ -47,6 +49,7 @@ pub fn run(data: &[u8]) {
         client: Conversation::new(),
         far: None,
         flights: BTreeMap::new(),
+        unmade: BTreeSet::new(),
         next_ticket: 0,
     };
     for _ in 0..STEPS_MAX {
@@ -146,8 +149,14 @@ impl Script {
                 }
             };
             let ticket = ticket_of(&frame);
-            let flight = self.flights.get_mut(&ticket);
-            let flight = flight.expect("a request left whose time was over before");
+            // One that had begun to leave when its time was over leaves whole.
+            let Some(flight) = self.flights.get_mut(&ticket) else {
+                assert!(
+                    !self.unmade.contains(&ticket),
+                    "it was said not to have happened"
+                );
+                continue;
+            };
             assert!(!flight.seen_whole || !is_write, "a write left twice");
             flight.seen_whole = true;
             far.open.push((frame.request, ticket, is_write));
@@ -212,6 +221,9 @@ impl Script {
             match how {
                 Ended::Again | Ended::TimedOut => {
                     assert!(!happened, "{how:?}, of a write that a server has");
+                    if flight.is_write && !flight.refused {
+                        self.unmade.insert(*ticket);
+                    }
                 }
                 Ended::Answered => assert!(flight.seen_whole, "an answer to nothing"),
                 Ended::Unknown => assert!(flight.is_write),

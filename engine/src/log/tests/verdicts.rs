@@ -629,3 +629,35 @@ fn a_batch_copied_into_a_value_is_not_believed() {
         assert_eq!(recovered.report.batches, 1);
     }
 }
+
+/// Headers and file names whose segment had the last number of all were believed, and the segment after
+/// it was counted: an overflow where overflows are checked, and segment 0 where not. (Fuzz target
+/// `log_bytes`, which seals what it writes.)
+#[test]
+fn numbers_that_no_log_comes_to_are_none_of_a_logs() {
+    let last = SegmentNo(u64::MAX);
+    assert_eq!(SegmentNo::parse(&last.file_name()), None);
+    assert_eq!(
+        SegmentNo::parse(&SegmentNo::MAX.file_name()),
+        Some(SegmentNo::MAX)
+    );
+    for (at, name) in [
+        (24, "segment"),
+        (40, "lsn"),
+        (64, "durable"),
+        (72, "oldest"),
+    ] {
+        let rig = batches(5);
+        reseal(&rig.disk, 2 * BLOCK, stamp(3), true, |sector| {
+            sector[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        });
+        for lone in [true, false] {
+            let opened = Rig::reopen(rig.disk.clone(), small(), lone);
+            let error = opened
+                .err()
+                .expect("sealed nonsense is refused")
+                .to_string();
+            assert!(error.contains(&first()), "{name}: {error}");
+        }
+    }
+}
