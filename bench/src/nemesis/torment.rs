@@ -282,8 +282,7 @@ impl Torment {
             }
         }
         self.done.bits += flipped.len() as u64;
-        servers.start(self.rotten)?;
-        if servers.ends_while_starting(self.rotten, WHOLE_MAX) {
+        if servers.start_ends(self.rotten, WHOLE_MAX)? {
             self.restore_images(servers, &flipped)?;
         }
         self.rest(100, 800);
