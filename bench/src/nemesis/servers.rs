@@ -248,18 +248,21 @@ impl Servers {
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
 
-    /// Waits until one answers, or has ended by itself: then true.
-    pub fn ends_while_starting(&mut self, position: usize, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline && self.status(position).is_err() {
+    /// Starts one, and waits until it has opened its log and its state, or has ended by itself: then true. That it
+    /// answers proves nothing: it does so while it still reads them.
+    pub fn start_ends(&mut self, position: usize, patience: Duration) -> Result<bool> {
+        let said = |servers: &Self| servers.said(position, ": serving: cluster=");
+        let (deadline, before) = (Instant::now() + patience, said(self));
+        self.start(position)?;
+        while Instant::now() < deadline && said(self) == before {
             let child = self.all[position].child.as_mut();
             if child.and_then(ChildGuard::ended).is_some() {
                 self.all[position].child = None;
-                return true;
+                return Ok(true);
             }
             std::thread::sleep(PROBE_EVERY);
         }
-        false
+        Ok(false)
     }
 
     /// How often a server has said something.
