@@ -66,7 +66,7 @@ fn question(bytes: &[u8]) {
 fn rows() -> &'static [Entry] {
     static ROWS: OnceLock<Vec<Entry>> = OnceLock::new();
     ROWS.get_or_init(|| {
-        let seed: Vec<u8> = (0..4000_u32).map(|at| (at * 7919 >> 5) as u8).collect();
+        let seed: Vec<u8> = (0..4000_u32).map(|at| ((at * 7919) >> 5) as u8).collect();
         let mut feed = Feed::new(&seed);
         let one = |index| (Index(index), Term(1), commands::command(&mut feed, index));
         (1..=40).map(one).collect()

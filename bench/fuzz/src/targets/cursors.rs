@@ -97,7 +97,7 @@ fn heard(
 
 /// A change as whoever watches a prefix is told it.
 fn as_watched(change: &KvChange, prefix: &[u8]) -> Option<KvChange> {
-    let key = &change.row.borrow().key[..];
+    let key = change.row.borrow().key;
     match change.op {
         ChangeOp::DeleteTree if prefix.starts_with(key) => {
             let mut row = change.row.borrow();

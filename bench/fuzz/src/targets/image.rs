@@ -133,7 +133,7 @@ fn make_right(bytes: &mut [u8]) {
 fn whole() -> &'static [u8] {
     static WHOLE: OnceLock<Vec<u8>> = OnceLock::new();
     WHOLE.get_or_init(|| {
-        let seed: Vec<u8> = (0..6000_u32).map(|at| (at * 7919 >> 5) as u8).collect();
+        let seed: Vec<u8> = (0..6000_u32).map(|at| ((at * 7919) >> 5) as u8).collect();
         let mut feed = Feed::new(&seed);
         let mut fsm = Fsm::new();
         for index in 1..=60 {
