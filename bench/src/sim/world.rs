@@ -169,7 +169,7 @@ impl World {
             network: Network::new(&plan),
             clients: Clients::new(&plan),
             nemesis: Nemesis::new(&plan),
-            recorder: Recorder::new(plan.shards),
+            recorder: Recorder::new(plan.shards, plan.servers),
             disk_draw: Draw::new(plan.seed, 4),
             digest: Digest(plan.seed),
             counts: Counts::default(),
