@@ -145,7 +145,7 @@ fn written(step: &Step) -> Option<(&str, &str)> {
 }
 
 /// The row that an answer shows of a key, with its value.
-fn shown<'h>(operation: &'h Operation) -> Vec<(&'h str, &'h Row)> {
+fn shown(operation: &Operation) -> Vec<(&str, &Row)> {
     match (&operation.call, operation.answer.as_ref().map(|a| &a.1)) {
         (Call::Get { key } | Call::GetStale { key }, Some(Answer::Row(Some(row), _))) => {
             vec![(key, row)]

@@ -247,10 +247,10 @@ impl World {
                 let mut effects = *effects;
                 self.perform(at, &mut effects)?;
             }
-            Happening::Rest(at, boot) if self.is_up(at, boot) => {
-                if self.servers[at].inbox.is_empty() {
-                    self.post(at, Event::Rest);
-                }
+            Happening::Rest(at, boot)
+                if self.is_up(at, boot) && self.servers[at].inbox.is_empty() =>
+            {
+                self.post(at, Event::Rest);
             }
             Happening::Broken(at, peer) => {
                 let server = raft_id(peer);
