@@ -30,17 +30,21 @@ pub struct Shard {
     digests: HashMap<u64, u64>,
     /// The place in the log that each request was given.
     proposed: HashMap<u64, (Index, Term)>,
+    /// The last request that was given a place at a term.
+    places: HashMap<(Index, Term), u64>,
 }
 
 /// All shards.
 pub struct Recorder {
     shards: Vec<Shard>,
+    lone: bool,
 }
 
 impl Recorder {
     /// Of a cluster in which nothing has happened.
-    pub fn new(shards: u16) -> Self {
+    pub fn new(shards: u16, servers: usize) -> Self {
         Self {
+            lone: servers == 1,
             shards: (0..shards).map(|_| Shard::default()).collect(),
         }
     }
@@ -86,8 +90,21 @@ impl Recorder {
     /// What a turn of a server decided.
     pub fn turned(&mut self, server: usize, trace: &mut Trace) -> Result<(), Broken> {
         for (shard, ticket, index, term) in trace.proposed.drain(..) {
-            let proposed = &mut self.shards[usize::from(shard.0)].proposed;
-            proposed.insert(ticket.0, (index, term));
+            let lone = self.lone;
+            let recorded = &mut self.shards[usize::from(shard.0)];
+            recorded.proposed.insert(ticket.0, (index, term));
+            let earlier = recorded.places.insert((index, term), ticket.0);
+            match earlier {
+                // A lone server needs nobody's vote, and may lose a term with all that it wrote in
+                // it: what it begins anew then has the same name.
+                Some(earlier) if lone => drop(recorded.proposed.remove(&earlier)),
+                Some(_) => {
+                    return Err(format!(
+                        "shard {shard}: server {server} gives entry {index} of term {term} to a second request"
+                    ));
+                }
+                None => {}
+            }
         }
         for (shard, index, term, data) in trace.applied.drain(..) {
             self.applied(shard, server, index, term, &data)?;

@@ -171,7 +171,7 @@ impl World {
             network: Network::new(&plan),
             clients: Clients::new(&plan),
             nemesis: Nemesis::new(&plan),
-            recorder: Recorder::new(plan.shards),
+            recorder: Recorder::new(plan.shards, plan.servers),
             checks: Checks::new(&plan),
             disk_draw: Draw::new(plan.seed, 4),
             digest: Digest(plan.seed),
@@ -242,6 +242,7 @@ impl World {
                 let late = self.time_draw.below(MS / 4);
                 let next = self.now_ns + period + late;
                 self.queue.at(next, Happening::Tick(at, boot));
+                self.check_bounds(at)?;
                 self.post(at, Event::Wake);
             }
             Happening::Turn(at, boot) if self.is_up(at, boot) => self.turn(at)?,
@@ -289,6 +290,21 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// What is bounded keeps to its bound.
+    fn check_bounds(&self, at: usize) -> Result<(), Broken> {
+        let limits = &self.plan.limits;
+        let core = self.servers[at].core.as_ref().expect("it is up");
+        // One segment more, for the hard states that a full log still takes.
+        let most = limits.log_bytes_max + limits.segment_bytes;
+        let bytes = core.log_stats().disk_bytes;
+        match bytes <= most {
+            true => Ok(()),
+            false => Err(format!(
+                "server {at}: the log takes {bytes} bytes, and may take {most}"
+            )),
+        }
     }
 
     /// Whether a server runs, and is the same start as was meant.

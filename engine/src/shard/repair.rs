@@ -56,6 +56,13 @@ impl Repairs {
                 return;
             }
         };
+        if fetch.first > last {
+            // Also where this server only believes that it leads, and the asker is ahead of it.
+            effects
+                .transfers
+                .push((from, shard, Transfer::EntriesChunk(chunk)));
+            return;
+        }
         let bytes_max = limits::APPEND_BYTES_MAX as u64;
         let cached = replica.store().entries(
             fetch.first.0,
@@ -63,11 +70,7 @@ impl Repairs {
             bytes_max,
             GetEntriesContext::empty(false),
         );
-        if fetch.first > last {
-            effects
-                .transfers
-                .push((from, shard, Transfer::EntriesChunk(chunk)));
-        } else if let Ok(entries) = cached {
+        if let Ok(entries) = cached {
             chunk.entries = entries.iter().map(wire_entry).collect();
             effects
                 .transfers
