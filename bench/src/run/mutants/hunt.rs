@@ -180,6 +180,27 @@ pub fn all(options: &Options, mutants: &[Mutant]) -> Vec<Hunt> {
     hunts
 }
 
+impl Hunt {
+    /// The seed under way has no end: is that the mutant's doing? Its thread is lost either way, so
+    /// that the hunt is over.
+    fn judge_endless(&mut self, options: &Options) {
+        let seed = options.first + self.seeds;
+        self.seeds += 1;
+        let (tell, told) = mpsc::channel();
+        let theirs = options.clone();
+        std::thread::spawn(move || {
+            let _ = tell.send(attempt(&theirs, None, seed).is_ok());
+        });
+        match told.recv_timeout(PATIENCE) {
+            Ok(true) => {
+                let why = format!("no end: the seed takes more than {} s", PATIENCE.as_secs());
+                self.found = Some(Found { seed, why });
+            }
+            Ok(false) | Err(_) => self.unsound += 1,
+        }
+    }
+}
+
 fn hunt(options: &Options, mutant: Mutant) -> Hunt {
     let began = Instant::now();
     let (tell, told) = mpsc::sync_channel(0);
@@ -208,10 +229,10 @@ fn hunt(options: &Options, mutant: Mutant) -> Hunt {
     while hunt.found.is_none() && began.elapsed() < Duration::from_secs(options.seconds) {
         let word = match told.recv_timeout(PATIENCE) {
             Ok(word) => word,
-            Err(mpsc::RecvTimeoutError::Timeout) => Word::Found(Found {
-                seed: options.first + hunt.seeds,
-                why: format!("no end: the seed takes more than {} s", PATIENCE.as_secs()),
-            }),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                hunt.judge_endless(options);
+                break;
+            }
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         };
         hunt.seeds += 1;
