@@ -44,7 +44,7 @@ pub fn offers_the_truth(models: &Models, rig: &Rig, recovered: &Recovered) -> Re
             "shard {shard}: a stale hard state is believed"
         );
         ensure!(
-            open_end || found.last_index.0 == truth.last(),
+            open_end || found.hard_state_in_doubt || found.last_index.0 == truth.last(),
             "shard {shard}: entry {} is believed to be the last, not {}",
             found.last_index,
             truth.last()
@@ -98,6 +98,10 @@ fn mend_shard(rig: &mut Rig, shard: ShardId, truth: &ShardModel, step: &mut dyn 
     let snapshot = known.map(|known| known.checkpoint.snapshot_index.0);
     // A shard of which nothing is known, or whose image is newer than all that is known.
     if snapshot.is_none_or(|at| at < truth.snapshot.0) && *truth != ShardModel::default() {
+        // The lost batches may have held all of it, its vote too.
+        if snapshot.is_none() {
+            rig.log.doubt_hard_state(shard);
+        }
         let (index, term) = truth.snapshot;
         rig.log
             .put_checkpoint(shard, checkpoint(truth.hard_state, index, term));
