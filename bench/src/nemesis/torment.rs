@@ -321,6 +321,12 @@ impl Torment {
     /// Of one server, some, or all at once.
     fn cut_power(&mut self, servers: &mut Servers) -> Result<()> {
         let victims: Vec<usize> = self.dice.some_servers(servers.count());
+        if !self.dice.once_in(3) {
+            for &at in &victims {
+                needed(&mut servers.at(at).disk)?.arm_power_cut();
+            }
+            self.rest(10, 250);
+        }
         for &at in &victims {
             needed(&mut servers.at(at).disk)?.cut_power();
         }
