@@ -311,7 +311,9 @@ impl Torment {
                 self.rotten + 1
             )));
         }
-        for (file, place, bit) in flipped.iter().filter(|(file, ..)| is_image(file)) {
+        // A start removes the image before the newest, whether or not the newest turns out whole.
+        let damaged = |file: &Path| is_image(file) && file.exists();
+        for (file, place, bit) in flipped.iter().filter(|(file, ..)| damaged(file)) {
             flip(file, *place, *bit)?;
         }
         self.done.images_refused += 1;
