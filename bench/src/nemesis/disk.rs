@@ -128,6 +128,13 @@ impl Disk {
         self.recorder.is_some()
     }
 
+    /// Its power will go with its next flush.
+    pub fn arm_power_cut(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.arm();
+        }
+    }
+
     /// Cuts its power: nothing more reaches it. The server is to be killed now.
     pub fn cut_power(&self) {
         if let Some(recorder) = &self.recorder {

@@ -54,6 +54,7 @@ pub struct Platter {
     waiting: Vec<(usize, Box<[u8]>)>,
     waiting_bytes: usize,
     flushes: u64,
+    armed: bool,
     off: bool,
 }
 
@@ -66,6 +67,7 @@ impl Platter {
             waiting: Vec::new(),
             waiting_bytes: 0,
             flushes: 0,
+            armed: false,
             off: false,
         }
     }
@@ -95,6 +97,7 @@ impl Platter {
 
     /// Everything written is safe; false without power.
     pub fn flush(&mut self) -> bool {
+        self.off |= self.armed && !self.waiting.is_empty();
         if self.off {
             return false;
         }
@@ -104,6 +107,12 @@ impl Platter {
         self.waiting_bytes = 0;
         self.flushes += 1;
         true
+    }
+
+    /// The power goes with the next flush that has something to do, instead of it: that is when most
+    /// is at stake, and a moment too short to be met by chance.
+    pub fn arm(&mut self) {
+        self.armed = true;
     }
 
     /// From now on nothing is read, written or flushed.
@@ -145,7 +154,7 @@ impl Platter {
         }
         self.waiting_bytes = 0;
         self.now.copy_from_slice(&self.safe);
-        self.off = false;
+        (self.off, self.armed) = (false, false);
         loss
     }
 }
@@ -185,6 +194,11 @@ impl Recorder {
     /// The file that is the disk.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// The power goes with the next flush.
+    pub fn arm(&self) {
+        locked(&self.platter).arm();
     }
 
     /// Cuts the power.
@@ -338,6 +352,17 @@ mod tests {
             assert!([0, 3].contains(&now[40 * SECTOR_BYTES]));
         }
         assert!(losses.lost > 20 && losses.torn > 20, "{losses:?}");
+    }
+
+    #[test]
+    fn an_armed_disk_loses_power_at_its_next_flush() {
+        let mut platter = Platter::new(8 * SECTOR_BYTES);
+        platter.arm();
+        assert!(platter.flush(), "nothing was at stake");
+        assert!(platter.write(0, &[1; SECTOR_BYTES]));
+        assert!(!platter.flush() && platter.read(0, 1).is_none());
+        assert_eq!(platter.restore(&mut Dice::new(1, 1)).waiting, 1);
+        assert!(platter.flush() && platter.read(0, 1).is_some());
     }
 
     #[test]

@@ -311,7 +311,9 @@ impl Torment {
                 self.rotten + 1
             )));
         }
-        for (file, place, bit) in flipped.iter().filter(|(file, ..)| is_image(file)) {
+        // A start removes the image before the newest, whether or not the newest turns out whole.
+        let damaged = |file: &Path| is_image(file) && file.exists();
+        for (file, place, bit) in flipped.iter().filter(|(file, ..)| damaged(file)) {
             flip(file, *place, *bit)?;
         }
         self.done.images_refused += 1;
@@ -321,6 +323,12 @@ impl Torment {
     /// Of one server, some, or all at once.
     fn cut_power(&mut self, servers: &mut Servers) -> Result<()> {
         let victims: Vec<usize> = self.dice.some_servers(servers.count());
+        if !self.dice.once_in(3) {
+            for &at in &victims {
+                needed(&mut servers.at(at).disk)?.arm_power_cut();
+            }
+            self.rest(10, 250);
+        }
         for &at in &victims {
             needed(&mut servers.at(at).disk)?.cut_power();
         }
