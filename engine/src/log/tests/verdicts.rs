@@ -657,7 +657,10 @@ fn numbers_that_no_log_comes_to_are_none_of_a_logs() {
         });
         for lone in [true, false] {
             let opened = Rig::reopen(rig.disk.clone(), small(), lone);
-            let error = opened.err().expect("sealed nonsense is refused").to_string();
+            let error = opened
+                .err()
+                .expect("sealed nonsense is refused")
+                .to_string();
             assert!(error.contains(&first()), "{name}: {error}");
         }
     }
