@@ -18,8 +18,13 @@ use serde_json::{Map, Number, Value};
 const DOLLAR: &str = "\u{f8f0}";
 const PERCENT: &str = "\u{f8f1}";
 
+/// Deepest nesting of a file: of brackets, and of operators in front of each other. The parser calls
+/// itself for each level, so that a file could otherwise end the process.
+const NESTING_MAX: usize = 64;
+
 /// Reads a file in HCL. The error is the parser's, with line and column, or names a key.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
+    bounded(text)?;
     if text.contains(DOLLAR) || text.contains(PERCENT) {
         return Err("not HCL: U+F8F0 and U+F8F1 have no place in it".into());
     }
@@ -30,6 +35,38 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
         .or_else(|_| hcl::parse(&unquoted(&plain)))
         .map_err(|error| format!("not HCL: {}", one_line(&error)))?;
     object(body, "")
+}
+
+/// Refuses what is nested too deeply, before the parser meets it. Brackets in texts and comments do
+/// not count; those of a text over several lines do, of which no real one has so many left open.
+fn bounded(text: &str) -> Result<(), String> {
+    let (mut depth, mut operators) = (0_usize, 0_usize);
+    for (number, line) in text.lines().enumerate() {
+        let mut quoted = false;
+        let mut chars = line.chars().peekable();
+        while let Some(char) = chars.next() {
+            match char {
+                '\\' if quoted => drop(chars.next()),
+                '"' => quoted = !quoted,
+                _ if quoted => {}
+                '#' => break,
+                '/' if chars.peek() == Some(&'/') => break,
+                '{' | '[' | '(' => depth += 1,
+                '}' | ']' | ')' => depth = depth.saturating_sub(1),
+                '!' | '-' | '?' => operators += 1,
+                '=' | ',' => operators = 0,
+                _ => {}
+            }
+            if depth > NESTING_MAX || operators > NESTING_MAX {
+                let line = number + 1;
+                return Err(format!(
+                    "line {line} is nested more than {NESTING_MAX} levels deep"
+                ));
+            }
+        }
+        operators = 0;
+    }
+    Ok(())
 }
 
 /// A text as it was written.
@@ -206,6 +243,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// A file of some hundred levels overflowed a stack of 256 KiB, which the fuzzer found: the
+    /// parser calls itself for each.
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| format!("a = {}1{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(&nested(NESTING_MAX)).is_ok());
+        for text in [
+            nested(NESTING_MAX + 1),
+            "a {".repeat(100_000),
+            "a = {".repeat(100_000),
+            format!("a = {}1", "!".repeat(100_000)),
+            format!("a = {}1", "- ".repeat(100_000)),
+            format!("a = {}1", "1 ? 2 : ".repeat(100_000)),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert_eq!(error, "line 1 is nested more than 64 levels deep");
+        }
+        let texts = format!("a = \"{}\" # {}", "{[(".repeat(100), "{".repeat(100));
+        assert!(parse(&texts).is_ok());
+    }
 
     #[test]
     fn blocks_are_objects_and_repeated_ones_lists() {

@@ -8,10 +8,15 @@ use super::*;
 /// What a change did: to which key, and the value since.
 type Done = (ChangeOp, Vec<u8>, Vec<u8>);
 
+/// Longer than any wait that is asked for, and than any answer takes.
+const PATIENCE_NS: u64 = 1_500 * MS;
+
 /// Somebody who watches a prefix, as the HTTP layer does, and keeps the rows up to date.
 struct Watcher {
     prefix: &'static [u8],
+    /// The question under way, and when its connection is given up for lost.
     asked: Option<(usize, Ticket, WatchFrom)>,
+    patient_until: u64,
     /// Behind everything that was told; `None` before the rows of the beginning.
     next: Option<Cursor>,
     /// Where it began, and what was told since.
@@ -27,6 +32,7 @@ impl Watcher {
         Self {
             prefix,
             asked: None,
+            patient_until: 0,
             next: None,
             began: Cursor::default(),
             told: BTreeMap::new(),
@@ -43,7 +49,8 @@ impl Watcher {
                 let (_, answer) = world.answers.swap_remove(found);
                 self.asked = None;
                 self.hear(from, answer, seen);
-            } else if world.nodes[at].core.is_none() {
+            } else if world.nodes[at].core.is_none() || world.now > self.patient_until {
+                // The server crashed, and may be back before anybody has looked.
                 self.asked = None;
             }
         }
@@ -71,6 +78,7 @@ impl Watcher {
             },
         };
         self.moves += 1;
+        self.patient_until = world.now + PATIENCE_NS;
         self.asked = Some((at, world.ask(at, Request::Read(query)), from));
     }
 
