@@ -19,10 +19,11 @@ export CARGO_INCREMENTAL=0
 stage format cargo fmt --all -- --check
 stage lints cargo clippy --workspace --all-targets -- -D warnings
 stage build cargo build --release
-stage tests cargo test --workspace --no-fail-fast
+stage smoke target/release/curia-bench smoke
+stage simulator target/release/curia-bench simulate --seeds 5000 --operations 1000
+stage nemesis target/release/curia-bench nemesis --kills 50
+stage tests scripts/tests
 stage clients scripts/clients
 stage fuzzers scripts/fuzz smoke
-stage smoke target/release/curia-bench smoke
-stage nemesis target/release/curia-bench nemesis --kills 50
 echo
 echo "all stages passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"

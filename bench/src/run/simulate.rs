@@ -4,11 +4,12 @@
 //! with the command that replays it; see [`crate::sim`].
 
 use std::{
+    cell::RefCell,
     fmt::Write as _,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Mutex, Once,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -42,8 +43,8 @@ pub struct Options {
     /// Servers, from 1 to 7 [default: as the seed draws].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=7))]
     servers: Option<u8>,
-    /// Threads, each with its own seeds.
-    #[arg(long, default_value_t = 1)]
+    /// Threads, each with its own seeds [default: as many as there are cores]
+    #[arg(long, default_value_t = cores(), hide_default_value = true)]
     jobs: usize,
     /// Faults that do not exist in any seed.
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -54,6 +55,10 @@ pub struct Options {
     /// Say on the error output what goes on.
     #[arg(long)]
     tell: bool,
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Failures shown at the end.
@@ -131,8 +136,30 @@ pub fn run(options: &Options) -> Result<()> {
     conclude(options, &totals, began.elapsed().as_secs_f64())
 }
 
+thread_local! {
+    /// How the seed under way on this thread is run alone.
+    static UNDER_WAY: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A release build ends at a panic: what it was doing is said before.
+fn tell_of_panics() {
+    static ONCE: Once = Once::new();
+    if cfg!(panic = "unwind") {
+        return;
+    }
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            usual(info);
+            UNDER_WAY.with_borrow(|command| eprintln!("replay: {command}"));
+        }));
+    });
+}
+
 /// Runs a seed; a panic of the code under test is a failure like any other.
 pub(super) fn attempt(wish: &Wish) -> std::result::Result<Outcome, String> {
+    tell_of_panics();
+    UNDER_WAY.set(shrink::command(wish));
     catch_unwind(AssertUnwindSafe(|| sim::run(wish))).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
