@@ -239,7 +239,9 @@ impl Replica {
                 let term = self.node.raft.term;
                 self.node.raft.become_follower(term, raft::INVALID_ID);
             }
-        } else {
+        } else if self.installed.is_none() {
+            // Until the checkpoint of an image is durable raft-rs does not know that it was applied,
+            // and would stop the server if it campaigned: entries before the image are not there.
             let elapsed = self.node.raft.election_elapsed;
             self.node.tick();
             // A campaign or pre-vote began: the next one waits for another draw, or two servers

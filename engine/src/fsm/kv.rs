@@ -124,7 +124,9 @@ pub(super) fn delete(txn: &mut Txn<'_>, index: Index, key: &[u8]) -> bool {
 
 fn delete_tree(txn: &mut Txn<'_>, index: Index, prefix: &[u8]) -> bool {
     if txn.remove_prefix::<Kvs>(prefix) > 0 {
-        // Where everything goes, the index of the table says so to every listing.
+        // Older tombstones would speak for the listings of longer prefixes, whose index would fall
+        // back to them. Without, and where everything goes, the index of the table speaks.
+        txn.remove_prefix::<Tombstones>(prefix);
         if !prefix.is_empty() {
             bury(txn, index, prefix);
         }

@@ -47,6 +47,7 @@ impl Model {
                 self.kvs.retain(|key, _| !key.starts_with(kv.key));
                 if self.kvs.len() < before {
                     self.kvs_index = index;
+                    self.tombstones.retain(|key, _| !key.starts_with(kv.key));
                     if !kv.key.is_empty() {
                         self.tombstones.insert(kv.key.to_vec(), index);
                         self.tombstones_index = index;

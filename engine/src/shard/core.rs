@@ -84,9 +84,10 @@ impl Core {
             .oldest_write_ns()
             .is_some_and(|issued| now_ns > issued + patience_ns);
         let pinned = self.log.pinned();
+        let durable = self.log.durable_lsn();
         for (shard, member) in &mut self.members {
             member.tick(ticks, stalled);
-            member.tend_images(now_ns, pinned.contains(shard), effects);
+            member.tend_images(now_ns, pinned.contains(shard), durable, effects);
             member.compacted(self.log.first_index(*shard));
         }
     }

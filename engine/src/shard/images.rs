@@ -12,11 +12,11 @@
 //! they arrive. Only a whole, verified, durable image is given to raft; until then the old
 //! image and log stand, and a crash at any point leaves one or the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use wire::{
-    ClusterId, ImageChunk, ImageFetch, Index, RaftEnvelope, ServerId, ShardId, Term, limits,
+    ClusterId, ImageChunk, ImageFetch, Index, Lsn, RaftEnvelope, ServerId, ShardId, Term, limits,
 };
 
 use super::event::{Effects, Notice, Transfer};
@@ -129,6 +129,8 @@ pub struct Images {
     serving: BTreeMap<ServerId, Serving>,
     /// Images whose checkpoint is in the log with their sizes in bytes, oldest first.
     kept: Vec<(ImageName, u64)>,
+    /// Images that go when the log is durable so far, oldest first.
+    leaving: VecDeque<(Lsn, ImageName)>,
     applied_bytes: u64,
     applied_entries: u64,
     image_bytes: u64,
@@ -161,6 +163,7 @@ impl Images {
             loaded: None,
             serving: BTreeMap::new(),
             kept,
+            leaving: VecDeque::new(),
             applied_bytes: 0,
             applied_entries: 0,
             image_bytes,
@@ -337,12 +340,20 @@ impl Images {
         }
     }
 
-    /// The checkpoint of this image is durable: older images may go.
-    pub fn keep(&mut self, name: ImageName, bytes: u64, effects: &mut Effects) {
+    /// The checkpoint of this image is in the log, as part of the batch `checkpoint`: older images may
+    /// go once that is durable.
+    pub fn keep(&mut self, name: ImageName, bytes: u64, checkpoint: Lsn) {
         self.image_bytes = bytes;
         self.kept.push((name, bytes));
         while self.kept.len() > IMAGES_KEPT_MAX {
             let (old, _) = self.kept.remove(0);
+            self.leaving.push_back((checkpoint, old));
+        }
+    }
+
+    /// Removes the images that no durable checkpoint can name any longer.
+    pub fn release(&mut self, durable: Lsn, effects: &mut Effects) {
+        while let Some((_, old)) = self.leaving.pop_front_if(|(needed, _)| *needed <= durable) {
             let token = self.token(Purpose::Remove);
             effects.files.push(FileOp::Remove {
                 name: old.file_name(),
@@ -429,9 +440,15 @@ impl Images {
             term: Term(meta.term),
         };
         if let Some(receiving) = &mut self.receiving {
-            let alive = now_ns < receiving.asked_ns + self.config.idle_ns_max;
+            // One that is whole is being put in its place. The disk answers, however slowly, and its
+            // answer must not be taken for that of another.
+            let whole = self.loaded.is_some();
+            let alive = whole || now_ns < receiving.asked_ns + self.config.idle_ns_max;
             if alive && receiving.name == name && receiving.from == from {
                 receiving.message = message;
+                return;
+            }
+            if whole {
                 return;
             }
             let old = receiving.name;
@@ -640,6 +657,39 @@ mod tests {
             config,
             vec![(name, image_bytes)],
         )
+    }
+
+    /// Old images went when a newer one's checkpoint was put into the log, before it was durable. With
+    /// three of them within one stalled write of the log, the only durable checkpoint named one that
+    /// was gone, and the server would not have started after a power cut.
+    #[test]
+    fn an_image_goes_only_when_no_durable_checkpoint_can_name_it() {
+        let mut images = images(10, 0);
+        let at = |index| ImageName {
+            index: Index(index),
+            ..images.kept[0].0
+        };
+        let names = [at(6), at(7), at(8)];
+        let mut effects = Effects::default();
+        let removed = |effects: &mut Effects| effects.files.drain(..).count();
+        for (name, lsn) in names.into_iter().zip([3, 3, 4]) {
+            images.keep(name, 0, Lsn(lsn));
+        }
+        images.release(Lsn(2), &mut effects);
+        assert_eq!(
+            removed(&mut effects),
+            0,
+            "the image at 5 may be the durable one"
+        );
+        images.release(Lsn(3), &mut effects);
+        assert_eq!(
+            removed(&mut effects),
+            1,
+            "that at 7 is, and that at 6 its elder"
+        );
+        images.release(Lsn(4), &mut effects);
+        assert_eq!(removed(&mut effects), 1);
+        assert_eq!(images.newest(), Some(names[2]));
     }
 
     #[test]

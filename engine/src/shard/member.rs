@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, MessageType};
 use wire::{
-    Command, EntriesFetch, FailureKind, Index, Query, QueryBody, RaftEnvelope, ServerId, ShardId,
-    Term, Wait,
+    Command, EntriesFetch, FailureKind, Index, Lsn, Query, QueryBody, RaftEnvelope, ServerId,
+    ShardId, Term, Wait,
 };
 
 use super::{
@@ -473,7 +473,7 @@ impl Member {
         self.duties.role_changed();
         self.replica.set_configuration(configuration.clone());
         self.replica.applied(name.index);
-        self.images.keep(name, bytes, effects);
+        self.images.keep(name, bytes, log.open_lsn());
         effects.notices.push(Notice::Configuration(configuration));
         effects.notices.push(Notice::Info(format!(
             "shard {}: installed the leader's image at index {}",
@@ -490,9 +490,11 @@ impl Member {
         }
     }
 
-    /// Begins an image if one is due, and lets transfers that fell silent go.
-    pub fn tend_images(&mut self, now_ns: u64, pinned: bool, effects: &mut Effects) {
+    /// Begins an image if one is due, and lets go of old images and of transfers that fell silent.
+    /// `durable`: how far the log is.
+    pub fn tend_images(&mut self, now_ns: u64, pinned: bool, durable: Lsn, effects: &mut Effects) {
         self.images.expire(now_ns, effects);
+        self.images.release(durable, effects);
         for server in self.images.take_idle(now_ns) {
             self.replica.report_image(server, false);
         }
@@ -518,7 +520,7 @@ impl Member {
                     self.shard,
                     self.checkpoint(name.index, name.term, encoded.clone()),
                 );
-                self.images.keep(name, bytes, effects);
+                self.images.keep(name, bytes, log.open_lsn());
                 let image = crate::consensus::ImageDescriptor {
                     index: name.index,
                     term: name.term,
