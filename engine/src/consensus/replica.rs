@@ -272,7 +272,7 @@ impl Replica {
     /// here, because raft-rs aborts on them.
     pub fn step(&mut self, now_ns: u64, from: ServerId, envelope: RaftEnvelope) {
         let RaftEnvelope {
-            message,
+            mut message,
             sent_at,
             echo,
         } = envelope;
@@ -289,6 +289,12 @@ impl Replica {
         }
         if !self.is_plausible(&message) {
             return;
+        }
+        if kind == MessageType::MsgHeartbeat && message.commit > self.last_index().0 {
+            // A disk that lost its last writes without a trace: the leader remembers entries that
+            // are no longer here. raft-rs would abort; unanswered, the leader would never send them
+            // again.
+            message.commit = 0;
         }
         let term = message.term;
         let answers = matches!(
@@ -321,7 +327,6 @@ impl Replica {
     fn is_plausible(&self, message: &Message) -> bool {
         let last = self.last_index().0;
         match message.get_msg_type() {
-            MessageType::MsgHeartbeat => message.commit <= last,
             // A leader that is told of entries beyond its log would count them as replicated.
             MessageType::MsgAppendResponse => message.reject || message.index <= last,
             MessageType::MsgAppend => {
@@ -689,6 +694,18 @@ impl Replica {
     /// Current term.
     pub fn term(&self) -> Term {
         Term(self.node.raft.term)
+    }
+
+    /// What this leader knows of its followers, in raft-rs's words: for whoever looks for a fault.
+    pub fn followers_in_words(&self) -> String {
+        let progress = self.node.raft.prs().iter();
+        let progress = progress.map(|(id, progress)| {
+            format!(
+                "{id}: {} matched {} next {} pending image {}",
+                progress.state, progress.matched, progress.next_idx, progress.pending_snapshot
+            )
+        });
+        progress.collect::<Vec<_>>().join(", ")
     }
 
     /// Commit index.
