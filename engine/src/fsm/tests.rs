@@ -284,6 +284,32 @@ fn deleting_everything_leaves_no_tombstone() {
     assert_eq!(fsm.store().kv_list(b"dir", b"", 0).index(), Index(6));
 }
 
+/// Found by the simulator: the index of `a/b/` fell from that of its newest row to that of an older
+/// deletion below it, when everything under `a/` was deleted. Consul's falls too; a client that
+/// believes in growing indexes then misses changes.
+#[test]
+fn the_index_of_a_listing_never_falls_with_a_recursive_delete() {
+    for deleted in [&b""[..], b"a", b"a/", b"a/b", b"a/b/"] {
+        let mut fsm = Fsm::new();
+        let mut before = Index(0);
+        let mut grows = |fsm: &Fsm| {
+            let now = fsm.store().kv_prefix_index(b"a/b/");
+            assert!(now >= before, "{now:?} after {before:?}, {deleted:?}");
+            before = now;
+        };
+        for (verb, key) in [
+            (KvVerb::Set, &b"a/b/old"[..]),
+            (KvVerb::DeleteTree, b"a/b/old"),
+            (KvVerb::Set, b"a/b/new"),
+            (KvVerb::DeleteTree, deleted),
+            (KvVerb::Set, b"elsewhere"),
+        ] {
+            one(&mut fsm, command(verb, key));
+            grows(&fsm);
+        }
+    }
+}
+
 #[test]
 fn keys_and_sessions_over_their_limits_are_refused_not_panicked_on() {
     let mut fsm = Fsm::new();
