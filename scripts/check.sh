@@ -20,7 +20,7 @@ stage format cargo fmt --all -- --check
 stage lints cargo clippy --workspace --all-targets -- -D warnings
 stage build cargo build --release
 stage smoke target/release/curia-bench smoke
-stage simulator target/release/curia-bench simulate --seeds 400 --operations 1000
+stage simulator target/release/curia-bench simulate --seeds 1000 --operations 1000
 # Without the faults that damage or unplug disks: those are for the long runs.
 stage nemesis target/release/curia-bench nemesis --kills 50 \
   --faults kill,pause,cut,one-way,loss,delay,throttle,full,clock,wipe
