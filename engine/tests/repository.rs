@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Top to bottom. A module may import only from those after it.
-const STAIRCASE: [&str; 14] = [
+const STAIRCASE: [&str; 15] = [
     "cli",
     "server",
     "client",
@@ -24,6 +24,7 @@ const STAIRCASE: [&str; 14] = [
     "acl",
     "filter",
     "io",
+    "mutant",
 ];
 
 /// Steps that are sans-io: no runtime, socket, thread, clock or random source by name.
