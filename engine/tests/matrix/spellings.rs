@@ -25,7 +25,7 @@ impl World {
                 let expected = format!("as {}: {expected}", plain.path);
                 self.wrong(&request, "nobody", &expected, &answer);
             }
-            if is_read {
+            if is_read && !row.only_denied {
                 let answer = self.ask(&request, ROOT);
                 self.expect(&request, "root", row.succeeds, &answer);
             }
