@@ -26,6 +26,5 @@ stage nemesis target/release/curia-bench nemesis --kills 50 \
   --faults kill,pause,cut,one-way,loss,delay,throttle,full,clock,wipe
 stage tests scripts/tests
 stage clients scripts/clients
-stage fuzzers scripts/fuzz smoke
 echo
 echo "all stages passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"

@@ -85,7 +85,9 @@ fn strings(bytes: &[u8]) {
         let compact = serde_json::to_vec(&value).expect("a value");
         let indented = doors::indented(compact.clone().into());
         let again: serde_json::Value = serde_json::from_slice(&indented).expect("it is JSON");
-        assert_eq!(again, value);
+        // Not to `value`: what is read of a number of many digits may differ in its last bit.
+        let plain: serde_json::Value = serde_json::from_slice(&compact).expect("it is JSON");
+        assert_eq!(again, plain);
         assert!(indented.ends_with(b"\n"));
     }
 }
